@@ -1,0 +1,36 @@
+// Multi-head self-attention of each sample with itself (Vaswani et al., 1706.03762): P = softmax(Q K^T / sqrt(head_size)),
+// out = dropout(P) V. Scores stay in a thread's own scratch: only their log-sum-exp is kept for the backward pass,
+// which computes P again (Dao et al., 2205.14135).
+#pragma once
+
+#include "core/context.hpp"
+#include "kernels/api/dropout.hpp"
+
+namespace switchyard::kernels {
+
+// Dropout here: array row r = (sample, query token) has Philox row first_row + r; column of (head, key token j) is
+// head * round_up(tokens, 8) + j. row_ids is not used.
+struct Attention {
+  Index samples = 0, tokens = 0, heads = 0, head_size = 0;  // width = heads * head_size
+  const float* qkv = nullptr;     // (samples, tokens, 3, heads, head_size), without bias
+  const float* bias = nullptr;    // (3, heads, head_size)
+  float* out = nullptr;           // (samples, tokens, heads, head_size)
+  float* log_sum_exp = nullptr;   // (samples, heads, tokens)
+  Dropout dropout;
+};
+void attention(const Context& context, const Attention& args);
+
+struct AttentionBackward {
+  Index samples = 0, tokens = 0, heads = 0, head_size = 0;
+  const float* qkv = nullptr;
+  const float* bias = nullptr;
+  const float* out = nullptr;
+  const float* log_sum_exp = nullptr;
+  const float* d_out = nullptr;  // (samples, tokens, heads, head_size)
+  float* d_qkv = nullptr;        // (samples, tokens, 3, heads, head_size), overwritten
+  float* d_bias = nullptr;       // (3, heads, head_size), overwritten: column sums of d_qkv
+  Dropout dropout;
+};
+void attention_backward(const Context& context, const AttentionBackward& args);
+
+}  // namespace switchyard::kernels

@@ -1,0 +1,68 @@
+// Passes over (rows, cols) activations, row-major and dense. Column sums add rows in blocks fixed by the shape.
+#pragma once
+
+#include "core/context.hpp"
+#include "kernels/api/dropout.hpp"
+
+namespace switchyard::kernels {
+
+// y = dropout(gelu(x + bias)), gelu(u) = u/2 (1 + erf(u / sqrt 2)) (Hendrycks & Gimpel, 1606.08415).
+struct BiasGeluDropout {
+  Index rows = 0, cols = 0;
+  const float* x = nullptr;     // (rows, cols)
+  const float* bias = nullptr;  // (cols)
+  float* y = nullptr;           // (rows, cols); may be x
+  Dropout dropout;
+};
+void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args);
+
+struct BiasGeluDropoutBackward {
+  Index rows = 0, cols = 0;
+  const float* x = nullptr;     // (rows, cols), as given to the forward pass
+  const float* bias = nullptr;  // (cols)
+  const float* d_y = nullptr;   // (rows, cols)
+  float* d_x = nullptr;         // (rows, cols); may be d_y
+  float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
+  Dropout dropout;
+};
+void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args);
+
+// y = residual + dropout(x + bias)
+struct BiasDropoutResidual {
+  Index rows = 0, cols = 0;
+  const float* x = nullptr;         // (rows, cols)
+  const float* bias = nullptr;      // (cols)
+  const float* residual = nullptr;  // (rows, cols)
+  float* y = nullptr;               // (rows, cols); may be residual or x
+  Dropout dropout;
+};
+void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args);
+
+// d_x = dropout(d_y), d_bias = its column sums; d_residual is d_y itself.
+struct DropoutBackward {
+  Index rows = 0, cols = 0;
+  const float* d_y = nullptr;  // (rows, cols)
+  float* d_x = nullptr;        // (rows, cols); may be d_y
+  float* d_bias = nullptr;     // (cols), overwritten; null: not wanted
+  Dropout dropout;
+};
+void dropout_backward(const Context& context, const DropoutBackward& args);
+
+// x += bias, in place.
+struct BiasAdd {
+  Index rows = 0, cols = 0;
+  float* x = nullptr;           // (rows, cols)
+  const float* bias = nullptr;  // (cols)
+};
+void bias_add(const Context& context, const BiasAdd& args);
+
+// sums[c] = scale * sum over rows of x[r, c]
+struct ColumnSum {
+  Index rows = 0, cols = 0;
+  const float* x = nullptr;  // (rows, cols)
+  float scale = 1;
+  float* sums = nullptr;  // (cols), overwritten
+};
+void column_sum(const Context& context, const ColumnSum& args);
+
+}  // namespace switchyard::kernels

@@ -1,0 +1,53 @@
+// From images to tokens (Dosovitskiy et al., 2010.11929).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/context.hpp"
+#include "core/random.hpp"
+#include "core/types.hpp"
+
+namespace switchyard::kernels {
+
+constexpr int kMaxChannels = 4;
+
+// Random crop and flip, normalisation, and cutting into patches, in one pass.
+// Pixel value v becomes (v / 255 - mean[c]) / deviation[c]; pixels that a crop takes from outside count as v = 0.
+// Draws: words of (key, row = first_row + sample, block 0): word 0 -> dy, word 1 -> dx, each to_below(2 crop_padding + 1)
+// minus crop_padding; word 2 -> mirror left to right where its top bit is set. The crop's pixel (y, x) is the image's
+// (y + dy, x + dx), mirrored afterwards.
+struct Patchify {
+  Index samples = 0, height = 0, width = 0, channels = 0, patch = 0;  // patch divides height and width
+  const std::uint8_t* images = nullptr;  // (samples, height, width, channels)
+  float* patches = nullptr;  // (samples, height / patch, width / patch, channels, patch, patch): a Conv2d's weight order
+  std::array<float, kMaxChannels> mean{}, deviation{};
+  int crop_padding = 0;  // 0: no crop
+  bool flip = false;
+  RandomKey key;
+  std::uint32_t first_row = 0;
+};
+void patchify(const Context& context, const Patchify& args);
+
+// y[s, 0] = cls; y[s, 1 + p] = projected[s, p] + bias + positions[p]
+struct EmbedTokens {
+  Index samples = 0, patches = 0, width = 0;
+  const float* projected = nullptr;  // (samples, patches, width)
+  const float* bias = nullptr;       // (width)
+  const float* positions = nullptr;  // (at least patches, width)
+  const float* cls = nullptr;        // (width)
+  float* y = nullptr;                // (samples, patches + 1, width)
+};
+void embed_tokens(const Context& context, const EmbedTokens& args);
+
+struct EmbedTokensBackward {
+  Index samples = 0, patches = 0, width = 0;
+  const float* d_y = nullptr;    // (samples, patches + 1, width)
+  float* d_projected = nullptr;  // (samples, patches, width)
+  float* d_bias = nullptr;       // (width), overwritten, as are the next two
+  float* d_positions = nullptr;  // (patches, width)
+  float* d_cls = nullptr;        // (width)
+};
+void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args);
+
+}  // namespace switchyard::kernels

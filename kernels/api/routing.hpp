@@ -1,0 +1,91 @@
+// What routers and the exchange need. A token's k-th choice of expert is the assignment token * top_k + k; assignments
+// sorted by expert, in order within an expert, fill the slots 0, 1, 2, ...
+#pragma once
+
+#include <cstdint>
+
+#include "core/context.hpp"
+#include "kernels/api/dropout.hpp"
+
+namespace switchyard::kernels {
+
+// probabilities[t] = softmax(logits[t] + bias); experts[t], weights[t] = its first maximum and that probability.
+struct Top1Gate {
+  Index tokens = 0, num_experts = 0;
+  const float* logits = nullptr;     // (tokens, num_experts)
+  const float* bias = nullptr;       // (num_experts)
+  float* probabilities = nullptr;    // (tokens, num_experts); may be logits
+  std::int32_t* experts = nullptr;   // (tokens)
+  float* weights = nullptr;          // (tokens)
+};
+void top1_gate(const Context& context, const Top1Gate& args);
+
+// d_logits through the softmax, from the weight of the chosen expert and from the balance loss of Switch Transformer,
+// whose gradient with respect to probabilities[t, e] is balance_scale * tokens_per_expert[e].
+struct Top1GateBackward {
+  Index tokens = 0, num_experts = 0;
+  const float* probabilities = nullptr;             // (tokens, num_experts)
+  const std::int32_t* experts = nullptr;            // (tokens)
+  const float* d_weights = nullptr;                 // (tokens)
+  const std::int32_t* tokens_per_expert = nullptr;  // (num_experts)
+  float balance_scale = 0;
+  float* d_logits = nullptr;  // (tokens, num_experts)
+};
+void top1_gate_backward(const Context& context, const Top1GateBackward& args);
+
+// A stable counting sort of assignments by expert: the same slots whatever the number of threads.
+struct SortByExpert {
+  Index assignments = 0, num_experts = 0;
+  const std::int32_t* experts = nullptr;           // (assignments), each in [0, num_experts)
+  std::int32_t* tokens_per_expert = nullptr;       // (num_experts)
+  std::int32_t* assignment_of_slot = nullptr;      // (assignments)
+  std::int32_t* slot_of_assignment = nullptr;      // (assignments)
+};
+void sort_by_expert(const Context& context, const SortByExpert& args);
+
+// slots[s] = rows[assignment_of_slot[s] / top_k];  slot_ids[s] = first_id + assignment_of_slot[s] / top_k
+struct Dispatch {
+  Index num_slots = 0, cols = 0, top_k = 1;
+  const float* rows = nullptr;                       // (tokens, cols)
+  const std::int32_t* assignment_of_slot = nullptr;  // (num_slots)
+  std::int32_t first_id = 0;
+  float* slots = nullptr;            // (num_slots, cols)
+  std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout; null: not wanted
+};
+void dispatch(const Context& context, const Dispatch& args);
+
+// d_rows[t] = sum over k, in order, of d_slots[slot_of_assignment[t * top_k + k]]
+struct DispatchBackward {
+  Index tokens = 0, cols = 0, top_k = 1;
+  const float* d_slots = nullptr;                    // (num_slots, cols)
+  const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped
+  float* d_rows = nullptr;                           // (tokens, cols), overwritten
+};
+void dispatch_backward(const Context& context, const DispatchBackward& args);
+
+// y[t] = residual[t] + dropout(sum over k, in order, of weights[t, k] slots[slot_of_assignment[t * top_k + k]])
+struct Combine {
+  Index tokens = 0, cols = 0, top_k = 1;
+  const float* slots = nullptr;                      // (num_slots, cols)
+  const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped, adds nothing
+  const float* weights = nullptr;                    // (tokens * top_k); null: all 1
+  const float* residual = nullptr;                   // (tokens, cols)
+  float* y = nullptr;                                // (tokens, cols); may be residual
+  Dropout dropout;
+};
+void combine(const Context& context, const Combine& args);
+
+// With g = dropout(d_y): d_slots[slot] = weight g[t]; d_weights[t, k] = g[t] . slots[slot] (0 where dropped).
+struct CombineBackward {
+  Index tokens = 0, cols = 0, top_k = 1;
+  const float* d_y = nullptr;                        // (tokens, cols)
+  const float* slots = nullptr;                      // (num_slots, cols); needed for d_weights only
+  const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k)
+  const float* weights = nullptr;                    // (tokens * top_k); null: all 1
+  float* d_slots = nullptr;                          // (num_slots, cols); every used slot is overwritten
+  float* d_weights = nullptr;                        // (tokens * top_k); null: not wanted
+  Dropout dropout;
+};
+void combine_backward(const Context& context, const CombineBackward& args);
+
+}  // namespace switchyard::kernels

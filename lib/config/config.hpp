@@ -1,0 +1,76 @@
+// A run's configuration: typed values, one table of keys (config.cpp) for files, command line and --help.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace switchyard {
+
+struct Config {
+  struct Run {
+    std::string name = "run";
+    std::string out = "runs";  // a run's files lie in out/name/
+    std::uint64_t seed = 1;
+    Index epochs = 1;
+    Index steps = 0;      // above 0: so many steps instead of epochs
+    Index log_every = 1;  // steps between rows of steps/* in the results
+    Index eval_every = 1; // epochs between evaluations; 0: only at the end
+  } run;
+  struct Data {
+    std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic
+    std::string path;                    // folder or file; empty: the kind's default place
+    Index limit = 0;                     // above 0: the first so many samples of each split
+    Index crop_padding = 0;              // random crop after padding by so many pixels; 0: none
+    bool flip = false;                   // random horizontal flip
+    bool normalize = true;               // (v - mean) / deviation per channel
+    double mean = 0.5, deviation = 0.5;  // of pixel values in [0, 1]
+    // Synthetic data only:
+    Index synthetic_samples = 1024, synthetic_size = 8, synthetic_channels = 1, synthetic_classes = 10;
+  } data;
+  struct Model {
+    std::string kind = "vit";
+    Index layers = 4, width = 64, heads = 4, patch = 7;
+    Index head_hidden = 0;  // hidden width of the classification head; 0: one linear layer
+    Index positions = 0;    // rows of the position table; 0: as many as patches
+  } model;
+  struct Ffn {
+    std::string kind = "dense";  // dense | moe
+    Index hidden = 256;
+    Index experts = 4;
+    std::string router = "switch";         // switch | random
+    std::string granularity = "batch";     // random routing: batch | sample | token | balanced
+    std::string inference = "route";       // route | average
+    std::string expert_init = "independent";  // same | independent
+    double balance_loss = 0.01;
+  } ffn;
+  struct Train {
+    Index batch = 128;
+    Index microbatch = 16;
+    std::string optimizer = "adam";  // adam | adamw | sgd
+    double lr = 1e-3, weight_decay = 0, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+    std::string schedule = "cosine";  // constant | cosine
+    Index schedule_epochs = 0;        // length of the cosine; 0: the run's own
+    Index warmup_steps = 0;           // linear from 0
+    double clip = 0;                  // global gradient norm; 0: no clipping
+    double dropout = 0.1;
+  } train;
+  struct Parallel {
+    Index experts = 1;  // expert-parallel size P
+    Index threads = 1;  // per rank
+    std::string reduction = "tree";  // tree | library
+    Index timeout = 600;             // seconds that a collective waits for a rank
+  } parallel;
+  struct Compute {
+    std::string device = "cpu";   // cpu | cuda
+    std::string dtype = "fp32";   // fp32 | bf16
+  } compute;
+  struct Checkpoint {
+    Index every = 0;  // steps; 0: at the end of every epoch
+    Index keep = 2;
+  } checkpoint;
+};
+
+}  // namespace switchyard

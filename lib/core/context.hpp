@@ -1,0 +1,16 @@
+#pragma once
+
+#include "core/thread_pool.hpp"
+
+namespace switchyard {
+
+enum class Device { kCpu, kCuda };
+
+// Where and with what a kernel runs. Passed to every kernel; owned by the rank's main thread.
+struct Context {
+  Device device = Device::kCpu;
+  ThreadPool* threads = nullptr;  // CPU: never null
+  void* stream = nullptr;         // CUDA: a cudaStream_t
+};
+
+}  // namespace switchyard

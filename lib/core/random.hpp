@@ -1,0 +1,50 @@
+// Random numbers as a function: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// key = the run's seed; counter = (block, row, step, purpose and layer). No state, so no order to keep.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include <Random123/philox.h>
+
+namespace switchyard {
+
+enum class Purpose : std::uint32_t {
+  kInitialise = 1,
+  kShuffle,
+  kAugment,
+  kRoute,
+  kAttentionDropout,
+  kAttentionResidualDropout,
+  kFfnDropout,
+  kFfnResidualDropout,
+  kSynthetic,
+};
+
+// Everything but the row (a sample or token) and the block (four words within the row).
+struct RandomKey {
+  std::uint64_t seed = 0;
+  Purpose purpose = Purpose::kInitialise;
+  std::uint32_t layer = 0;  // below 2^24
+  std::uint32_t step = 0;
+};
+
+// Four independent words, uniform over [0, 2^32).
+inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint32_t row, std::uint32_t block) {
+  const r123::Philox4x32::ctr_type counter = {
+      {block, row, key.step, (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer}};
+  const r123::Philox4x32::key_type seed = {
+      {static_cast<std::uint32_t>(key.seed), static_cast<std::uint32_t>(key.seed >> 32)}};
+  const auto words = r123::Philox4x32()(counter, seed);
+  return {words[0], words[1], words[2], words[3]};
+}
+
+// [0, 1) with 24 bits: exact in a float.
+inline float to_unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }
+
+// 0 .. bound-1 by multiply-shift; the bias is below bound / 2^32.
+inline std::uint32_t to_below(std::uint32_t word, std::uint32_t bound) {
+  return static_cast<std::uint32_t>((static_cast<std::uint64_t>(word) * bound) >> 32);
+}
+
+}  // namespace switchyard
