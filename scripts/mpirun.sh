@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # mpirun.sh RANKS COMMAND...: mpirun on this one machine, with more ranks than cores where asked, and as root where that
-# is who runs the tests (containers).
+# is who runs it (containers).
 set -euo pipefail
 ranks=$1; shift
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, runs every test; exits non-zero where one fails or none ran.
+#   ./test.sh         the release preset, every test
+#   ./test.sh --asan  under the address and undefined-behaviour sanitizers, the tests that need no MPI
+set -euo pipefail
+cd "$(dirname "$0")"
+source scripts/setup.sh
+
+case "${1:-}" in
+  '') preset=release selection=() ;;
+  --asan) preset=asan selection=(--label-exclude mpi) ;;
+  *) sed -n '2,4s/^# \?//p' "$0" >&2; exit 2 ;;
+esac
+
+install_packages "${build_packages[@]}" "${test_packages[@]}"
+
+say "Building build/$preset"
+cmake --preset "$preset" -DSWITCHYARD_TESTS=ON
+cmake --build --preset "$preset"
+
+say 'Testing'
+report=$PWD/build/$preset/tests.xml
+rm -f "$report"
+status=0
+ctest --preset "$preset" --parallel "$(nproc)" "${selection[@]}" --no-tests=error --output-junit "$report" || status=$?
+
+# ctest's own counts: attributes of the report's first element.
+count() { sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p; /<testcase/q" "$report" | head -n 1; }
+if [ -f "$report" ]; then
+  failed=$(count failures) skipped=$(($(count skipped) + $(count disabled)))
+  printf '\n%d passed, %d failed, %d skipped\n' $(($(count tests) - failed - skipped)) "$failed" "$skipped"
+fi
+exit $status
