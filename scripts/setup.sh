@@ -9,7 +9,7 @@ test_packages=(libgtest-dev clang-format python3-h5py python3-numpy)
 # Debian's own compiler, mpirun and python3, whatever else (conda, pyenv) stands first on the path.
 export PATH=/usr/bin:/bin:$PATH
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 
 # install_packages NAME...: installs those that are missing, as root or through sudo, without questions. Where neither
 # is possible it prints what to run and ends the script.
