@@ -1,0 +1,43 @@
+#include "kernels/cpu/column_sums.hpp"
+
+#include <algorithm>
+
+#include "kernels/cpu/operations.hpp"
+#include "kernels/cpu/row_blocks.hpp"
+#include "kernels/cpu/scratch.hpp"
+
+namespace switchyard::kernels::cpu {
+
+float* zeroed_partial_sums(Index num_blocks, Index cols) {
+  thread_local Scratch<float> scratch;
+  float* partial_sums = scratch.get(num_blocks * cols);
+  std::fill_n(partial_sums, num_blocks * cols, 0.0f);
+  return partial_sums;
+}
+
+void add_partial_sums(Index num_blocks, Index cols, const float* partial_sums, Index stride, float scale, float* sums) {
+  std::fill_n(sums, cols, 0.0f);
+  for (Index block_idx = 0; block_idx < num_blocks; ++block_idx) {
+    const float* block = partial_sums + block_idx * stride;
+#pragma omp simd
+    for (Index c = 0; c < cols; ++c) sums[c] += block[c];
+  }
+  if (scale == 1) return;
+  for (Index c = 0; c < cols; ++c) sums[c] *= scale;
+}
+
+void column_sum(const Context& context, const ColumnSum& args) {
+  const Index cols = args.cols;
+  float* partial_sums = zeroed_partial_sums(num_row_blocks(args.rows), cols);  // (blocks, cols)
+  for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
+    float* sums = partial_sums + block_idx * cols;
+    for (Index row = first_row; row < end_row; ++row) {
+      const float* x = args.x + row * cols;
+#pragma omp simd
+      for (Index c = 0; c < cols; ++c) sums[c] += x[c];
+    }
+  });
+  add_partial_sums(num_row_blocks(args.rows), cols, partial_sums, cols, args.scale, args.sums);
+}
+
+}  // namespace switchyard::kernels::cpu

@@ -1,0 +1,89 @@
+#include "kernels/cpu/column_sums.hpp"
+#include "kernels/cpu/dropout_scales.hpp"
+#include "kernels/cpu/operations.hpp"
+#include "kernels/cpu/row_blocks.hpp"
+#include "kernels/cpu/vector_math.hpp"
+
+namespace switchyard::kernels::cpu {
+
+void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args) {
+  for_rows(context, args.rows, [&](Index row) {
+    const float* x = args.x + row * args.cols;
+    float* y = args.y + row * args.cols;
+    for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
+#pragma omp simd
+      for (Index c = first_col; c < end_col; ++c) {
+        const float u = x[c] + args.bias[c];
+        y[c] = u * gaussian(u).cdf * scales[c - first_col];
+      }
+    });
+  });
+}
+
+// gelu'(u) = cdf(u) + u pdf(u)
+void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args) {
+  const Index cols = args.cols, num_blocks = num_row_blocks(args.rows);
+  float* partial_sums = zeroed_partial_sums(num_blocks, cols);  // (blocks, cols)
+  for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
+    float* sums = partial_sums + block_idx * cols;
+    for (Index row = first_row; row < end_row; ++row) {
+      const float* x = args.x + row * cols;
+      const float* d_y = args.d_y + row * cols;
+      float* d_x = args.d_x + row * cols;
+      for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
+#pragma omp simd
+        for (Index c = first_col; c < end_col; ++c) {
+          const float u = x[c] + args.bias[c];
+          const Gaussian g = gaussian(u);
+          const float d = d_y[c] * scales[c - first_col] * (g.cdf + u * g.pdf);
+          d_x[c] = d;
+          sums[c] += d;
+        }
+      });
+    }
+  });
+  add_partial_sums(num_blocks, cols, partial_sums, cols, 1, args.d_bias);
+}
+
+void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {
+  for_rows(context, args.rows, [&](Index row) {
+    const float* x = args.x + row * args.cols;
+    const float* residual = args.residual + row * args.cols;
+    float* y = args.y + row * args.cols;
+    for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
+#pragma omp simd
+      for (Index c = first_col; c < end_col; ++c) y[c] = residual[c] + (x[c] + args.bias[c]) * scales[c - first_col];
+    });
+  });
+}
+
+void dropout_backward(const Context& context, const DropoutBackward& args) {
+  const Index cols = args.cols, num_blocks = num_row_blocks(args.rows);
+  float* partial_sums = zeroed_partial_sums(num_blocks, cols);  // (blocks, cols)
+  for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
+    float* sums = partial_sums + block_idx * cols;
+    for (Index row = first_row; row < end_row; ++row) {
+      const float* d_y = args.d_y + row * cols;
+      float* d_x = args.d_x + row * cols;
+      for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
+#pragma omp simd
+        for (Index c = first_col; c < end_col; ++c) {
+          const float d = d_y[c] * scales[c - first_col];
+          d_x[c] = d;
+          sums[c] += d;
+        }
+      });
+    }
+  });
+  if (args.d_bias) add_partial_sums(num_blocks, cols, partial_sums, cols, 1, args.d_bias);
+}
+
+void bias_add(const Context& context, const BiasAdd& args) {
+  for_rows(context, args.rows, [&](Index row) {
+    float* x = args.x + row * args.cols;
+#pragma omp simd
+    for (Index c = 0; c < args.cols; ++c) x[c] += args.bias[c];
+  });
+}
+
+}  // namespace switchyard::kernels::cpu

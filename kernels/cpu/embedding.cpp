@@ -1,0 +1,84 @@
+#include "kernels/cpu/column_sums.hpp"
+#include "kernels/cpu/operations.hpp"
+#include "kernels/cpu/row_blocks.hpp"
+
+namespace switchyard::kernels::cpu {
+
+namespace {
+
+struct Augmentation {
+  Index dy = 0, dx = 0;
+  bool mirror = false;
+};
+
+Augmentation draw_augmentation(const Patchify& args, Index sample) {
+  if (args.crop_padding == 0 && !args.flip) return {};
+  const auto words = random_words(args.key, args.first_row + static_cast<std::uint32_t>(sample), 0);
+  const auto num_offsets = static_cast<std::uint32_t>(2 * args.crop_padding + 1);
+  return {.dy = Index{to_below(words[0], num_offsets)} - args.crop_padding,
+          .dx = Index{to_below(words[1], num_offsets)} - args.crop_padding,
+          .mirror = args.flip && (words[2] >> 31) != 0};
+}
+
+using PixelValues = std::array<std::array<float, 256>, kMaxChannels>;  // normalised, by channel
+
+void patchify_sample(const Patchify& args, const PixelValues& values, Index sample) {
+  const Index height = args.height, width = args.width, channels = args.channels, patch = args.patch;
+  const Augmentation augmentation = draw_augmentation(args, sample);
+  const std::uint8_t* image = args.images + sample * height * width * channels;
+  float* out = args.patches + sample * height * width * channels;
+  for (Index patch_y = 0; patch_y < height; patch_y += patch)
+    for (Index patch_x = 0; patch_x < width; patch_x += patch)
+      for (Index channel = 0; channel < channels; ++channel)
+        for (Index y = patch_y; y < patch_y + patch; ++y)
+          for (Index x = patch_x; x < patch_x + patch; ++x) {
+            const Index from_y = y + augmentation.dy;
+            const Index from_x = (augmentation.mirror ? width - 1 - x : x) + augmentation.dx;
+            const bool inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
+            *out++ = values[channel][inside ? image[(from_y * width + from_x) * channels + channel] : 0];
+          }
+}
+
+}  // namespace
+
+void patchify(const Context& context, const Patchify& args) {
+  PixelValues values{};
+  for (Index channel = 0; channel < args.channels; ++channel)
+    for (int v = 0; v < 256; ++v)
+      values[channel][v] = (static_cast<float>(v) / 255.0f - args.mean[channel]) / args.deviation[channel];
+  context.threads->parallel_for(args.samples, [&](Index sample) { patchify_sample(args, values, sample); });
+}
+
+void embed_tokens(const Context& context, const EmbedTokens& args) {
+  const Index width = args.width, tokens = args.patches + 1;
+  context.threads->parallel_for(args.samples, [&](Index sample) {
+    float* y = args.y + sample * tokens * width;
+    for (Index c = 0; c < width; ++c) y[c] = args.cls[c];
+    for (Index p = 0; p < args.patches; ++p) {
+      const float* projected = args.projected + (sample * args.patches + p) * width;
+      const float* position = args.positions + p * width;
+      float* out = y + (1 + p) * width;
+#pragma omp simd
+      for (Index c = 0; c < width; ++c) out[c] = projected[c] + args.bias[c] + position[c];
+    }
+  });
+}
+
+void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args) {
+  const Index width = args.width, tokens = args.patches + 1;
+  context.threads->parallel_for(tokens, [&](Index token) {
+    const bool is_cls = token == 0;
+    float* sums = is_cls ? args.d_cls : args.d_positions + (token - 1) * width;
+    for (Index c = 0; c < width; ++c) sums[c] = 0;
+    for (Index sample = 0; sample < args.samples; ++sample) {
+      const float* d_y = args.d_y + (sample * tokens + token) * width;
+      if (!is_cls)
+        copy(args.d_projected + (sample * args.patches + token - 1) * width, d_y, width * Index{sizeof(float)});
+#pragma omp simd
+      for (Index c = 0; c < width; ++c) sums[c] += d_y[c];
+    }
+  });
+  add_partial_sums(args.patches, width, args.d_positions, width, 1, args.d_bias);
+}
+
+}  // namespace switchyard::kernels::cpu

@@ -1,0 +1,65 @@
+#include <cmath>
+
+#include "kernels/cpu/column_sums.hpp"
+#include "kernels/cpu/operations.hpp"
+#include "kernels/cpu/row_blocks.hpp"
+
+namespace switchyard::kernels::cpu {
+
+void layernorm(const Context& context, const LayerNorm& args) {
+  const Index cols = args.cols;
+  const float inverse_cols = 1.0f / static_cast<float>(cols);
+  for_rows(context, args.rows, [&](Index row) {
+    const float* x = args.x + row * args.x_stride;
+    float* y = args.y + row * cols;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (Index c = 0; c < cols; ++c) sum += x[c];
+    const float mean = sum * inverse_cols;
+    float sum_of_squares = 0;
+#pragma omp simd reduction(+ : sum_of_squares)
+    for (Index c = 0; c < cols; ++c) sum_of_squares += (x[c] - mean) * (x[c] - mean);
+    const float rstd = 1.0f / std::sqrt(sum_of_squares * inverse_cols + args.epsilon);
+#pragma omp simd
+    for (Index c = 0; c < cols; ++c) y[c] = (x[c] - mean) * rstd * args.gamma[c] + args.beta[c];
+    args.mean[row] = mean;
+    args.rstd[row] = rstd;
+  });
+}
+
+// With xhat = (x - mean) rstd and g = d_y gamma: d_x = rstd (g - mean(g) - xhat mean(g xhat)), means over the row.
+void layernorm_backward(const Context& context, const LayerNormBackward& args) {
+  const Index cols = args.cols, num_blocks = num_row_blocks(args.rows);
+  const float inverse_cols = 1.0f / static_cast<float>(cols);
+  float* partial_sums = zeroed_partial_sums(num_blocks, 2 * cols);  // (blocks, 2, cols): d_gamma, d_beta
+  for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
+    float* gamma_sums = partial_sums + block_idx * 2 * cols;
+    float* beta_sums = gamma_sums + cols;
+    for (Index row = first_row; row < end_row; ++row) {
+      const float* x = args.x + row * args.x_stride;
+      const float* d_y = args.d_y + row * cols;
+      float* d_x = args.d_x + row * args.x_stride;
+      const float mean = args.mean[row], rstd = args.rstd[row];
+      float sum_g = 0, sum_g_xhat = 0;
+#pragma omp simd reduction(+ : sum_g, sum_g_xhat)
+      for (Index c = 0; c < cols; ++c) {
+        const float xhat = (x[c] - mean) * rstd;
+        const float g = d_y[c] * args.gamma[c];
+        sum_g += g;
+        sum_g_xhat += g * xhat;
+        gamma_sums[c] += d_y[c] * xhat;
+        beta_sums[c] += d_y[c];
+      }
+      const float mean_g = sum_g * inverse_cols, mean_g_xhat = sum_g_xhat * inverse_cols;
+#pragma omp simd
+      for (Index c = 0; c < cols; ++c) {
+        const float xhat = (x[c] - mean) * rstd;
+        d_x[c] += rstd * (d_y[c] * args.gamma[c] - mean_g - xhat * mean_g_xhat);
+      }
+    }
+  });
+  add_partial_sums(num_blocks, cols, partial_sums, 2 * cols, 1, args.d_gamma);
+  add_partial_sums(num_blocks, cols, partial_sums + cols, 2 * cols, 1, args.d_beta);
+}
+
+}  // namespace switchyard::kernels::cpu

@@ -1,0 +1,61 @@
+// The operations of kernels/api as the CPU does them; their equations and shapes stand there.
+#pragma once
+
+#include <span>
+
+#include "kernels/api/attention.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "kernels/api/embedding.hpp"
+#include "kernels/api/gemm.hpp"
+#include "kernels/api/layernorm.hpp"
+#include "kernels/api/loss.hpp"
+#include "kernels/api/memory.hpp"
+#include "kernels/api/optimizer.hpp"
+#include "kernels/api/reduce.hpp"
+#include "kernels/api/routing.hpp"
+
+namespace switchyard::kernels::cpu {
+
+void* allocate(Index bytes);
+void release(void* pointer);
+void fill_zero(void* pointer, Index bytes);
+void copy(void* to, const void* from, Index bytes);
+
+void gemm(const Context& context, std::span<const Gemm> products);
+
+void attention(const Context& context, const Attention& args);
+void attention_backward(const Context& context, const AttentionBackward& args);
+
+void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args);
+void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args);
+void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args);
+void dropout_backward(const Context& context, const DropoutBackward& args);
+void bias_add(const Context& context, const BiasAdd& args);
+void column_sum(const Context& context, const ColumnSum& args);
+
+void patchify(const Context& context, const Patchify& args);
+void embed_tokens(const Context& context, const EmbedTokens& args);
+void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args);
+
+void layernorm(const Context& context, const LayerNorm& args);
+void layernorm_backward(const Context& context, const LayerNormBackward& args);
+
+void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& args);
+
+void adam(const Context& context, const Adam& args);
+void sgd(const Context& context, const Sgd& args);
+void sum_of_squares(const Context& context, const SumOfSquares& args);
+
+void tree_carry(const Context& context, const TreeCarry& args);
+void mean(const Context& context, const Mean& args);
+Index count_not_finite(const float* x, Index size);
+
+void top1_gate(const Context& context, const Top1Gate& args);
+void top1_gate_backward(const Context& context, const Top1GateBackward& args);
+void sort_by_expert(const Context& context, const SortByExpert& args);
+void dispatch(const Context& context, const Dispatch& args);
+void dispatch_backward(const Context& context, const DispatchBackward& args);
+void combine(const Context& context, const Combine& args);
+void combine_backward(const Context& context, const CombineBackward& args);
+
+}  // namespace switchyard::kernels::cpu

@@ -1,0 +1,84 @@
+// The one switch on the device: kernels::f(context, args) calls kernels::cpu::f(context, args).
+#include "core/error.hpp"
+#include "kernels/cpu/operations.hpp"
+
+namespace switchyard::kernels {
+
+namespace {
+
+void require_cpu(Device device, const char* operation) {
+  if (device != Device::kCpu)
+    fail(
+        "{}: this program was built without CUDA kernels; set compute.device = cpu, or build with "
+        "-DSWITCHYARD_CUDA=ON.",
+        operation);
+}
+
+}  // namespace
+
+#define SWITCHYARD_DISPATCH(operation, Arguments)                 \
+  void operation(const Context& context, const Arguments& args) { \
+    require_cpu(context.device, #operation);                      \
+    cpu::operation(context, args);                                \
+  }
+
+SWITCHYARD_DISPATCH(adam, Adam)
+SWITCHYARD_DISPATCH(attention, Attention)
+SWITCHYARD_DISPATCH(attention_backward, AttentionBackward)
+SWITCHYARD_DISPATCH(bias_add, BiasAdd)
+SWITCHYARD_DISPATCH(bias_dropout_residual, BiasDropoutResidual)
+SWITCHYARD_DISPATCH(bias_gelu_dropout, BiasGeluDropout)
+SWITCHYARD_DISPATCH(bias_gelu_dropout_backward, BiasGeluDropoutBackward)
+SWITCHYARD_DISPATCH(column_sum, ColumnSum)
+SWITCHYARD_DISPATCH(combine, Combine)
+SWITCHYARD_DISPATCH(combine_backward, CombineBackward)
+SWITCHYARD_DISPATCH(dispatch, Dispatch)
+SWITCHYARD_DISPATCH(dispatch_backward, DispatchBackward)
+SWITCHYARD_DISPATCH(dropout_backward, DropoutBackward)
+SWITCHYARD_DISPATCH(embed_tokens, EmbedTokens)
+SWITCHYARD_DISPATCH(embed_tokens_backward, EmbedTokensBackward)
+SWITCHYARD_DISPATCH(layernorm, LayerNorm)
+SWITCHYARD_DISPATCH(layernorm_backward, LayerNormBackward)
+SWITCHYARD_DISPATCH(mean, Mean)
+SWITCHYARD_DISPATCH(patchify, Patchify)
+SWITCHYARD_DISPATCH(sgd, Sgd)
+SWITCHYARD_DISPATCH(softmax_cross_entropy, SoftmaxCrossEntropy)
+SWITCHYARD_DISPATCH(sort_by_expert, SortByExpert)
+SWITCHYARD_DISPATCH(sum_of_squares, SumOfSquares)
+SWITCHYARD_DISPATCH(top1_gate, Top1Gate)
+SWITCHYARD_DISPATCH(top1_gate_backward, Top1GateBackward)
+SWITCHYARD_DISPATCH(tree_carry, TreeCarry)
+
+#undef SWITCHYARD_DISPATCH
+
+void gemm(const Context& context, std::span<const Gemm> products) {
+  require_cpu(context.device, "gemm");
+  cpu::gemm(context, products);
+}
+
+Index count_not_finite(const Context& context, const float* x, Index size) {
+  require_cpu(context.device, "count_not_finite");
+  return cpu::count_not_finite(x, size);
+}
+
+void* allocate(Device device, Index bytes) {
+  require_cpu(device, "allocate");
+  return cpu::allocate(bytes);
+}
+
+void release(Device, void* pointer) { cpu::release(pointer); }
+
+void fill_zero(const Context& context, void* pointer, Index bytes) {
+  require_cpu(context.device, "fill_zero");
+  cpu::fill_zero(pointer, bytes);
+}
+
+void copy(const Context& context, void* to, const void* from, Index bytes) {
+  require_cpu(context.device, "copy");
+  cpu::copy(to, from, bytes);
+}
+
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes) { copy(context, to, from, bytes); }
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes) { copy(context, to, from, bytes); }
+
+}  // namespace switchyard::kernels
