@@ -1,8 +1,9 @@
-// A run's configuration: typed values, one table of keys (config.cpp) for files, command line and --help.
+// A run's configuration: typed values, and one table of keys (keys.cpp) for files, command line, printing and --help.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/types.hpp"
@@ -15,9 +16,9 @@ struct Config {
     std::string out = "runs";  // a run's files lie in out/name/
     std::uint64_t seed = 1;
     Index epochs = 1;
-    Index steps = 0;      // above 0: so many steps instead of epochs
-    Index log_every = 1;  // steps between rows of steps/* in the results
-    Index eval_every = 1; // epochs between evaluations; 0: only at the end
+    Index steps = 0;       // above 0: so many steps instead of epochs
+    Index log_every = 1;   // steps between rows of steps/* in the results
+    Index eval_every = 1;  // epochs between evaluations; 0: only at the end
   } run;
   struct Data {
     std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic
@@ -28,7 +29,8 @@ struct Config {
     bool normalize = true;               // (v - mean) / deviation per channel
     double mean = 0.5, deviation = 0.5;  // of pixel values in [0, 1]
     // Synthetic data only:
-    Index synthetic_samples = 1024, synthetic_size = 8, synthetic_channels = 1, synthetic_classes = 10;
+    Index synthetic_samples = 1024, synthetic_size = 28, synthetic_channels = 1, synthetic_classes = 10;
+    std::uint64_t synthetic_seed = 1;  // apart from run.seed: repeated seeds see the same data
   } data;
   struct Model {
     std::string kind = "vit";
@@ -40,9 +42,9 @@ struct Config {
     std::string kind = "dense";  // dense | moe
     Index hidden = 256;
     Index experts = 4;
-    std::string router = "switch";         // switch | random
-    std::string granularity = "batch";     // random routing: batch | sample | token | balanced
-    std::string inference = "route";       // route | average
+    std::string router = "switch";            // switch | random
+    std::string granularity = "batch";        // random routing: batch | sample | token | balanced
+    std::string inference = "route";          // route | average
     std::string expert_init = "independent";  // same | independent
     double balance_loss = 0.01;
   } ffn;
@@ -58,19 +60,44 @@ struct Config {
     double dropout = 0.1;
   } train;
   struct Parallel {
-    Index experts = 1;  // expert-parallel size P
-    Index threads = 1;  // per rank
+    Index experts = 1;               // expert-parallel size P
+    Index threads = 1;               // per rank
     std::string reduction = "tree";  // tree | library
     Index timeout = 600;             // seconds that a collective waits for a rank
   } parallel;
   struct Compute {
-    std::string device = "cpu";   // cpu | cuda
-    std::string dtype = "fp32";   // fp32 | bf16
+    std::string device = "cpu";  // cpu | cuda
+    std::string dtype = "fp32";  // fp32 | bf16
   } compute;
   struct Checkpoint {
     Index every = 0;  // steps; 0: at the end of every epoch
     Index keep = 2;
   } checkpoint;
 };
+
+// Layers the files in their order over the defaults, then the overrides (key, value); the later one wins. Each value
+// is checked by itself; call validate() for the rules between keys.
+// Throws Error (kUsage) naming file, line, key, what was found and what is allowed.
+Config load_config(const std::vector<std::string>& files,
+                   const std::vector<std::pair<std::string, std::string>>& overrides = {});
+
+// The effective configuration as INI text: every key, in the table's order, numbers exact. parse_text() gives it back;
+// keys that the text lacks take their defaults. `source` stands for the file's name in errors.
+std::string to_text(const Config& config);
+Config parse_text(const std::string& text, const std::string& source = "configuration text");
+
+// Every key with its default, allowed values and a line of explanation, wrapped to `width` columns.
+std::string help_text(int width = 100);
+
+// Rules between keys that need neither data nor ranks. Throws Error (kUsage).
+void validate(const Config& config);
+
+// The rank counts that keep one summation tree: with M = batch / microbatch, a world that divides M and is a power of
+// two, and that parallel.experts divides. (reduction = library: any divisor of M.) Throws Error (kUsage).
+void check_ranks(const Config& config, int world);
+
+// Keys that differ and change what is trained or measured, each as "train.lr: 0.001 -> 0.002" (before -> after).
+// run.epochs and run.steps count only where the learning rate's schedule depends on the length of the run.
+std::vector<std::string> result_differences(const Config& before, const Config& after);
 
 }  // namespace switchyard

@@ -1,0 +1,180 @@
+#include "config/config.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <sstream>
+
+#include "config/keys.hpp"
+#include "core/error.hpp"
+
+namespace switchyard {
+
+namespace {
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\f\v";
+  const std::size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+std::vector<std::string> names_of(const std::vector<Key>& keys) {
+  std::vector<std::string> names;
+  for (const Key& key : keys) names.push_back(key.name);
+  return names;
+}
+
+std::string section_of(const std::string& name) { return name.substr(0, name.find('.')); }
+
+std::vector<std::string> sections_of(const std::vector<Key>& keys) {
+  std::vector<std::string> sections;
+  for (const Key& key : keys)
+    if (sections.empty() || sections.back() != section_of(key.name)) sections.push_back(section_of(key.name));
+  return sections;
+}
+
+const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::string_view where) {
+  const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; });
+  if (found == keys.end())
+    fail_usage("{}: unknown key {}{} (--help lists every key.)", where, in_quotes(name),
+               suggestion(name, names_of(keys)));
+  return *found;
+}
+
+// "[name]" -> name
+std::string read_section(const std::vector<Key>& keys, std::string_view line, const std::string& where) {
+  const std::vector<std::string> sections = sections_of(keys);
+  const std::string name(line.back() == ']' ? trimmed(line.substr(1, line.size() - 2)) : std::string_view());
+  if (std::find(sections.begin(), sections.end(), name) == sections.end())
+    fail_usage("{}: unknown section {}{} Allowed are [{}].", where, in_quotes(line), suggestion(name, sections),
+               joined(sections, "] ["));
+  return name;
+}
+
+// One file's text over the values that the keys point at.
+void apply_text(const std::vector<Key>& keys, const std::string& text, const std::string& source) {
+  std::istringstream stream(text);
+  std::string section, raw;
+  std::map<std::string, int> line_of;  // of each key met so far
+  for (int number = 1; std::getline(stream, raw); ++number) {
+    const std::string where = fmt::format("{}:{}", source, number);
+    const std::string_view line = trimmed(std::string_view(raw).substr(0, raw.find('#')));
+    if (line.empty()) continue;
+    if (line.front() == '[') {
+      section = read_section(keys, line, where);
+      continue;
+    }
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos)
+      fail_usage("{}: found {}: a line holds key = value, [section] or # and a comment.", where, in_quotes(line));
+    const std::string own_name(trimmed(line.substr(0, equals)));
+    const std::string name = section.empty() ? own_name : section + "." + own_name;
+    const Key& key = find_key(keys, name, where);
+    const auto [earlier, is_new] = line_of.emplace(name, number);
+    if (!is_new)
+      fail_usage("{}: {} is given a second time (first in line {}): keep one of them.", where, name, earlier->second);
+    set_value(key, trimmed(line.substr(equals + 1)), where);
+  }
+}
+
+std::string read_file(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    fail_usage("{}: this configuration file is a folder: give a file to --config.", path);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
+  return text;
+}
+
+// Breaks at spaces so that `indent` and text fit `width`.
+std::string wrapped(const std::string& text, int indent, int width) {
+  std::istringstream words(text);
+  std::string result, line, word;
+  const std::size_t room = static_cast<std::size_t>(std::max(20, width - indent));
+  const auto flush = [&] {
+    result += std::string(static_cast<std::size_t>(indent), ' ') + line + "\n";
+    line.clear();
+  };
+  while (words >> word) {
+    if (!line.empty() && line.size() + 1 + word.size() > room) flush();
+    line += (line.empty() ? "" : " ") + word;
+  }
+  if (!line.empty()) flush();
+  return result;
+}
+
+// Whether the learning rate at a step depends on when the run ends.
+bool schedule_follows_length(const Config& config) {
+  return config.train.schedule == "cosine" && config.train.schedule_epochs == 0;
+}
+
+}  // namespace
+
+Config load_config(const std::vector<std::string>& files,
+                   const std::vector<std::pair<std::string, std::string>>& overrides) {
+  Config config;
+  const std::vector<Key> keys = keys_of(config);
+  for (const std::string& path : files) apply_text(keys, read_file(path), path);
+  for (const auto& [name, value] : overrides) set_value(find_key(keys, name, "command line"), value, "command line");
+  return config;
+}
+
+Config parse_text(const std::string& text, const std::string& source) {
+  Config config;
+  apply_text(keys_of(config), text, source);
+  return config;
+}
+
+std::string to_text(const Config& config) {
+  Config copy = config;
+  std::string text, section;
+  for (const Key& key : keys_of(copy)) {
+    if (section_of(key.name) != section) {
+      text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", section_of(key.name));
+      section = section_of(key.name);
+    }
+    const std::string value = value_text(key);
+    text += fmt::format("{} ={}{}\n", key.name.substr(section.size() + 1), value.empty() ? "" : " ", value);
+  }
+  return text;
+}
+
+std::string help_text(int width) {
+  Config defaults;
+  std::string text, section;
+  for (const Key& key : keys_of(defaults)) {
+    if (section_of(key.name) != section) {
+      section = section_of(key.name);
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", section);
+    }
+    const std::string value = value_text(key);
+    text += fmt::format("  --{} {}\n", key.name, value.empty() ? "(empty)" : value);
+    text += wrapped(key.doc, 6, width);
+    text += wrapped("allowed: " + allowed_text(key), 6, width);
+  }
+  return text;
+}
+
+std::vector<std::string> result_differences(const Config& before, const Config& after) {
+  Config copy_before = before, copy_after = after;
+  const std::vector<Key> keys_before = keys_of(copy_before), keys_after = keys_of(copy_after);
+  const bool length_matters = schedule_follows_length(before) || schedule_follows_length(after);
+  std::vector<std::string> differences;
+  for (std::size_t i = 0; i < keys_before.size(); ++i) {
+    const std::string& name = keys_before[i].name;
+    if (keys_before[i].effect == Effect::kNone) continue;
+    if (!length_matters && (name == "run.epochs" || name == "run.steps")) continue;
+    const std::string old_value = value_text(keys_before[i]), new_value = value_text(keys_after[i]);
+    if (old_value != new_value) differences.push_back(fmt::format("{}: {} -> {}", name, old_value, new_value));
+  }
+  return differences;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,52 @@
+// The table of keys: what a configuration file, the command line, --help and the printed configuration all go by.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace switchyard {
+
+// What a key takes. Numbers: an interval; text: a list of choices, or any text.
+struct Allowed {
+  double lowest = -std::numeric_limits<double>::infinity();
+  double highest = std::numeric_limits<double>::infinity();
+  bool lowest_open = false;  // an open end is itself not allowed
+  bool highest_open = false;
+  std::vector<std::string> choices = {};  // empty: any text
+  bool may_be_empty = false;
+};
+
+// Whether another value gives another trained model or another measured accuracy.
+enum class Effect { kResult, kNone };
+
+struct Key {
+  std::string name;                                                          // "section.key"
+  std::variant<std::string*, bool*, Index*, std::uint64_t*, double*> value;  // into the Config given to keys_of
+  Allowed allowed;
+  Effect effect;
+  std::string doc;
+};
+
+// All keys in their printed order; keys of a section stand together.
+std::vector<Key> keys_of(Config& config);
+
+// Parses and checks; `where` (file:line, or the command line) opens the error.
+void set_value(const Key& key, std::string_view text, std::string_view where);
+
+std::string value_text(const Key& key);
+std::string allowed_text(const Key& key);
+
+// `text` in quotes for a message: clipped, unprintable characters as '?'.
+std::string in_quotes(std::string_view text);
+
+std::string joined(const std::vector<std::string>& words, std::string_view separator);
+
+// ", did you mean x?" for the nearest of the names, or nothing when none is near.
+std::string suggestion(std::string_view wrong, const std::vector<std::string>& names);
+
+}  // namespace switchyard

@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "config/config.hpp"
+#include "core/error.hpp"
+
+namespace switchyard {
+
+namespace {
+
+bool is_power_of_two(Index number) { return number > 0 && std::has_single_bit(static_cast<std::uint64_t>(number)); }
+
+bool keeps_tree(const Config& config) { return config.parallel.reduction == "tree"; }
+
+// The allowed world size nearest to `world` below it (step = -1) or above it (step = 1); 0 when there is none.
+Index nearest_world(const Config& config, Index world, int step) {
+  const Index num_microbatches = config.train.batch / config.train.microbatch;
+  for (Index size = std::min(world, num_microbatches + 1) + step; size >= 1 && size <= num_microbatches; size += step) {
+    if (num_microbatches % size != 0 || size % config.parallel.experts != 0) continue;
+    if (!keeps_tree(config) || is_power_of_two(size)) return size;
+  }
+  return 0;
+}
+
+std::string nearest_worlds(const Config& config, Index world) {
+  const Index below = nearest_world(config, world, -1), above = nearest_world(config, world, 1);
+  if (below != 0 && above != 0) return fmt::format("use {} or {} ranks", below, above);
+  if (below != 0 || above != 0) return fmt::format("use {} ranks", below + above);
+  return "no number of ranks works with these keys: lower parallel.experts";
+}
+
+// A microbatch that would allow `world` ranks, in words; nothing when there is none.
+std::string microbatch_for(const Config& config, Index world) {
+  const Index batch = config.train.batch;
+  if (batch % world != 0 || world % config.parallel.experts != 0) return "";
+  if (keeps_tree(config) && !is_power_of_two(world)) return "";
+  // The largest divisor of a rank's share that the user does not exceed now.
+  Index microbatch = std::min(config.train.microbatch, batch / world);
+  while ((batch / world) % microbatch != 0) --microbatch;
+  if (microbatch == config.train.microbatch) return "";
+  return fmt::format(
+      ", or train.microbatch = {} for {} ranks (another microbatch is another experiment: results differ)", microbatch,
+      world);
+}
+
+void check_model(const Config& config) {
+  const Config::Model& model = config.model;
+  if (model.width % model.heads != 0)
+    fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width.",
+               model.heads, model.width);
+  if (model.kind != "vit") fail_usage("model.kind = {} is not known: use vit.", model.kind);
+  if (config.ffn.kind != "dense" && config.ffn.kind != "moe")
+    fail_usage("ffn.kind = {} is not known: use dense or moe.", config.ffn.kind);
+}
+
+void check_training(const Config& config) {
+  const Config::Train& train = config.train;
+  if (train.batch % train.microbatch != 0)
+    fail_usage("train.microbatch = {} does not divide train.batch = {}: a batch is a whole number of microbatches.",
+               train.microbatch, train.batch);
+  if (train.schedule_epochs > 0 && config.run.steps == 0 && train.schedule_epochs < config.run.epochs)
+    fail_usage(
+        "train.schedule_epochs = {} ends before run.epochs = {}: make it at least as long, or 0 for the run's own.",
+        train.schedule_epochs, config.run.epochs);
+}
+
+void check_parallel(const Config& config) {
+  const Index expert_ranks = config.parallel.experts;
+  if (config.ffn.kind == "dense" && expert_ranks != 1)
+    fail_usage("parallel.experts = {}, but ffn.kind = dense has no experts to share out: set parallel.experts = 1.",
+               expert_ranks);
+  if (config.ffn.kind == "moe" && config.ffn.experts % expert_ranks != 0)
+    fail_usage(
+        "parallel.experts = {} does not divide ffn.experts = {}: each rank of a group holds equally many experts.",
+        expert_ranks, config.ffn.experts);
+  if (keeps_tree(config) && !is_power_of_two(expert_ranks))
+    fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
+               expert_ranks);
+}
+
+void check_compute(const Config& config) {
+  if (config.compute.device == "cuda")
+    fail_usage("compute.device = cuda: this program was built without CUDA: use compute.device = cpu.");
+  if (config.compute.dtype == "bf16")
+    fail_usage("compute.dtype = bf16 is not available yet: use compute.dtype = fp32.");
+}
+
+void check_names(const Config& config) {
+  const std::string& name = config.run.name;
+  if (name == "." || name == ".." || name.find('/') != std::string::npos)
+    fail_usage("run.name = {}: it names a folder inside run.out: use a name without /.", name);
+}
+
+}  // namespace
+
+void validate(const Config& config) {
+  check_names(config);
+  check_model(config);
+  check_training(config);
+  check_parallel(config);
+  check_compute(config);
+}
+
+void check_ranks(const Config& config, int world) {
+  const Index batch = config.train.batch, microbatch = config.train.microbatch;
+  const Index num_microbatches = batch / microbatch, expert_ranks = config.parallel.experts;
+  const bool fits = world >= 1 && num_microbatches % world == 0 && (!keeps_tree(config) || is_power_of_two(world));
+  if (!fits)
+    fail_usage(
+        "{} ranks cannot share the M = {} microbatches of a batch (train.batch {} / train.microbatch {}): the number "
+        "of "
+        "ranks must {}divide M{}: {}{}.",
+        world, num_microbatches, batch, microbatch, keeps_tree(config) ? "be a power of two and " : "",
+        expert_ranks > 1 ? fmt::format(" and be a multiple of parallel.experts = {}", expert_ranks) : "",
+        nearest_worlds(config, world), microbatch_for(config, world));
+  if (world % expert_ranks != 0)
+    fail_usage("parallel.experts = {} does not divide {} ranks: {}, or set parallel.experts to a divisor of {}.",
+               expert_ranks, world, nearest_worlds(config, world), world);
+}
+
+}  // namespace switchyard

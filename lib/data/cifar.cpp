@@ -1,0 +1,99 @@
+// CIFAR-10 and CIFAR-100, binary version: records of one label byte (CIFAR-100: coarse, then fine) and three planes of
+// 32 x 32 bytes: red, green, blue.
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.hpp"
+#include "data/formats.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr Index kSide = 32, kChannels = 3, kPlane = kSide * kSide;
+
+struct Format {
+  std::string folder;  // as the official archive unpacks
+  Index label_bytes;   // the last one is the label
+  Index classes;
+  std::vector<std::string> train, test;
+};
+
+Format format_of(const std::string& kind) {
+  if (kind == "cifar100") return {"cifar-100-binary", 2, 100, {"train.bin"}, {"test.bin"}};
+  return {"cifar-10-batches-bin",
+          1,
+          10,
+          {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
+          {"test_batch.bin"}};
+}
+
+// Appends a file's records to the split, at most `limit` samples in all (0: no limit).
+void read_file(const std::string& path, const std::string& kind, Index limit, Split& split) {
+  const Format format = format_of(kind);
+  const Index record_bytes = format.label_bytes + kPlane * kChannels;
+  std::error_code error;
+  const auto file_bytes = static_cast<Index>(std::filesystem::file_size(path, error));
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file)
+    fail("{}: cannot open this file: {}. {}, and give the folder as data.path.", path,
+         error ? error.message() : std::strerror(errno), how_to_get(kind));
+  if (file_bytes == 0 || file_bytes % record_bytes != 0)
+    fail(
+        "{}: {} bytes are not a whole number of {}'s records of {} bytes: truncated, or another kind of file: get it "
+        "anew.",
+        path, file_bytes, kind, record_bytes);
+
+  const Index first = split.count, total = limited(first + file_bytes / record_bytes, limit);
+  split.images.resize(static_cast<std::size_t>(total * kPlane * kChannels));
+  split.labels.resize(static_cast<std::size_t>(total));
+  std::vector<char> record(static_cast<std::size_t>(record_bytes));
+  for (Index sample = first; sample < total; ++sample) {
+    if (!file.read(record.data(), record_bytes))
+      fail("{}: reading record {} failed: get the file anew.", path, sample - first);
+    const Index label = static_cast<unsigned char>(record[static_cast<std::size_t>(format.label_bytes - 1)]);
+    if (label >= format.classes)
+      fail("{}: label {} of sample {} is out of range: {} classes allow 0 to {}.", path, label, sample - first,
+           format.classes, format.classes - 1);
+    split.labels[static_cast<std::size_t>(sample)] = static_cast<std::int32_t>(label);
+    const char* const planes = record.data() + format.label_bytes;  // (channel, row, column)
+    std::uint8_t* const image = &split.images[static_cast<std::size_t>(sample * kPlane * kChannels)];
+    for (Index pixel = 0; pixel < kPlane; ++pixel)
+      for (Index channel = 0; channel < kChannels; ++channel)
+        image[pixel * kChannels + channel] = static_cast<std::uint8_t>(planes[channel * kPlane + pixel]);
+  }
+  split.count = total;
+}
+
+Split read_split(const std::string& folder, const std::vector<std::string>& names, const std::string& kind,
+                 Index limit) {
+  Split split;
+  for (const std::string& name : names) {
+    if (limit > 0 && split.count >= limit) break;
+    read_file(folder + "/" + name, kind, limit, split);
+  }
+  return split;
+}
+
+}  // namespace
+
+Dataset load_cifar(const std::string& path, const std::string& kind, Index limit) {
+  require_folder(path, kind);
+  const Format format = format_of(kind);
+  std::string folder = path;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path + "/" + format.train[0], ignored) &&
+      std::filesystem::is_directory(path + "/" + format.folder, ignored))
+    folder = path + "/" + format.folder;
+  return {.name = kind,
+          .height = kSide,
+          .width = kSide,
+          .channels = kChannels,
+          .classes = format.classes,
+          .train = read_split(folder, format.train, kind, limit),
+          .test = read_split(folder, format.test, kind, limit)};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,73 @@
+#include "data/dataset.hpp"
+
+#include <filesystem>
+#include <new>
+
+#include "core/error.hpp"
+#include "data/formats.hpp"
+
+namespace switchyard {
+
+namespace {
+
+Dataset load_kind(const DataOptions& options, const std::string& path) {
+  const std::string& kind = options.kind;
+  if (kind == "synthetic") return make_synthetic(options);
+  if (path.empty()) fail("data.kind = {} needs data.path: give the file that holds the data.", kind);
+  if (kind == "fashion-mnist" || kind == "mnist") return load_idx(path, kind, options.limit);
+  if (kind == "cifar10" || kind == "cifar100") return load_cifar(path, kind, options.limit);
+  if (kind == "hdf5") return load_hdf5(path, options.limit);
+  fail("data.kind = {} is not known: use fashion-mnist, mnist, cifar10, cifar100, hdf5 or synthetic.", kind);
+}
+
+}  // namespace
+
+Dataset load_dataset(const DataOptions& options) {
+  const std::string path = options.path.empty() ? default_path(options.kind) : options.path;
+  try {
+    return load_kind(options, path);
+  } catch (const std::bad_alloc&) {
+    fail("{}: this data does not fit into memory: set data.limit to read only the first samples.", path);
+  }
+}
+
+std::optional<ImageShape> known_shape(const DataOptions& options) {
+  if (options.kind == "fashion-mnist" || options.kind == "mnist") return ImageShape{28, 28, 1, 10};
+  if (options.kind == "cifar10") return ImageShape{32, 32, 3, 10};
+  if (options.kind == "cifar100") return ImageShape{32, 32, 3, 100};
+  if (options.kind == "synthetic")
+    return ImageShape{options.synthetic_size, options.synthetic_size, options.synthetic_channels,
+                      options.synthetic_classes};
+  return std::nullopt;
+}
+
+std::string default_path(const std::string& kind) {
+  if (kind == "fashion-mnist") return "/usr/share/datasets/fashion-mnist";
+  if (kind == "mnist" || kind == "cifar10" || kind == "cifar100") return "data/" + kind;
+  return "";
+}
+
+std::string how_to_get(const std::string& kind) {
+  if (kind == "fashion-mnist") return "Debian's package dataset-fashion-mnist installs it: apt-get install it";
+  if (kind == "mnist") return "The four IDX files are on the MNIST database's own page and its mirrors";
+  if (kind == "cifar10") return "Unpack cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html";
+  return "Unpack cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html";
+}
+
+void require_folder(const std::string& path, const std::string& kind) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored))
+    fail("{}: there is no such folder; data.kind = {} looks for its files there. {}, and give the folder as data.path.",
+         path, kind, how_to_get(kind));
+}
+
+void check_labels(const Split& split, Index classes, const std::string& file) {
+  for (std::size_t i = 0; i < split.labels.size(); ++i) {
+    const std::int32_t label = split.labels[i];
+    if (label < 0 || label >= classes)
+      fail("{}: label {} of sample {} is out of range: {} classes allow 0 to {}.", file, label, i, classes,
+           classes - 1);
+  }
+}
+
+}  // namespace switchyard

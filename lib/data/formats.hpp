@@ -1,0 +1,27 @@
+// The file formats behind load_dataset: one reader each, private to this part.
+#pragma once
+
+#include <string>
+
+#include "data/dataset.hpp"
+
+namespace switchyard {
+
+// Reads at most this many samples of a split; the rest of the file is not looked at.
+inline Index limited(Index count, Index limit) { return limit > 0 && limit < count ? limit : count; }
+
+// Labels lie in 0 .. classes-1, or `file` is wrong.
+void check_labels(const Split& split, Index classes, const std::string& file);
+
+// `path` is an existing folder, or the error says what `kind` looks for there.
+void require_folder(const std::string& path, const std::string& kind);
+
+// One sentence: where the data of this kind can be had.
+std::string how_to_get(const std::string& kind);
+
+Dataset load_idx(const std::string& path, const std::string& kind, Index limit);    // fashion-mnist, mnist
+Dataset load_cifar(const std::string& path, const std::string& kind, Index limit);  // cifar10, cifar100
+Dataset load_hdf5(const std::string& path, Index limit);
+Dataset make_synthetic(const DataOptions& options);
+
+}  // namespace switchyard

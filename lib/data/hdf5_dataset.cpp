@@ -1,0 +1,210 @@
+// HDF5 data: groups `train` and `test`, each with `images`, uint8 (N, H, W, C) or (N, H, W), and `labels`, any integer
+// (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label.
+#include <hdf5.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "core/error.hpp"
+#include "data/formats.hpp"
+
+namespace switchyard {
+
+namespace {
+
+class Handle {
+ public:
+  using Close = herr_t (*)(hid_t);
+  Handle(hid_t id, Close close) : id_(id), close_(close) {}
+  ~Handle() {
+    if (id_ >= 0) close_(id_);
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  operator hid_t() const { return id_; }
+  bool valid() const { return id_ >= 0; }
+
+ private:
+  hid_t id_;
+  Close close_;
+};
+
+// HDF5 prints its error stack by itself; here the reason goes into our own message instead.
+class QuietErrors {
+ public:
+  QuietErrors() {
+    H5Eget_auto2(H5E_DEFAULT, &function_, &data_);
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  }
+  ~QuietErrors() { H5Eset_auto2(H5E_DEFAULT, function_, data_); }
+  QuietErrors(const QuietErrors&) = delete;
+  QuietErrors& operator=(const QuietErrors&) = delete;
+
+ private:
+  H5E_auto2_t function_ = nullptr;
+  void* data_ = nullptr;
+};
+
+// The innermost entry of HDF5's error stack.
+std::string hdf5_reason() {
+  std::string reason;
+  const auto first = [](unsigned, const H5E_error2_t* entry, void* text) -> herr_t {
+    auto& result = *static_cast<std::string*>(text);
+    if (result.empty() && entry->desc != nullptr) result = entry->desc;
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first, &reason);
+  return reason.empty() ? "HDF5 gives no reason" : reason;
+}
+
+// One dataset: opened, its shape known and found plausible.
+class ArrayFile {
+ public:
+  ArrayFile(hid_t file, const std::string& path, const std::string& name)
+      : where_(path + ":" + name),
+        dataset_(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose),
+        type_(dataset_.valid() ? H5Dget_type(dataset_) : -1, H5Tclose),
+        space_(dataset_.valid() ? H5Dget_space(dataset_) : -1, H5Sclose) {
+    if (!dataset_.valid() || !type_.valid() || !space_.valid())
+      fail("{}: there is no such dataset: the file needs train/images, train/labels, test/images and test/labels.",
+           where_);
+    const int rank = H5Sget_simple_extent_ndims(space_);
+    shape_.resize(static_cast<std::size_t>(std::max(rank, 0)));
+    if (rank > 0) H5Sget_simple_extent_dims(space_, shape_.data(), nullptr);
+  }
+
+  const std::string& where() const { return where_; }
+  const std::vector<hsize_t>& shape() const { return shape_; }
+  std::string shape_text() const {
+    std::string text;
+    for (const hsize_t size : shape_) text += fmt::format("{}{}", text.empty() ? "" : ", ", size);
+    return "(" + text + ")";
+  }
+  bool is_integer() const { return H5Tget_class(type_) == H5T_INTEGER; }
+  bool is_uint8() const { return is_integer() && H5Tget_size(type_) == 1 && H5Tget_sign(type_) == H5T_SGN_NONE; }
+
+  // A shape costs nothing to declare. No filter in common use shrinks real data by more than deflate's 1032 : 1.
+  void require_stored() const {
+    constexpr double kMostShrinkage = 1100;
+    double declared = static_cast<double>(H5Tget_size(type_));
+    for (const hsize_t size : shape_) declared *= static_cast<double>(size);
+    const auto stored = static_cast<double>(H5Dget_storage_size(dataset_));
+    if (declared > kMostShrinkage * stored)
+      fail(
+          "{}: shape {} declares {:.0f} bytes, but the file holds {:.0f} of them: it was never fully written: write it "
+          "anew.",
+          where_, shape_text(), declared, stored);
+  }
+
+  // The first `count` along the first dimension.
+  void read(hsize_t count, hid_t memory_type, void* target) const {
+    std::vector<hsize_t> start(shape_.size(), 0), size = shape_;
+    size[0] = count;
+    const Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
+    if (H5Sselect_hyperslab(space_, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) < 0 ||
+        H5Dread(dataset_, memory_type, memory, space_, H5P_DEFAULT, target) < 0)
+      fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, hdf5_reason());
+  }
+
+ private:
+  std::string where_;
+  Handle dataset_, type_, space_;
+  std::vector<hsize_t> shape_;
+};
+
+struct Shape {
+  Index height = 0, width = 0, channels = 0;
+  bool operator==(const Shape&) const = default;
+};
+
+Shape image_shape(const ArrayFile& images) {
+  const std::vector<hsize_t>& shape = images.shape();
+  if (!images.is_uint8()) fail("{}: the type is not uint8: write pixels as unsigned bytes, 0 to 255.", images.where());
+  if (shape.size() != 3 && shape.size() != 4)
+    fail("{}: shape {} is neither (N, H, W, C) nor (N, H, W).", images.where(), images.shape_text());
+  const hsize_t channels = shape.size() == 4 ? shape[3] : 1;
+  if (shape[0] == 0) fail("{}: holds no image.", images.where());
+  if (shape[1] == 0 || shape[2] == 0 || channels == 0)
+    fail("{}: shape {} has a size of zero.", images.where(), images.shape_text());
+  if (channels > 4)
+    fail("{}: shape {} means {} channels, and at most 4 are allowed: the order is (N, H, W, C).", images.where(),
+         images.shape_text(), channels);
+  return {static_cast<Index>(shape[1]), static_cast<Index>(shape[2]), static_cast<Index>(channels)};
+}
+
+// All labels are read, whatever the limit: the number of classes must not depend on it.
+std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& images) {
+  if (!labels.is_integer()) fail("{}: the type is not an integer: write class numbers.", labels.where());
+  if (labels.shape().size() != 1) fail("{}: shape {} is not (N).", labels.where(), labels.shape_text());
+  if (labels.shape()[0] != images.shape()[0])
+    fail("{}: {} labels, but {} has {} images.", labels.where(), labels.shape()[0], images.where(), images.shape()[0]);
+  labels.require_stored();
+  std::vector<std::int64_t> wide(labels.shape()[0]);
+  labels.read(wide.size(), H5T_NATIVE_INT64, wide.data());
+  std::vector<std::int32_t> result;
+  for (const std::int64_t label : wide) {
+    constexpr std::int64_t kMost = 1 << 24;
+    if (label < 0 || label >= kMost)
+      fail("{}: label {} of sample {} is out of range: classes count from 0.", labels.where(), label, result.size());
+    result.push_back(static_cast<std::int32_t>(label));
+  }
+  return result;
+}
+
+Split read_split(hid_t file, const std::string& path, const std::string& group, Index limit, Shape& shape) {
+  const ArrayFile images(file, path, group + "/images"), labels(file, path, group + "/labels");
+  shape = image_shape(images);
+  Split split;
+  split.labels = read_labels(labels, images);
+  images.require_stored();
+  split.count = limited(static_cast<Index>(images.shape()[0]), limit);
+  split.images.resize(static_cast<std::size_t>(split.count * shape.height * shape.width * shape.channels));
+  images.read(static_cast<hsize_t>(split.count), H5T_NATIVE_UINT8, split.images.data());
+  return split;
+}
+
+Index largest_label(const Split& split) { return *std::max_element(split.labels.begin(), split.labels.end()); }
+
+// The attribute `classes`, or 0 when the file has none.
+Index read_classes(hid_t file, const std::string& path) {
+  if (H5Aexists(file, "classes") <= 0) return 0;
+  const Handle attribute(H5Aopen(file, "classes", H5P_DEFAULT), H5Aclose);
+  const Handle type(H5Aget_type(attribute), H5Tclose), space(H5Aget_space(attribute), H5Sclose);
+  std::int64_t classes = 0;
+  if (H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
+      H5Aread(attribute, H5T_NATIVE_INT64, &classes) < 0 || classes < 1)
+    fail("{}: the attribute `classes` is not a whole number above 0.", path);
+  return classes;
+}
+
+}  // namespace
+
+Dataset load_hdf5(const std::string& path, Index limit) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored))
+    fail("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
+  const QuietErrors quiet;
+  const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+  if (!file.valid()) fail("{}: cannot open this as an HDF5 file: {}.", path, hdf5_reason());
+
+  Dataset data{.name = "hdf5"};
+  Shape train_shape, test_shape;
+  data.train = read_split(file, path, "train", limit, train_shape);
+  data.test = read_split(file, path, "test", limit, test_shape);
+  if (!(train_shape == test_shape))
+    fail("{}: images of train are {} x {} x {}, those of test {} x {} x {}: they must agree.", path, train_shape.height,
+         train_shape.width, train_shape.channels, test_shape.height, test_shape.width, test_shape.channels);
+  data.height = train_shape.height;
+  data.width = train_shape.width;
+  data.channels = train_shape.channels;
+  data.classes = read_classes(file, path);
+  if (data.classes == 0) data.classes = 1 + std::max(largest_label(data.train), largest_label(data.test));
+  check_labels(data.train, data.classes, path + ":train/labels");
+  check_labels(data.test, data.classes, path + ":test/labels");
+  data.train.labels.resize(static_cast<std::size_t>(data.train.count));
+  data.test.labels.resize(static_cast<std::size_t>(data.test.count));
+  return data;
+}
+
+}  // namespace switchyard
