@@ -196,7 +196,8 @@ void set_value(const Key& key, std::string_view text, std::string_view where) {
           return set_number(key.allowed, text, *target);
       },
       key.value);
-  if (!fits) fail_usage("{}: {} = {} is not allowed: give {}.", where, key.name, in_quotes(text), allowed_text(key));
+  if (!fits)
+    fail_usage("{}: {} = {} is not allowed; allowed: {}.", where, key.name, in_quotes(text), allowed_text(key));
 }
 
 std::string value_text(const Key& key) {
@@ -248,9 +249,10 @@ std::string suggestion(std::string_view wrong, const std::vector<std::string>& n
     // The right key in the wrong section is nearer than any misspelling but one of a letter or two.
     std::size_t distance = edit_distance(wrong, name);
     if (last_part(wrong) == last_part(name)) distance = std::min<std::size_t>(distance, 2);
+    if (name.starts_with(wrong)) distance = 1;
     if (best == nullptr || distance < best_distance) best = &name, best_distance = distance;
   }
-  if (best == nullptr || best_distance > std::max<std::size_t>(2, wrong.size() / 3)) return "";
+  if (best == nullptr || best_distance > std::max<std::size_t>(2, wrong.size() / 3)) return ".";
   return fmt::format(", did you mean {}?", *best);
 }
 

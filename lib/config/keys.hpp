@@ -46,7 +46,7 @@ std::string in_quotes(std::string_view text);
 
 std::string joined(const std::vector<std::string>& words, std::string_view separator);
 
-// ", did you mean x?" for the nearest of the names, or nothing when none is near.
+// ", did you mean x?" for the nearest of the names, or "." when none is near.
 std::string suggestion(std::string_view wrong, const std::vector<std::string>& names);
 
 }  // namespace switchyard

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <bit>
-#include <limits>
 
 #include "config/config.hpp"
 #include "core/error.hpp"
@@ -115,8 +114,10 @@ void check_ranks(const Config& config, int world) {
         expert_ranks > 1 ? fmt::format(" and be a multiple of parallel.experts = {}", expert_ranks) : "",
         nearest_worlds(config, world), microbatch_for(config, world));
   if (world % expert_ranks != 0)
-    fail_usage("parallel.experts = {} does not divide {} ranks: {}, or set parallel.experts to a divisor of {}.",
-               expert_ranks, world, nearest_worlds(config, world), world);
+    fail_usage(
+        "parallel.experts = {} does not divide the number of ranks, {}: {}, or set parallel.experts to a divisor of "
+        "{}.",
+        expert_ranks, world, nearest_worlds(config, world), world);
 }
 
 }  // namespace switchyard
