@@ -1,0 +1,205 @@
+// Saving in three phases, each agreed on by all ranks before the next:
+//   1. rank 0 alone writes the file's skeleton: groups, datasets with their room on the disk, attributes, checksums;
+//   2. all ranks open it together (parallel HDF5) and write their hyperslabs, independently of each other;
+//   3. rank 0 syncs it and gives it its name.
+// So the phase in which ranks depend on each other changes no metadata and needs no room: what can fail in it is one
+// rank's own write, which leaves nobody waiting inside a collective call.
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <set>
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "io/checkpoint.hpp"
+#include "io/checkpoint_file.hpp"
+#include "io/collective.hpp"
+#include "io/disk.hpp"
+#include "io/h5.hpp"
+#include "io/schema.hpp"
+
+namespace switchyard::io {
+namespace {
+
+namespace fs = std::filesystem;
+static_assert(std::endian::native == std::endian::little, "checksums are over little-endian bytes");
+
+// Object headers with checksums (from 1.8 on), but none of the flags for concurrent access that a killed process
+// leaves.
+h5::Handle checkpoint_access() { return h5::file_access(H5F_LIBVER_V18, H5F_LIBVER_V18); }
+
+Index num_checksums(const ArraySlice& slice) { return slice.per_expert ? slice.shape[0] : 1; }
+
+// Checks this rank's list; its hash must then be the same on all ranks.
+void check_slices(MPI_Comm comm, std::span<const ArraySlice> slices) {
+  XXH64_hash_t hash = 0;
+  together(comm, [&] {
+    CheckpointHeader header;
+    std::set<std::string_view> names;
+    for (const ArraySlice& slice : slices) {
+      const std::string_view name = plain_name(slice.name);
+      if (name.empty() || name.ends_with('/') || name == schema::kConfig || !names.insert(name).second)
+        fail("array name '{}' is empty, taken or reserved", slice.name);
+      for (auto end = name.find('/'); end != name.npos; end = name.find('/', end + 1))
+        if (names.contains(name.substr(0, end))) fail("array {} lies below another array", slice.name);
+      if (slice.shape.empty() || std::any_of(slice.shape.begin(), slice.shape.end(), [](Index n) { return n < 1; }))
+        fail("array {} has shape {}; every extent must be at least 1", slice.name, to_text(slice.shape));
+      const bool writes = slice.writes && slice.count > 0;
+      if (writes && (slice.first < 0 || slice.first + slice.count > slice.shape[0] || !slice.data))
+        fail("array {} has no rows {} to {} to write", slice.name, slice.first, slice.first + slice.count);
+      if (writes && !slice.per_expert && slice.count != slice.shape[0])
+        fail("array {} is not per expert: one rank writes the whole of it", slice.name);
+      header.arrays.push_back({std::string(name), slice.shape, slice.per_expert, {}});
+    }
+    hash = checksum_of(header);
+  });
+  const std::uint64_t mine[2] = {hash, ~hash};
+  std::uint64_t largest[2];
+  MPI_Allreduce(mine, largest, 2, MPI_UINT64_T, MPI_MAX, comm);
+  if (largest[0] != ~largest[1]) fail("ranks disagree about the arrays of the checkpoint");
+}
+
+// Every rank sums its own experts' bytes; rank 0 gets the header's records.
+std::vector<ArrayRecord> gather_checksums(MPI_Comm comm, std::span<const ArraySlice> slices) {
+  std::vector<std::uint64_t> sums;         // of all arrays, one after another; 0 where another rank writes
+  std::vector<std::uint64_t> num_writers;  // alike
+  for (const ArraySlice& slice : slices) {
+    const std::size_t begin = sums.size();
+    sums.resize(begin + num_checksums(slice));
+    num_writers.resize(sums.size());
+    if (!slice.writes || slice.count == 0) continue;
+    const Index num_parts = slice.per_expert ? slice.count : 1;
+    const Index part_elements = num_elements(slice.shape) / num_checksums(slice);
+    for (Index part = 0; part < num_parts; ++part) {
+      const std::size_t slot = begin + (slice.per_expert ? slice.first + part : 0);
+      sums[slot] = XXH3_64bits(slice.data + part * part_elements, part_elements * sizeof(float));
+      num_writers[slot] = 1;
+    }
+  }
+  std::vector<std::uint64_t> all_sums(sums.size()), all_writers(sums.size());
+  MPI_Reduce(sums.data(), all_sums.data(), static_cast<int>(sums.size()), MPI_UINT64_T, MPI_SUM, kRoot, comm);
+  MPI_Reduce(num_writers.data(), all_writers.data(), static_cast<int>(sums.size()), MPI_UINT64_T, MPI_SUM, kRoot, comm);
+  std::vector<ArrayRecord> records;
+  on_root(comm, [&] {
+    std::size_t slot = 0;
+    for (const ArraySlice& slice : slices) {
+      ArrayRecord record{std::string(plain_name(slice.name)), slice.shape, slice.per_expert, {}};
+      for (Index part = 0; part < num_checksums(slice); ++part, ++slot) {
+        if (all_writers[slot] != 1)
+          fail("array {}, expert {}: {} ranks would write it; it must be one", slice.name, part, all_writers[slot]);
+        record.checksums.push_back(all_sums[slot]);
+      }
+      records.push_back(std::move(record));
+    }
+    std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  });
+  return records;
+}
+
+void create_array(const h5::Handle& file, const ArrayRecord& array, const fs::path& path) {
+  const h5::Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  H5Pset_create_intermediate_group(links, 1);
+  const h5::Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  H5Pset_obj_track_times(creation, false);  // the same content, the same bytes
+  H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
+  H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
+  const std::vector<hsize_t> extent(array.shape.begin(), array.shape.end());
+  const h5::Handle space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
+  const h5::Handle dataset(H5Dcreate2(file, array.name.c_str(), H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT),
+                           H5Dclose);
+  h5::check(hid_t(dataset), path, "create array " + array.name);
+  const hsize_t num_sums = array.checksums.size();
+  const h5::Handle sums_space(array.per_expert ? H5Screate_simple(1, &num_sums, nullptr) : H5Screate(H5S_SCALAR),
+                              H5Sclose);
+  const h5::Handle attribute(
+      H5Acreate2(dataset, schema::kChecksum, H5T_STD_U64LE, sums_space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  h5::check(hid_t(attribute), path, "create the checksum of " + array.name);
+  h5::check(H5Awrite(attribute, H5T_NATIVE_UINT64, array.checksums.data()), path,
+            "write the checksum of " + array.name);
+}
+
+// More than the file will need, data and metadata.
+Index bytes_at_most(const CheckpointHeader& header) {
+  Index bytes = 64 * 1024 + 2 * static_cast<Index>(pack(header.info).size());
+  for (const ArrayRecord& array : header.arrays)
+    bytes += 2048 + 16 * static_cast<Index>(array.checksums.size()) + num_elements(array.shape) * Index{sizeof(float)};
+  return bytes;
+}
+
+void write_skeleton(const fs::path& path, const CheckpointHeader& header) {
+  reserve_space(path, 0, bytes_at_most(header));
+  const h5::Handle access = checkpoint_access();
+  h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  h5::check(hid_t(file), path, "create the file");
+  h5::write_attribute(file, schema::kFormat, schema::kCheckpointFormat, path);
+  h5::write_attribute(file, schema::kSchemaVersion, header.schema_version, path);
+  h5::write_attribute(file, schema::kStep, header.info.step, path);
+  h5::write_attribute(file, schema::kDigest, header.info.digest, path);
+  for (const auto& [name, value] : header.info.attributes) h5::write_attribute(file, name, value, path);
+  h5::write_attribute(file, schema::kHeaderChecksum, static_cast<std::int64_t>(checksum_of(header)), path);
+  h5::write_text_dataset(file, schema::kConfig, header.info.config, path);
+  for (const ArrayRecord& array : header.arrays) create_array(file, array, path);
+  h5::check(file.close(), path, "close the file");
+  // Creating the file gave the room back that was reserved above; now it is the file's own.
+  reserve_space(path, 0, static_cast<Index>(fs::file_size(path)));
+}
+
+void write_slice(const h5::Handle& file, const ArraySlice& slice, const fs::path& path) {
+  const h5::Handle dataset(H5Dopen2(file, slice.name.c_str(), H5P_DEFAULT), H5Dclose);
+  h5::check(hid_t(dataset), path, "open array " + slice.name);
+  const RowSelection rows(slice.shape, slice.first, slice.count);
+  h5::check(H5Dwrite(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, slice.data), path,
+            "write array " + slice.name);
+}
+
+void write_slices(MPI_Comm comm, const fs::path& path, std::span<const ArraySlice> slices) {
+  // A collective open that fails on some ranks only cannot be undone: try without the others first.
+  together(comm, [&] {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+      fail("{}: cannot be opened here, is it a folder that all ranks share? {}", path.string(), std::strerror(errno));
+    ::close(fd);
+  });
+  h5::Handle file;
+  together(comm, [&] {
+    const h5::Handle access = checkpoint_access();
+    h5::check(H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL), path, "use parallel HDF5");
+    file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDWR, access), H5Fclose);
+    h5::check(hid_t(file), path, "open the file in parallel");
+  });
+  // From here on every rank closes the file, which is collective, whether by hand or because all of them throw.
+  together(comm, [&] {
+    for (const ArraySlice& slice : slices)
+      if (slice.writes && slice.count > 0) write_slice(file, slice, path);
+  });
+  together(comm, [&] { h5::check(H5Fflush(file, H5F_SCOPE_GLOBAL), path, "write to disk"); });
+  together(comm, [&] { h5::check(file.close(), path, "close the file"); });
+}
+
+}  // namespace
+
+void save_checkpoint(MPI_Comm comm, const fs::path& path, const CheckpointInfo& info,
+                     std::span<const ArraySlice> slices) {
+  h5::silence();
+  check_slices(comm, slices);
+  const CheckpointHeader header{schema::kCheckpointVersion, info, gather_checksums(comm, slices)};
+  const fs::path temporary = path.string() + ".tmp";
+  try {
+    on_root(comm, [&] { write_skeleton(temporary, header); });
+    write_slices(comm, temporary, slices);
+    on_root(comm, [&] {
+      sync_file(temporary);
+      fs::rename(temporary, path);
+      sync_folder(path.parent_path());
+    });
+  } catch (...) {
+    std::error_code ignored;
+    if (rank_of(comm) == kRoot) fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+}  // namespace switchyard::io

@@ -1,0 +1,79 @@
+#include "io/disk.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.hpp"
+
+namespace switchyard::io {
+namespace {
+
+class Descriptor {
+ public:
+  Descriptor(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
+    if (fd_ < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
+  }
+  ~Descriptor() { ::close(fd_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+constexpr double kMegabyte = 1e6;
+
+[[noreturn]] void fail_full(const std::filesystem::path& path, Index bytes, const char* reason) {
+  fail("{}: no room for another {:.1f} MB ({}): free some space, or write to another disk", path.string(),
+       static_cast<double>(bytes) / kMegabyte, reason);
+}
+
+}  // namespace
+
+void reserve_space(const std::filesystem::path& path, Index begin, Index end, bool keep_length) {
+  if (end <= begin) return;
+  const Descriptor fd(path, O_WRONLY | O_CREAT);
+  // Going past this limit raises SIGXFSZ, which ends the program.
+  rlimit limit{};
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      static_cast<rlim_t>(end) > limit.rlim_cur)
+    fail_full(path, end - begin, "file size limit, see ulimit -f");
+  int status = 0;
+  do status = fallocate(fd, keep_length ? FALLOC_FL_KEEP_SIZE : 0, begin, end - begin);
+  while (status != 0 && errno == EINTR);
+  if (status == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) fail_full(path, end - begin, std::strerror(errno));
+  struct statvfs volume {};
+  if (fstatvfs(fd, &volume) == 0 &&
+      static_cast<double>(volume.f_bavail) * static_cast<double>(volume.f_frsize) < static_cast<double>(end - begin))
+    fail_full(path, end - begin, std::strerror(ENOSPC));
+}
+
+void release_reserved(const std::filesystem::path& path) {
+  const Descriptor fd(path, O_WRONLY);
+  struct stat status {};
+  // Nothing is lost if this fails: the blocks go with the file.
+  if (fstat(fd, &status) == 0 && ftruncate(fd, status.st_size) != 0) return;
+}
+
+void sync_file(const std::filesystem::path& path) {
+  const Descriptor fd(path, O_RDONLY);
+  if (fsync(fd) != 0) fail("{}: cannot sync to disk: {}", path.string(), std::strerror(errno));
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const Descriptor fd(folder.empty() ? std::filesystem::path(".") : folder, O_RDONLY | O_DIRECTORY);
+  // Some network file systems cannot sync a folder; they keep names in order by themselves.
+  if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+    fail("{}: cannot sync to disk: {}", folder.string(), std::strerror(errno));
+}
+
+}  // namespace switchyard::io

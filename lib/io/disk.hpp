@@ -1,0 +1,23 @@
+// The file system beneath HDF5. HDF5 1.10 cannot close a file whose metadata does not fit on the disk any more, so room
+// is reserved before it writes: a full disk is then met here, with nothing half done.
+#pragma once
+
+#include <filesystem>
+
+#include "core/types.hpp"
+
+namespace switchyard::io {
+
+// Makes sure that bytes [begin, end) of a file can be written, creating it if need be. Its length grows to `end`, or
+// stays as it is (keep_length). Where the file system cannot reserve, its free space is looked at instead.
+// Fails on a full disk, an exceeded quota or file size limit, or no permission.
+void reserve_space(const std::filesystem::path& path, Index begin, Index end, bool keep_length = false);
+
+// Gives back what was reserved beyond the file's length.
+void release_reserved(const std::filesystem::path& path);
+
+// Waits until a file's data, then its name, are on the disk.
+void sync_file(const std::filesystem::path& path);
+void sync_folder(const std::filesystem::path& folder);
+
+}  // namespace switchyard::io

@@ -1,0 +1,68 @@
+// Every path, attribute name and version of the files that outlive the program. analysis/ mirrors this page.
+//
+// Strings are fixed-length UTF-8, numbers little endian. A reader refuses a file whose schema_version is above its own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace switchyard::io::schema {
+
+// Root attributes of both kinds of file.
+inline constexpr const char* kFormat = "format";                 // string: one of the two below
+inline constexpr const char* kSchemaVersion = "schema_version";  // int64
+inline constexpr const char* kCheckpointFormat = "switchyard-checkpoint";
+inline constexpr const char* kResultsFormat = "switchyard-results";
+inline constexpr const char* kConfig = "config";  // dataset, scalar string: the whole configuration, as INI text
+
+// Checkpoint: one file per saved step, `checkpoint-<step, 8 digits>.h5`.
+inline constexpr std::int64_t kCheckpointVersion = 1;
+inline constexpr const char* kStep = "step";      // int64: optimiser steps done
+inline constexpr const char* kDigest = "digest";  // string: XXH3-128 over the parameters, 32 hex digits, or empty
+inline constexpr const char* kHeaderChecksum =
+    "header_checksum";  // uint64: XXH3-64 over everything but the arrays' data
+// Every other root attribute is a string of the caller's. Every dataset but `config` is an array, float32, of its
+// global shape; of an expert array, dimension 0 is the expert. Its attribute:
+inline constexpr const char* kChecksum = "checksum";  // uint64: XXH3-64 of the data, scalar; (experts) of each expert's
+
+// Results: one file per run. Datasets grow along dimension 0, one row per logged step. `step` is written after its
+// row's other fields, so its length says how many rows are whole.
+inline constexpr std::int64_t kResultsVersion = 1;
+inline constexpr const char* kUnits = "units";                       // attribute of each dataset below: string
+inline constexpr const char* kStepsStep = "steps/step";              // (rows) int64: optimiser steps done
+inline constexpr const char* kEvaluationsStep = "evaluations/step";  // (rows) int64
+inline constexpr const char* kRoutingStep = "routing/step";          // (rows) int64; no routing/* without a mixture
+inline constexpr const char* kStepUnits = "steps";
+
+struct Column {
+  const char* path;
+  const char* units;
+};
+
+// (rows) float64 each.
+inline constexpr std::array<Column, 12> kStepsColumns = {{
+    {"steps/epoch", "epochs"},     // epochs done, with fraction
+    {"steps/loss", "nats"},        // cross entropy, mean over the batch
+    {"steps/balance_loss", "1"},   // Switch Transformer's balance loss, summed over layers; 1 a layer is balanced
+    {"steps/accuracy", "1"},       // fraction of the batch
+    {"steps/learning_rate", "1"},  //
+    {"steps/gradient_norm", "1"},  // global, before clipping
+    {"steps/samples_per_second", "1/s"},  // all ranks together
+    {"steps/seconds", "s"},               // whole step, on rank 0, as are the four parts
+    {"steps/seconds_compute", "s"},       //
+    {"steps/seconds_exchange", "s"},      // tokens to experts and back
+    {"steps/seconds_reduce", "s"},        // sums of gradients over ranks
+    {"steps/seconds_wait", "s"},          // for slower ranks
+}};
+inline constexpr std::array<Column, 4> kEvaluationsColumns = {{
+    {"evaluations/epoch", "epochs"},
+    {"evaluations/loss", "nats"},   // mean over the test set
+    {"evaluations/accuracy", "1"},  // fraction of the test set
+    {"evaluations/seconds", "s"},
+}};
+// float32.
+inline constexpr Column kRoutingLoad = {"routing/load", "tokens"};           // (rows, layers, experts)
+inline constexpr Column kRoutingDropped = {"routing/dropped", "tokens"};     // (rows, layers): over capacity
+inline constexpr Column kRoutingEntropy = {"routing/load_entropy", "nats"};  // (rows, layers): of the load
+
+}  // namespace switchyard::io::schema

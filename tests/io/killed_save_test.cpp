@@ -1,0 +1,57 @@
+// A process that is killed while it saves leaves the older checkpoint as it was, and nothing that looks like a newer
+// one.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "io/checkpoint.hpp"
+#include "support.hpp"
+
+namespace switchyard::io::testing {
+namespace {
+
+constexpr Index kRows = 400'000;  // 8 experts x 400000 x 3 floats: 38 MB an array, time enough to be killed in
+
+// The child is an MPI program of one rank; this process itself never starts MPI.
+pid_t start_saving(const std::filesystem::path& folder) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  MPI_Init(nullptr, nullptr);
+  const Arrays arrays = arrays_of_rank(MPI_COMM_WORLD, true, kRows);
+  for (Index step = 1;; ++step)
+    save_checkpoint(MPI_COMM_WORLD, checkpoint_path(folder, step), some_info(), arrays.slices);
+}
+
+TEST(KilledSave, TheOlderCheckpointIsFound) {
+  using namespace std::chrono_literals;
+  int num_killed_half_way = 0;
+  for (const auto delay : {0ms, 5ms, 40ms}) {
+    const TemporaryFolder folder;
+    const pid_t child = start_saving(folder.path());
+    const auto first = checkpoint_path(folder.path(), 1), half = folder / "checkpoint-00000002.h5.tmp";
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (!std::filesystem::exists(half)) {
+      ASSERT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "the saving process ended by itself";
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+      std::this_thread::sleep_for(200us);
+    }
+    std::this_thread::sleep_for(delay);
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    num_killed_half_way += std::filesystem::exists(half);
+    std::vector<std::string> warnings;
+    const auto found = newest_valid_checkpoint(folder.path(), warnings);
+    ASSERT_TRUE(found.has_value());
+    EXPECT_TRUE(warnings.empty()) << warnings.front();
+    remove_old_checkpoints(folder.path(), 1);
+    EXPECT_FALSE(std::filesystem::exists(half));
+    EXPECT_TRUE(std::filesystem::exists(*found));
+  }
+  EXPECT_GE(num_killed_half_way, 1) << "no kill hit a save";
+}
+
+}  // namespace
+}  // namespace switchyard::io::testing
