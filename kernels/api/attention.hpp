@@ -16,7 +16,7 @@ struct Attention {
   const float* bias = nullptr;    // (3, heads, head_size)
   float* out = nullptr;           // (samples, tokens, heads, head_size)
   float* log_sum_exp = nullptr;   // (samples, heads, tokens)
-  Dropout dropout;
+  Dropout dropout{};
 };
 void attention(const Context& context, const Attention& args);
 
@@ -29,7 +29,7 @@ struct AttentionBackward {
   const float* d_out = nullptr;  // (samples, tokens, heads, head_size)
   float* d_qkv = nullptr;        // (samples, tokens, 3, heads, head_size), overwritten
   float* d_bias = nullptr;       // (3, heads, head_size), overwritten: column sums of d_qkv
-  Dropout dropout;
+  Dropout dropout{};
 };
 void attention_backward(const Context& context, const AttentionBackward& args);
 

@@ -13,7 +13,7 @@ namespace switchyard::kernels {
 // it is kept where those bits are >= threshold(), and then scaled by 65536 / (65536 - threshold()).
 struct Dropout {
   float probability = 0;  // in [0, 1); 0: every element is kept and no random number is drawn
-  RandomKey key;
+  RandomKey key{};
   // The Philox row of array row r is row_ids[r] (device), or first_row + r where row_ids is null.
   const std::int32_t* row_ids = nullptr;
   std::uint32_t first_row = 0;

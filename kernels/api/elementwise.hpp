@@ -12,7 +12,7 @@ struct BiasGeluDropout {
   const float* x = nullptr;     // (rows, cols)
   const float* bias = nullptr;  // (cols)
   float* y = nullptr;           // (rows, cols); may be x
-  Dropout dropout;
+  Dropout dropout{};
 };
 void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args);
 
@@ -23,7 +23,7 @@ struct BiasGeluDropoutBackward {
   const float* d_y = nullptr;   // (rows, cols)
   float* d_x = nullptr;         // (rows, cols); may be d_y
   float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
-  Dropout dropout;
+  Dropout dropout{};
 };
 void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args);
 
@@ -34,7 +34,7 @@ struct BiasDropoutResidual {
   const float* bias = nullptr;      // (cols)
   const float* residual = nullptr;  // (rows, cols)
   float* y = nullptr;               // (rows, cols); may be residual or x
-  Dropout dropout;
+  Dropout dropout{};
 };
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args);
 
@@ -44,7 +44,7 @@ struct DropoutBackward {
   const float* d_y = nullptr;  // (rows, cols)
   float* d_x = nullptr;        // (rows, cols); may be d_y
   float* d_bias = nullptr;     // (cols), overwritten; null: not wanted
-  Dropout dropout;
+  Dropout dropout{};
 };
 void dropout_backward(const Context& context, const DropoutBackward& args);
 

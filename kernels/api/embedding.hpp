@@ -24,7 +24,7 @@ struct Patchify {
   std::array<float, kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;  // 0: no crop
   bool flip = false;
-  RandomKey key;
+  RandomKey key{};
   std::uint32_t first_row = 0;
 };
 void patchify(const Context& context, const Patchify& args);

@@ -71,7 +71,7 @@ struct Combine {
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
   const float* residual = nullptr;                   // (tokens, cols)
   float* y = nullptr;                                // (tokens, cols); may be residual
-  Dropout dropout;
+  Dropout dropout{};
 };
 void combine(const Context& context, const Combine& args);
 
@@ -84,7 +84,7 @@ struct CombineBackward {
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
   float* d_slots = nullptr;                          // (num_slots, cols); every used slot is overwritten
   float* d_weights = nullptr;                        // (tokens * top_k); null: not wanted
-  Dropout dropout;
+  Dropout dropout{};
 };
 void combine_backward(const Context& context, const CombineBackward& args);
 

@@ -1,0 +1,162 @@
+#include "kernels/api/embedding.hpp"
+
+#include <algorithm>
+
+#include "kernel_test.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+struct PatchCase {
+  Index samples, height, width, channels, patch;
+  int crop_padding;
+  bool flip;
+};
+constexpr PatchCase kPatchCases[] = {{0, 4, 4, 1, 2, 1, true},   {1, 1, 1, 1, 1, 0, false}, {3, 4, 6, 3, 2, 0, false},
+                                     {9, 28, 28, 1, 7, 2, true}, {5, 8, 8, 3, 4, 4, false}, {5, 6, 6, 4, 3, 0, true}};
+
+class PatchifyCases : public testing::TestWithParam<PatchCase> {};
+
+TEST_P(PatchifyCases, MatchesTheReference) {
+  const PatchCase p = GetParam();
+  const Index pixels = p.height * p.width * p.channels;
+  std::vector<std::uint8_t> images(static_cast<std::size_t>(p.samples * pixels));
+  for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i * 37 + i / 256);
+  Patchify args{.samples = p.samples,
+                .height = p.height,
+                .width = p.width,
+                .channels = p.channels,
+                .patch = p.patch,
+                .images = images.data(),
+                .mean = {0.5f, 0.4f, 0.3f, 0.2f},
+                .deviation = {0.2f, 0.3f, 0.4f, 0.5f},
+                .crop_padding = p.crop_padding,
+                .flip = p.flip,
+                .key = {.seed = 99, .purpose = Purpose::kAugment, .step = 3},
+                .first_row = 1000};
+  const Floats patches = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output out(p.samples * pixels);
+    args.patches = out.data();
+    patchify(context, args);
+    return {out.values()};
+  })[0];
+
+  Doubles expected(patches.size());
+  for (Index s = 0; s < p.samples; ++s) {
+    const auto words = random_words(args.key, 1000 + static_cast<std::uint32_t>(s), 0);
+    const Index dy = Index{to_below(words[0], static_cast<std::uint32_t>(2 * p.crop_padding + 1))} - p.crop_padding;
+    const Index dx = Index{to_below(words[1], static_cast<std::uint32_t>(2 * p.crop_padding + 1))} - p.crop_padding;
+    const bool mirror = p.flip && words[2] >= 0x80000000u;
+    const Index columns_of_patches = p.width / p.patch;
+    for (Index y = 0; y < p.height; ++y)
+      for (Index x = 0; x < p.width; ++x)
+        for (Index c = 0; c < p.channels; ++c) {
+          const Index from_y = y + dy, from_x = x + dx;
+          const bool inside = from_y >= 0 && from_y < p.height && from_x >= 0 && from_x < p.width;
+          const int v =
+              inside ? images[static_cast<std::size_t>(((s * p.height + from_y) * p.width + from_x) * p.channels + c)]
+                     : 0;
+          const Index to_x = mirror ? p.width - 1 - x : x;
+          const Index patch_idx = y / p.patch * columns_of_patches + to_x / p.patch;
+          const Index element = (c * p.patch + y % p.patch) * p.patch + to_x % p.patch;
+          const auto channel = static_cast<std::size_t>(c);
+          expected[static_cast<std::size_t>(s * pixels + patch_idx * p.channels * p.patch * p.patch + element)] =
+              (v / 255.0 - args.mean[channel]) / args.deviation[channel];
+        }
+  }
+  expect_near(patches, expected, 1e-6, "patches");
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PatchifyCases, testing::ValuesIn(kPatchCases));
+
+TEST(Patchify, DrawsEveryShiftAndBothMirrorings) {
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  // One bright pixel in the middle of a 9 x 9 image shows where the crop and the mirror put it.
+  constexpr Index kSamples = 500, kSide = 9;
+  std::vector<std::uint8_t> images(kSamples * kSide * kSide, 0);
+  for (Index s = 0; s < kSamples; ++s) images[static_cast<std::size_t>((s * kSide + 4) * kSide + 4)] = 255;
+  Output out(kSamples * kSide * kSide);
+  patchify(context, {.samples = kSamples,
+                     .height = kSide,
+                     .width = kSide,
+                     .channels = 1,
+                     .patch = kSide,
+                     .images = images.data(),
+                     .patches = out.data(),
+                     .mean = {0},
+                     .deviation = {1},
+                     .crop_padding = 1,
+                     .flip = true,
+                     .key = {.seed = 5, .purpose = Purpose::kAugment}});
+  const Floats values = out.values();
+  std::array<int, kSide * kSide> count{};
+  for (std::size_t i = 0; i < values.size(); ++i) count[i % count.size()] += values[i] == 1;
+  for (Index y = 3; y <= 5; ++y)
+    for (Index x = 3; x <= 5; ++x) EXPECT_GT(count[static_cast<std::size_t>(y * kSide + x)], 20) << y << ", " << x;
+}
+
+struct TokenCase {
+  Index samples, patches, width;
+};
+class EmbedTokensCases : public testing::TestWithParam<TokenCase> {};
+
+TEST_P(EmbedTokensCases, ForwardAndBackwardMatchTheReference) {
+  const auto [samples, patches, width] = GetParam();
+  const Index tokens = patches + 1;
+  const Floats projected = random_floats(samples * patches * width, 1), bias = random_floats(width, 2);
+  const Floats positions = random_floats(patches * width, 3), cls = random_floats(width, 4);
+  const Floats d_y = random_floats(samples * tokens * width, 5);
+  const auto outputs = on_all_threads(
+      [&, samples = samples, patches = patches, width = width](const Context& context) -> std::vector<Floats> {
+        Output y(samples * tokens * width), d_projected(samples * patches * width), d_bias(width),
+            d_positions(patches * width), d_cls(width);
+        embed_tokens(context, {.samples = samples,
+                               .patches = patches,
+                               .width = width,
+                               .projected = projected.data(),
+                               .bias = bias.data(),
+                               .positions = positions.data(),
+                               .cls = cls.data(),
+                               .y = y.data()});
+        embed_tokens_backward(context, {.samples = samples,
+                                        .patches = patches,
+                                        .width = width,
+                                        .d_y = d_y.data(),
+                                        .d_projected = d_projected.data(),
+                                        .d_bias = d_bias.data(),
+                                        .d_positions = d_positions.data(),
+                                        .d_cls = d_cls.data()});
+        return {y.values(), d_projected.values(), d_bias.values(), d_positions.values(), d_cls.values()};
+      });
+  Doubles y, d_projected, d_bias(bias.size(), 0.0), d_positions(positions.size(), 0.0), d_cls(cls.size(), 0.0);
+  for (Index s = 0; s < samples; ++s)
+    for (Index t = 0; t < tokens; ++t)
+      for (Index c = 0; c < width; ++c) {
+        const auto column = static_cast<std::size_t>(c);
+        const auto position = static_cast<std::size_t>((t - 1) * width + c);
+        const double gradient = d_y[static_cast<std::size_t>((s * tokens + t) * width + c)];
+        if (t == 0) {
+          y.push_back(cls[column]);
+          d_cls[column] += gradient;
+          continue;
+        }
+        y.push_back(double{projected[static_cast<std::size_t>((s * patches + t - 1) * width + c)]} + bias[column] +
+                    positions[position]);
+        d_projected.push_back(gradient);
+        d_positions[position] += gradient;
+        d_bias[column] += gradient;
+      }
+  expect_near(outputs[0], y, 1e-6, "y");
+  expect_near(outputs[1], d_projected, 0, "d_projected");
+  expect_near(outputs[2], d_bias, 1e-5, "d_bias");
+  expect_near(outputs[3], d_positions, 1e-6, "d_positions");
+  expect_near(outputs[4], d_cls, 1e-6, "d_cls");
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, EmbedTokensCases,
+                         testing::Values(TokenCase{0, 3, 5}, TokenCase{1, 1, 1}, TokenCase{2, 3, 17},
+                                         TokenCase{5, 16, 65}, TokenCase{17, 2, 25}));
+
+}  // namespace
+}  // namespace switchyard::kernels

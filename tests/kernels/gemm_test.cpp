@@ -1,0 +1,124 @@
+#include "kernels/api/gemm.hpp"
+
+#include "kernel_test.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+struct Case {
+  Index m, n, k;
+};
+constexpr Case kCases[] = {{0, 3, 4},   {3, 0, 4},    {5, 7, 0},     {1, 1, 1},       {2, 3, 17},      {17, 25, 3},
+                           {65, 65, 2}, {33, 10, 64}, {544, 64, 64}, {130, 300, 256}, {261, 170, 300}, {1, 1000, 300}};
+
+// The whole of C as stored, with rows ldc apart; untouched between the rows.
+Doubles reference(const Gemm& g, const Floats& initial_c) {
+  Doubles c = widen(initial_c);
+  for (Index i = 0; i < g.m; ++i)
+    for (Index j = 0; j < g.n; ++j) {
+      double sum = 0;
+      for (Index l = 0; l < g.k; ++l)
+        sum += double{g.a[g.transpose_a ? l * g.lda + i : i * g.lda + l]} *
+               double{g.b[g.transpose_b ? j * g.ldb + l : l * g.ldb + j]};
+      double& out = c[static_cast<std::size_t>(i * g.ldc + j)];
+      out = sum + (g.beta == 0 ? 0.0 : out);
+    }
+  return c;
+}
+
+TEST(Gemm, MatchesTheReferenceInEveryOrientation) {
+  for (const Case& shape : kCases)
+    for (const bool transpose_a : {false, true})
+      for (const bool transpose_b : {false, true})
+        for (const float beta : {0.0f, 1.0f})
+          for (const Index gap : {0, 3}) {
+            SCOPED_TRACE(testing::Message() << shape.m << " " << shape.n << " " << shape.k << ", transposed "
+                                            << transpose_a << transpose_b << ", beta " << beta << ", gap " << gap);
+            Gemm g{.transpose_a = transpose_a,
+                   .transpose_b = transpose_b,
+                   .m = shape.m,
+                   .n = shape.n,
+                   .k = shape.k,
+                   .beta = beta};
+            g.lda = (transpose_a ? g.m : g.k) + gap;
+            g.ldb = (transpose_b ? g.k : g.n) + gap;
+            g.ldc = g.n + gap;
+            const Floats a = random_floats((transpose_a ? g.k : g.m) * g.lda, 1);
+            const Floats b = random_floats((transpose_b ? g.n : g.k) * g.ldb, 2);
+            const Floats initial =
+                beta == 0 ? Floats(static_cast<std::size_t>(g.m * g.ldc), kPoison) : random_floats(g.m * g.ldc, 3);
+            g.a = a.data();
+            g.b = b.data();
+            const Floats c = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+              Output out(initial);
+              Gemm with_output = g;
+              with_output.c = out.data();
+              gemm(context, with_output);
+              return {out.values()};
+            })[0];
+            expect_near(c, reference(g, initial), 1e-5, "C");
+          }
+}
+
+TEST(Gemm, IndependentProductsRunTogetherGiveWhatTheyGiveAlone) {
+  constexpr Index kRows[] = {130, 0, 1, 261, 70, 58};  // segments of experts
+  constexpr Index kWidth = 30, kHidden = 100, kNumSegments = std::size(kRows);
+  const Floats x = random_floats(520 * kWidth, 1), weights = random_floats(kNumSegments * kHidden * kWidth, 2);
+  const auto run = [&](const Context& context, bool together) {
+    Output out(520 * kHidden);
+    std::vector<Gemm> products;
+    Index first_row = 0;
+    for (Index segment = 0; segment < kNumSegments; ++segment) {
+      products.push_back({.transpose_b = true,
+                          .m = kRows[segment],
+                          .n = kHidden,
+                          .k = kWidth,
+                          .a = x.data() + first_row * kWidth,
+                          .lda = kWidth,
+                          .b = weights.data() + segment * kHidden * kWidth,
+                          .ldb = kWidth,
+                          .c = out.data() + first_row * kHidden,
+                          .ldc = kHidden});
+      first_row += kRows[segment];
+    }
+    if (together) gemm(context, products);
+    if (!together)
+      for (const Gemm& product : products) gemm(context, product);
+    return out.values();
+  };
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    return {run(context, true), run(context, false)};
+  });
+  EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+}
+
+// What keeps a run's bits when arrays lie elsewhere in memory.
+TEST(Gemm, BitsDoNotDependOnAlignment) {
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  constexpr Index kM = 37, kN = 45, kK = 300;
+  const Floats a = random_floats(kM * kK, 1), b = random_floats(kN * kK, 2);
+  Floats first;
+  for (std::size_t offset = 0; offset < 16; ++offset) {
+    Floats moved_a(a.size() + 16), moved_b(b.size() + 16), moved_c(kM * kN + 16);
+    std::copy(a.begin(), a.end(), moved_a.begin() + static_cast<std::ptrdiff_t>(offset));
+    std::copy(b.begin(), b.end(), moved_b.begin() + static_cast<std::ptrdiff_t>(3 * offset % 16));
+    gemm(context, Gemm{.transpose_b = true,
+                       .m = kM,
+                       .n = kN,
+                       .k = kK,
+                       .a = moved_a.data() + offset,
+                       .lda = kK,
+                       .b = moved_b.data() + 3 * offset % 16,
+                       .ldb = kK,
+                       .c = moved_c.data() + 5 * offset % 16,
+                       .ldc = kN});
+    const float* c = moved_c.data() + 5 * offset % 16;
+    const Floats values(c, c + kM * kN);
+    if (offset == 0) first = values;
+    EXPECT_TRUE(same_bits(values, first)) << "offset " << offset;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::kernels

@@ -1,0 +1,132 @@
+// How kernels are tested: float outputs, poisoned beforehand, against double-precision references written from the
+// equations in kernels/api; the same bits on one, two and three threads; nothing written outside the outputs.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/context.hpp"
+#include "core/random.hpp"
+#include "kernels/api/dropout.hpp"
+
+namespace switchyard::kernels {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+
+// Uniform over [-scale, scale), another array for another seed.
+inline Floats random_floats(Index size, std::uint32_t seed, float scale = 1) {
+  Floats values(static_cast<std::size_t>(size));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = scale * (2 * to_unit_float(random_words({.seed = seed}, 0, static_cast<std::uint32_t>(i))[0]) - 1);
+  return values;
+}
+
+inline Doubles widen(const Floats& values) { return {values.begin(), values.end()}; }
+
+inline bool same_bits(const Floats& a, const Floats& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+// An output between two guards: begins as NaN (or as given), and must end with the guards untouched.
+class Output {
+ public:
+  explicit Output(Index size) : Output(Floats(static_cast<std::size_t>(size), kPoison)) {}
+  explicit Output(const Floats& initial) : size_(initial.size()), storage_(size_ + 2 * kGuard, kGuardValue) {
+    std::copy(initial.begin(), initial.end(), storage_.begin() + kGuard);
+  }
+  float* data() { return storage_.data() + kGuard; }
+  Floats values() const {
+    for (std::size_t i = 0; i < kGuard; ++i) {
+      EXPECT_EQ(storage_[i], kGuardValue) << kGuard - i << " elements before the output";
+      EXPECT_EQ(storage_[kGuard + size_ + i], kGuardValue) << i << " elements after the output";
+    }
+    return {storage_.begin() + kGuard, storage_.end() - kGuard};
+  }
+
+ private:
+  static constexpr std::size_t kGuard = 32;
+  static constexpr float kGuardValue = 12345.75f;
+  std::size_t size_;
+  Floats storage_;
+};
+
+// Runs the kernel on 1, 2 and 3 threads; returns the outputs after checking that they have the same bits.
+inline std::vector<Floats> on_all_threads(const std::function<std::vector<Floats>(const Context&)>& run) {
+  std::vector<Floats> first;
+  for (int num_threads = 1; num_threads <= 3; ++num_threads) {
+    ThreadPool threads(num_threads);
+    std::vector<Floats> outputs = run({.threads = &threads});
+    if (num_threads == 1) {
+      first = std::move(outputs);
+      continue;
+    }
+    for (std::size_t i = 0; i < first.size(); ++i)
+      EXPECT_TRUE(same_bits(first[i], outputs[i])) << "output " << i << " differs on " << num_threads << " threads";
+  }
+  return first;
+}
+
+// |actual - expected| <= tolerance * (1 + |expected|); NaN where and only where it is expected.
+inline void expect_near(const Floats& actual, const Doubles& expected, double tolerance, const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    if (std::isnan(expected[i]) && std::isnan(actual[i])) continue;
+    if (std::isinf(expected[i]) && expected[i] == double{actual[i]}) continue;
+    const double error = std::fabs(actual[i] - expected[i]);
+    ASSERT_LE(error, tolerance * (1 + std::fabs(expected[i])))
+        << what << "[" << i << "] is " << actual[i] << ", expected " << expected[i];
+  }
+}
+
+// Compares every stride-th element of `actual` with central differences of sum(d_outputs * forward(x)) at x.
+inline void expect_gradient(const std::function<Doubles(const Doubles&)>& forward, Doubles x, const Floats& d_outputs,
+                            const Floats& actual, double tolerance, const std::string& what, std::size_t stride = 1) {
+  constexpr double kStep = 1e-4;
+  ASSERT_EQ(actual.size(), x.size()) << what;
+  const auto loss = [&] {
+    const Doubles outputs = forward(x);
+    double sum = 0;
+    for (std::size_t i = 0; i < outputs.size(); ++i) sum += d_outputs[i] * outputs[i];
+    return sum;
+  };
+  for (std::size_t i = 0; i < x.size(); i += stride) {
+    const double at = x[i];
+    x[i] = at + kStep;
+    const double above = loss();
+    x[i] = at - kStep;
+    const double below = loss();
+    x[i] = at;
+    const double expected = (above - below) / (2 * kStep);
+    ASSERT_LE(std::fabs(actual[i] - expected), tolerance * (1 + std::fabs(expected)))
+        << what << "[" << i << "] is " << actual[i] << ", expected " << expected;
+  }
+}
+
+// The factor by which dropout multiplies element (array row, column), from kernels/api/dropout.hpp word by word.
+inline double reference_scale(const Dropout& dropout, Index row, Index column) {
+  const std::uint32_t philox_row = dropout.row_ids ? static_cast<std::uint32_t>(dropout.row_ids[row])
+                                                   : dropout.first_row + static_cast<std::uint32_t>(row);
+  const auto words = random_words(dropout.key, philox_row, static_cast<std::uint32_t>(column / 8));
+  const std::uint32_t word = words[static_cast<std::size_t>(column % 8 / 2)];
+  const std::uint32_t bits = column % 2 == 0 ? word & 0xffff : word >> 16;
+  return bits >= dropout.threshold() ? 65536.0 / (65536.0 - dropout.threshold()) : 0.0;
+}
+
+inline Dropout some_dropout(float probability) {
+  return {.probability = probability,
+          .key = {.seed = 0x123456789abcdef0, .purpose = Purpose::kFfnDropout, .layer = 5, .step = 77},
+          .first_row = 4000000000u};
+}
+
+}  // namespace switchyard::kernels

@@ -1,0 +1,116 @@
+#include "kernels/api/layernorm.hpp"
+
+#include "kernel_test.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+struct Case {
+  Index rows, cols, x_stride;
+};
+constexpr Case kCases[] = {{0, 4, 4},    {1, 2, 2},    {2, 3, 7},       {3, 17, 17},
+                           {17, 25, 40}, {65, 64, 64}, {130, 300, 300}, {4, 65, 130}};
+constexpr double kEpsilon = 1e-5;
+
+class LayerNormCases : public testing::TestWithParam<Case> {
+ protected:
+  const Case shape = GetParam();
+  const Index rows = shape.rows, cols = shape.cols;
+  // An offset far from 0 shows a variance computed as a difference of large sums.
+  const Floats x = [this] {
+    Floats values = random_floats(rows * shape.x_stride, 1);
+    for (float& value : values) value += 10;
+    return values;
+  }();
+  const Floats gamma = random_floats(cols, 2), beta = random_floats(cols, 3), d_y = random_floats(rows * cols, 4);
+
+  // at (rows, x_stride) -> y (rows, cols)
+  Doubles reference(const Doubles& at, const Doubles& g, const Doubles& b, Doubles* means, Doubles* rstds) const {
+    Doubles y;
+    for (Index r = 0; r < rows; ++r) {
+      const double* row = at.data() + r * shape.x_stride;
+      double mean = 0, variance = 0;
+      for (Index c = 0; c < cols; ++c) mean += row[c] / static_cast<double>(cols);
+      for (Index c = 0; c < cols; ++c) variance += (row[c] - mean) * (row[c] - mean) / static_cast<double>(cols);
+      const double rstd = 1 / std::sqrt(variance + kEpsilon);
+      for (std::size_t c = 0; c < static_cast<std::size_t>(cols); ++c)
+        y.push_back((row[c] - mean) * rstd * g[c] + b[c]);
+      if (means) means->push_back(mean);
+      if (rstds) rstds->push_back(rstd);
+    }
+    return y;
+  }
+};
+
+TEST_P(LayerNormCases, ForwardAndBackwardMatchTheReference) {
+  const Floats before = random_floats(rows * shape.x_stride, 5);  // the gradient that is there already
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output y(rows * cols), mean(rows), rstd(rows), d_x(before), d_gamma(cols), d_beta(cols);
+    layernorm(context, {.rows = rows,
+                        .cols = cols,
+                        .x = x.data(),
+                        .x_stride = shape.x_stride,
+                        .gamma = gamma.data(),
+                        .beta = beta.data(),
+                        .epsilon = static_cast<float>(kEpsilon),
+                        .y = y.data(),
+                        .mean = mean.data(),
+                        .rstd = rstd.data()});
+    layernorm_backward(context, {.rows = rows,
+                                 .cols = cols,
+                                 .x = x.data(),
+                                 .x_stride = shape.x_stride,
+                                 .gamma = gamma.data(),
+                                 .mean = mean.data(),
+                                 .rstd = rstd.data(),
+                                 .d_y = d_y.data(),
+                                 .d_x = d_x.data(),
+                                 .d_gamma = d_gamma.data(),
+                                 .d_beta = d_beta.data()});
+    return {y.values(), mean.values(), rstd.values(), d_x.values(), d_gamma.values(), d_beta.values()};
+  });
+  const Doubles wide_x = widen(x), wide_gamma = widen(gamma), wide_beta = widen(beta);
+  Doubles means, rstds;
+  expect_near(outputs[0], reference(wide_x, wide_gamma, wide_beta, &means, &rstds), 2e-5, "y");
+  expect_near(outputs[1], means, 1e-6, "mean");
+  expect_near(outputs[2], rstds, 1e-5, "rstd");
+  expect_gradient([&](const Doubles& at) { return reference(wide_x, at, wide_beta, nullptr, nullptr); }, wide_gamma,
+                  d_y, outputs[4], 1e-4, "d_gamma", cols > 100 ? 13 : 1);
+  expect_gradient([&](const Doubles& at) { return reference(wide_x, wide_gamma, at, nullptr, nullptr); }, wide_beta,
+                  d_y, outputs[5], 1e-5, "d_beta", cols > 100 ? 13 : 1);
+
+  // d_x holds what was there plus the gradient, and nothing new between the rows.
+  Floats added(outputs[3].size());
+  for (std::size_t i = 0; i < added.size(); ++i) added[i] = outputs[3][i] - before[i];
+  expect_gradient([&](const Doubles& at) { return reference(at, wide_gamma, wide_beta, nullptr, nullptr); }, wide_x,
+                  d_y, added, 1e-4, "d_x", rows * cols > 1000 ? 101 : 1);
+  for (std::size_t i = 0; i < added.size(); ++i)
+    if (static_cast<Index>(i) % shape.x_stride >= cols) {
+      ASSERT_EQ(added[i], 0) << i;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormCases, testing::ValuesIn(kCases));
+
+TEST(LayerNorm, NanStaysInItsRow) {
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  Floats x = random_floats(3 * 20, 1);
+  x[25] = kPoison;
+  const Floats ones(20, 1.0f);
+  Output y(60), mean(3), rstd(3);
+  layernorm(context, {.rows = 3,
+                      .cols = 20,
+                      .x = x.data(),
+                      .x_stride = 20,
+                      .gamma = ones.data(),
+                      .beta = ones.data(),
+                      .y = y.data(),
+                      .mean = mean.data(),
+                      .rstd = rstd.data()});
+  const Floats values = y.values();
+  for (std::size_t i = 0; i < 60; ++i) EXPECT_EQ(std::isnan(values[i]), i / 20 == 1) << i;
+}
+
+}  // namespace
+}  // namespace switchyard::kernels
