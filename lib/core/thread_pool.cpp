@@ -41,7 +41,8 @@ void ThreadPool::run(Index num_blocks, Call call, const void* body) {
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   take_blocks();
-  for (int busy = num_busy_.load(std::memory_order_acquire); busy != 0; busy = num_busy_.load(std::memory_order_acquire))
+  for (int busy = num_busy_.load(std::memory_order_acquire); busy != 0;
+       busy = num_busy_.load(std::memory_order_acquire))
     wait_while_equal(num_busy_, busy);
 }
 

@@ -28,7 +28,8 @@ class ThreadPool {
       for (Index block = 0; block < num_blocks; ++block) body(block);
       return;
     }
-    run(num_blocks, [](const void* b, Index block) { (*static_cast<const Body*>(b))(block); }, &body);
+    run(
+        num_blocks, [](const void* b, Index block) { (*static_cast<const Body*>(b))(block); }, &body);
   }
 
  private:

@@ -24,8 +24,10 @@ int main(int argc, char** argv) {
   };
   auto* printer = new FailurePrinter;
   printer->rank = rank;
-  if (rank != 0) listeners.Append(printer);
-  else delete printer;
+  if (rank != 0)
+    listeners.Append(printer);
+  else
+    delete printer;
   int failed = RUN_ALL_TESTS();
   if (testing::UnitTest::GetInstance()->test_to_run_count() == 0) failed = 1;
   int any_failed = 0;

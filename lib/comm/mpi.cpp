@@ -1,0 +1,148 @@
+#include "comm/mpi.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <thread>
+
+#include "core/error.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr Index kLargestMessage = Index{1} << 30;  // MPI counts are int
+constexpr int kTag = 1;
+constexpr int kPollsBeforeSleep = 200;
+
+void check(int code, std::string_view what) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  fail("{}: MPI reports \"{}\"", what, std::string_view(text, static_cast<std::size_t>(length)));
+}
+
+class MpiCommunicator final : public Communicator {
+ public:
+  // Takes over `comm`.
+  MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world_ranks, Index timeout_seconds)
+      : Communicator(rank, std::move(world_ranks)), comm_(comm), timeout_(timeout_seconds) {}
+
+  ~MpiCommunicator() override {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized) MPI_Comm_free(&comm_);
+  }
+
+  Device memory() const override { return Device::kCpu; }
+
+  std::unique_ptr<Communicator> split(int color) const override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check(MPI_Comm_split(comm_, color, rank(), &part), "splitting ranks into groups");
+    int part_rank = 0, part_size = 0;
+    MPI_Comm_rank(part, &part_rank);
+    MPI_Comm_size(part, &part_size);
+    const int world_rank = world_ranks()[static_cast<std::size_t>(rank())];
+    std::vector<int> members(static_cast<std::size_t>(part_size));
+    check(MPI_Allgather(&world_rank, 1, MPI_INT, members.data(), 1, MPI_INT, part), "splitting ranks into groups");
+    return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_);
+  }
+
+  void library_sum(float* data, Index size) override {
+    for (Index done = 0; done < size; done += kLargestMessage / 4) {
+      const int count = static_cast<int>(std::min(size - done, kLargestMessage / 4));
+      check(MPI_Allreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_), "sum over ranks");
+    }
+  }
+
+  void exchange(std::string_view what, std::span<const Transfer> transfers) override {
+    requests_.clear();
+    peers_.clear();
+    for (const Transfer& transfer : transfers)
+      if (transfer.peer != rank()) post_receives(what, transfer);
+    for (const Transfer& transfer : transfers)
+      if (transfer.peer != rank()) post_sends(what, transfer);
+    for (const Transfer& transfer : transfers) {
+      if (transfer.peer != rank()) continue;
+      if (transfer.send_bytes != transfer.receive_bytes)
+        fail("{}: rank {} sends itself {} bytes but expects {}", what, world_rank(rank()), transfer.send_bytes,
+             transfer.receive_bytes);
+      if (transfer.send_bytes > 0)
+        std::memcpy(transfer.receive, transfer.send, static_cast<std::size_t>(transfer.send_bytes));
+    }
+    wait_for_all(what);
+  }
+
+ private:
+  int world_rank(int rank) const { return world_ranks()[static_cast<std::size_t>(rank)]; }
+
+  // A transfer of 0 bytes still sends a message: it says that the peer has come this far.
+  void post_receives(std::string_view what, const Transfer& transfer) {
+    auto* bytes = static_cast<std::byte*>(transfer.receive);
+    for (Index done = 0; done == 0 || done < transfer.receive_bytes; done += kLargestMessage) {
+      const int count = static_cast<int>(std::min(transfer.receive_bytes - done, kLargestMessage));
+      check(MPI_Irecv(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, add_request(transfer.peer)), what);
+    }
+  }
+
+  void post_sends(std::string_view what, const Transfer& transfer) {
+    const auto* bytes = static_cast<const std::byte*>(transfer.send);
+    for (Index done = 0; done == 0 || done < transfer.send_bytes; done += kLargestMessage) {
+      const int count = static_cast<int>(std::min(transfer.send_bytes - done, kLargestMessage));
+      check(MPI_Isend(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, add_request(transfer.peer)), what);
+    }
+  }
+
+  MPI_Request* add_request(int peer) {
+    peers_.push_back(peer);
+    return &requests_.emplace_back(MPI_REQUEST_NULL);
+  }
+
+  void wait_for_all(std::string_view what) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_);
+    for (int polls = 0;; ++polls) {
+      int done = 0;
+      check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), what);
+      if (done) return;
+      if (polls < kPollsBeforeSleep) continue;
+      // More ranks than cores must still make progress, so give the core away.
+      std::this_thread::yield();
+      if (polls % 1024 == 0 && std::chrono::steady_clock::now() > deadline) fail_missing(what);
+    }
+  }
+
+  [[noreturn]] void fail_missing(std::string_view what) const {
+    std::set<int> missing;
+    for (std::size_t i = 0; i < requests_.size(); ++i)
+      if (requests_[i] != MPI_REQUEST_NULL) missing.insert(world_rank(peers_[i]));
+    std::string names;
+    for (int peer : missing) names += (names.empty() ? "" : ", ") + std::to_string(peer);
+    fail(
+        "{}: rank {} waited {} s for rank {}, which did not come. Look for its error message or at its node; if it is "
+        "only slow, raise parallel.timeout.",
+        what, world_rank(rank()), timeout_, names);
+  }
+
+  MPI_Comm comm_;
+  Index timeout_;
+  std::vector<MPI_Request> requests_;
+  std::vector<int> peers_;  // of each request
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, Index timeout_seconds) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MPI_Comm_dup(parent, &comm), "copying MPI's communicator");
+  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+  int rank = 0, size = 0;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  std::vector<int> world_ranks(static_cast<std::size_t>(size));
+  for (int i = 0; i < size; ++i) world_ranks[static_cast<std::size_t>(i)] = i;
+  return std::make_unique<MpiCommunicator>(comm, rank, std::move(world_ranks), timeout_seconds);
+}
+
+}  // namespace switchyard

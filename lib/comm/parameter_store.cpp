@@ -1,0 +1,156 @@
+#include "comm/parameter_store.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "comm/collectives.hpp"
+#include "core/random.hpp"
+#include "kernels/api/reduce.hpp"
+
+namespace switchyard {
+
+ParameterStore::ParameterStore(Device device, const ParameterTable& table, Index first_expert, Index num_experts)
+    : table_(table), first_expert_(first_expert), num_local_experts_(num_experts) {
+  offsets_.resize(static_cast<std::size_t>(table.size()));
+  for (bool per_expert : {false, true}) {
+    for (ParameterId id = 0; id < table.size(); ++id) {
+      if (table[id].per_expert != per_expert) continue;
+      offsets_[static_cast<std::size_t>(id)] = size_;
+      size_ += local_slices(id) * table[id].slice_size();
+    }
+    if (!per_expert) replicated_size_ = size_;
+  }
+  values_ = kernels::Array<float>(device, size_);
+}
+
+namespace {
+
+std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed, Index expert) {
+  std::vector<float> values(static_cast<std::size_t>(spec.slice_size()));
+  const Initializer& start = spec.initializer;
+  // Keyed by name, so that a parameter starts the same in every model that has it.
+  RandomKey key{seed, Purpose::kInitialise};
+  key.step = static_cast<std::uint32_t>(XXH3_64bits(spec.name.data(), spec.name.size()));
+  const auto row = static_cast<std::uint32_t>(start.same_for_all ? 0 : expert);
+  std::array<std::uint32_t, 4> words{};
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i % 4 == 0) words = random_words(key, row, static_cast<std::uint32_t>(i / 4));
+    const double unit = to_unit_float(words[i % 4]);
+    switch (start.kind) {
+      case Initializer::Kind::kZeros:
+        values[i] = 0;
+        break;
+      case Initializer::Kind::kOnes:
+        values[i] = 1;
+        break;
+      case Initializer::Kind::kUniform:
+        values[i] = static_cast<float>((2 * unit - 1) * start.bound);
+        break;
+      case Initializer::Kind::kNormal: {
+        // Box-Muller on a pair of words; 1 - u avoids log 0.
+        const std::size_t pair = i % 4 / 2 * 2;
+        const double radius = std::sqrt(-2 * std::log(1 - double{to_unit_float(words[pair])}));
+        const double angle = 2 * std::numbers::pi * double{to_unit_float(words[pair + 1])};
+        values[i] = static_cast<float>(radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+        break;
+      }
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+void ParameterStore::initialize(const Context& context, std::uint64_t seed) {
+  for (ParameterId id = 0; id < table_.size(); ++id)
+    for (Index slice = 0; slice < local_slices(id); ++slice)
+      values_.upload(context, initial_values(table_[id], seed, table_[id].per_expert ? first_expert_ + slice : 0),
+                     offset(id, slice));
+}
+
+GradientSums::GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Index sources,
+                           Index num_metrics)
+    : store_(store), num_metrics_(num_metrics), part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
+  const ParameterTable& table = store.table();
+  std::vector<Index> replicated_parts, expert_parts;
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    std::vector<Index>& parts = table[id].per_expert ? expert_parts : replicated_parts;
+    part_of_parameter_[static_cast<std::size_t>(id)] = static_cast<Index>(parts.size());
+    parts.insert(parts.end(), static_cast<std::size_t>(store.local_slices(id)), table[id].slice_size());
+  }
+  replicated_parts.push_back(num_metrics);
+  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts);
+  if (!expert_parts.empty())
+    for (Index source = 0; source < sources; ++source)
+      by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts));
+  totals_ = kernels::Array<float>(device, store.size());
+  metrics_ = kernels::Array<float>(device, num_metrics);
+  const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
+  scratch_ = kernels::Array<float>(device, (std::max(replicated_->size(), expert_size) + 1) / 2);
+}
+
+Index GradientSums::expert_part(ParameterId id, Index local_expert) const {
+  return part_of_parameter_[static_cast<std::size_t>(id)] + local_expert;
+}
+
+GradientSums::Leaf GradientSums::leaf(ParameterId id, kernels::Arena& arena) {
+  const Index part = part_of_parameter_[static_cast<std::size_t>(id)];
+  return {replicated_.get(), part, replicated_->leaf(part, arena)};
+}
+
+GradientSums::Leaf GradientSums::expert_leaf(ParameterId id, Index local_expert, Index source, kernels::Arena& arena) {
+  TreeSum& sum = *by_source_[static_cast<std::size_t>(source)];
+  const Index part = expert_part(id, local_expert);
+  return {&sum, part, sum.leaf(part, arena)};
+}
+
+GradientSums::Leaf GradientSums::metrics_leaf(kernels::Arena& arena) {
+  const Index part = replicated_->num_parts() - 1;
+  return {replicated_.get(), part, replicated_->leaf(part, arena)};
+}
+
+void GradientSums::skip_expert(const Context& context, ParameterId id, Index local_expert, Index source) {
+  by_source_[static_cast<std::size_t>(source)]->skip(context, expert_part(id, local_expert));
+}
+
+GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bool use_library) {
+  const auto reduce = [&](Communicator& comm, float* sums, Index size) {
+    if (use_library) {
+      require_memory(comm, context.device, "sum of gradients");
+      comm.library_sum(sums, size);
+    } else {
+      tree_reduce(context, comm, "sum of gradients", sums, size, scratch_.data());
+    }
+  };
+  float* replicated = replicated_->finish(context);
+  reduce(mesh.world(), replicated, replicated_->size());
+  const Index num_bytes = store_.replicated_size() * Index{sizeof(float)};
+  kernels::copy(context, totals_.data(), replicated, num_bytes);
+  kernels::copy(context, metrics_.data(), replicated + store_.replicated_size(), num_metrics_ * Index{sizeof(float)});
+  if (!by_source_.empty()) {
+    // The sources are neighbouring ranks: the tree's next levels join them two by two.
+    std::vector<float*> sums;
+    for (auto& sum : by_source_) sums.push_back(sum->finish(context));
+    const Index size = by_source_[0]->size();
+    for (std::size_t distance = 1; distance < sums.size(); distance *= 2) {
+      for (std::size_t left = 0; left + distance < sums.size(); left += 2 * distance) {
+        kernels::TreeCarry join;
+        join.size = size;
+        join.num_earlier = 1;
+        join.earlier[0] = sums[left];
+        join.last = sums[left + distance];
+        join.out = sums[left];
+        kernels::tree_carry(context, join);
+      }
+    }
+    reduce(mesh.replicas(), sums[0], size);
+    kernels::copy(context, totals_.data() + store_.replicated_size(), sums[0], size * Index{sizeof(float)});
+  }
+  return {totals_.data(), metrics_.data()};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,88 @@
+// Where each parameter lives: replicated on every rank, or with its expert's owner. Values and running gradient sums.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/mesh.hpp"
+#include "comm/tree_sum.hpp"
+#include "core/parameter_table.hpp"
+#include "kernels/api/memory.hpp"
+
+namespace switchyard {
+
+// One array holds all that this rank owns: replicated parameters in table order, then those of its experts.
+class ParameterStore {
+ public:
+  // first_expert, num_experts: those that this rank owns.
+  ParameterStore(Device device, const ParameterTable& table, Index first_expert, Index num_experts);
+
+  const ParameterTable& table() const { return table_; }
+  Index first_expert() const { return first_expert_; }
+  Index num_local_experts() const { return num_local_experts_; }
+
+  // Elements of the whole array, of its replicated front, and where a parameter (of a local expert) begins.
+  Index size() const { return size_; }
+  Index replicated_size() const { return replicated_size_; }
+  Index offset(ParameterId id, Index local_expert = 0) const {
+    return offsets_[static_cast<std::size_t>(id)] + local_expert * table_[id].slice_size();
+  }
+  Index local_slices(ParameterId id) const { return table_[id].per_expert ? num_local_experts_ : 1; }
+
+  float* values() { return values_.data(); }
+  const float* value(ParameterId id, Index local_expert = 0) const { return values_.data() + offset(id, local_expert); }
+
+  // Every value from the seed and the parameter's name alone.
+  void initialize(const Context& context, std::uint64_t seed);
+
+ private:
+  const ParameterTable& table_;
+  Index first_expert_, num_local_experts_;
+  std::vector<Index> offsets_;
+  Index replicated_size_ = 0, size_ = 0;
+  kernels::Array<float> values_;
+};
+
+// The batch's gradients, summed over microbatches and ranks along the one fixed tree. A few floats of metrics (losses,
+// counts) travel at the end of the replicated part, so that they need no reduction of their own.
+class GradientSums {
+ public:
+  // num_leaves: microbatches of this rank in a batch; block: the odd factor of the whole batch's number of
+  // microbatches. sources: ranks of the expert group, each of which sends its own microbatches' tokens.
+  GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Index sources,
+               Index num_metrics);
+
+  // A gradient being computed: write to data, then give it to add().
+  struct Leaf {
+    TreeSum* sum;
+    Index part;
+    float* data;
+  };
+  Leaf leaf(ParameterId id, kernels::Arena& arena);
+  Leaf expert_leaf(ParameterId id, Index local_expert, Index source, kernels::Arena& arena);
+  Leaf metrics_leaf(kernels::Arena& arena);
+  void add(const Context& context, const Leaf& leaf) { leaf.sum->add(context, leaf.part, leaf.data); }
+  // The expert had no token of this source's microbatch.
+  void skip_expert(const Context& context, ParameterId id, Index local_expert, Index source);
+
+  // The sums over the whole world: gradients in the store's layout, then this rank's copy of the metrics.
+  struct Totals {
+    const float* gradients;  // (store.size())
+    const float* metrics;    // (num_metrics)
+  };
+  Totals finish(const Context& context, Mesh& mesh, bool use_library);
+
+ private:
+  Index expert_part(ParameterId id, Index local_expert) const;
+
+  const ParameterStore& store_;
+  Index num_metrics_;
+  std::vector<Index> part_of_parameter_;  // in replicated_ or, for expert 0, in by_source_
+  std::unique_ptr<TreeSum> replicated_;
+  std::vector<std::unique_ptr<TreeSum>> by_source_;
+  kernels::Array<float> totals_;  // gradients in the store's layout
+  kernels::Array<float> metrics_;
+  kernels::Array<float> scratch_;  // half of the larger reduction
+};
+
+}  // namespace switchyard

@@ -1,0 +1,78 @@
+#include "comm/tree_sum.hpp"
+
+#include <bit>
+
+#include "core/error.hpp"
+#include "kernels/api/reduce.hpp"
+
+namespace switchyard {
+
+TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes) {
+  const Index num_blocks = num_leaves / block;
+  if (num_blocks * block != num_leaves || !std::has_single_bit(static_cast<std::uint64_t>(num_blocks)))
+    fail("a reduction tree needs its leaves ({}) to be a power of two of blocks of {}", num_leaves, block);
+  const int num_levels = std::bit_width(static_cast<std::uint64_t>(num_blocks));
+  const int block_buffer = num_levels;  // the block being summed; needed where it has more than one leaf
+  root_ = num_levels - 1;
+  for (Index leaf_idx = 0; leaf_idx < num_leaves; ++leaf_idx) {
+    Carry& carry = carries_.emplace_back();
+    if (leaf_idx % block > 0) carry.earlier.push_back(block_buffer);
+    if (leaf_idx % block < block - 1) {
+      carry.out = block_buffer;
+      continue;
+    }
+    for (Index rest = leaf_idx / block; rest & 1; rest >>= 1) carry.earlier.push_back(carry.out++);
+  }
+  offsets_.push_back(0);
+  for (Index size : part_sizes) offsets_.push_back(offsets_.back() + size);
+  taken_.assign(part_sizes.size(), 0);
+  for (int buffer = 0; buffer < num_levels + (block > 1); ++buffer) {
+    buffers_.emplace_back(device, size());
+    present_.emplace_back(part_sizes.size(), 0);
+  }
+}
+
+float* TreeSum::leaf(Index part, kernels::Arena& arena) {
+  const Carry& next = carry(part);
+  if (next.earlier.empty()) return data(next.out, part);
+  return arena.take<float>(offset(part + 1) - offset(part));
+}
+
+void TreeSum::add(const Context& context, Index part, const float* leaf) { store(context, part, leaf); }
+
+void TreeSum::skip(const Context& context, Index part) { store(context, part, nullptr); }
+
+void TreeSum::store(const Context& context, Index part, const float* leaf) {
+  const Carry& next = carry(part);
+  kernels::TreeCarry sum;
+  sum.size = offset(part + 1) - offset(part);
+  sum.last = leaf;
+  sum.out = data(next.out, part);
+  for (int buffer : next.earlier) {
+    if (!present(buffer, part)) continue;
+    if (!sum.last) {
+      sum.last = data(buffer, part);
+    } else {
+      sum.earlier[static_cast<std::size_t>(sum.num_earlier++)] = data(buffer, part);
+    }
+    present(buffer, part) = false;
+  }
+  present(next.out, part) = sum.last != nullptr;
+  if (sum.last && (sum.num_earlier > 0 || sum.last != sum.out)) kernels::tree_carry(context, sum);
+  ++taken_[static_cast<std::size_t>(part)];
+}
+
+float* TreeSum::finish(const Context& context) {
+  for (std::size_t part = 0; part < taken_.size(); ++part) {
+    if (taken_[part] != static_cast<Index>(carries_.size()))
+      fail("reduction tree: part {} has {} of its {} leaves", part, taken_[part], carries_.size());
+    taken_[part] = 0;
+    const auto idx = static_cast<Index>(part);
+    if (!present(root_, idx))
+      kernels::fill_zero(context, data(root_, idx), (offset(idx + 1) - offset(idx)) * Index{sizeof(float)});
+    present(root_, idx) = false;
+  }
+  return buffers_[static_cast<std::size_t>(root_)].data();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,58 @@
+// This rank's part of the fixed reduction tree over microbatches. With m * 2^b leaves: blocks of m are summed left to
+// right, and block sums by the balanced binary tree, kept as a binary counter with one buffer a level. The tree's shape
+// depends on the number of leaves alone, so ranks that own aligned runs of leaves together build the whole batch's
+// tree.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/context.hpp"
+#include "kernels/api/arena.hpp"
+#include "kernels/api/memory.hpp"
+
+namespace switchyard {
+
+class TreeSum {
+ public:
+  // A sum over `num_leaves` = `block` * 2^b arrays of the same layout: consecutive parts of the given sizes, each of
+  // which receives its leaves on its own.
+  TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes);
+
+  // Where the part's next leaf is to be written, before add(): a buffer of the tree, or scratch from the arena that
+  // must live until then.
+  float* leaf(Index part, kernels::Arena& arena);
+  void add(const Context& context, Index part, const float* leaf);
+  // The next leaf is zero, and nothing was written.
+  void skip(const Context& context, Index part);
+
+  // The sums, all parts in one array, once every part has had all its leaves; the next leaf starts a new sum.
+  float* finish(const Context& context);
+
+  Index size() const { return offsets_.back(); }
+  Index num_parts() const { return static_cast<Index>(taken_.size()); }
+  Index offset(Index part) const { return offsets_[static_cast<std::size_t>(part)]; }
+
+ private:
+  struct Carry {
+    std::vector<int> earlier;  // buffers that the leaf is added to, in order
+    int out = 0;               // buffer that takes the sum
+  };
+  const Carry& carry(Index part) const {
+    return carries_[static_cast<std::size_t>(taken_[static_cast<std::size_t>(part)])];
+  }
+  float* data(int buffer, Index part) { return buffers_[static_cast<std::size_t>(buffer)].data() + offset(part); }
+  std::uint8_t& present(int buffer, Index part) {
+    return present_[static_cast<std::size_t>(buffer)][static_cast<std::size_t>(part)];
+  }
+  void store(const Context& context, Index part, const float* leaf);
+
+  std::vector<Carry> carries_;  // by leaf
+  std::vector<Index> offsets_;  // of parts, then the end
+  std::vector<Index> taken_;    // leaves so far, by part
+  std::vector<kernels::Array<float>> buffers_;
+  std::vector<std::vector<std::uint8_t>> present_;  // [buffer][part]: holds a sum that is not known to be zero
+  int root_ = 0;
+};
+
+}  // namespace switchyard
