@@ -25,7 +25,8 @@ Index nearest_world(const Config& config, Index world, int step) {
 std::string nearest_worlds(const Config& config, Index world) {
   const Index below = nearest_world(config, world, -1), above = nearest_world(config, world, 1);
   if (below != 0 && above != 0) return fmt::format("use {} or {} ranks", below, above);
-  if (below != 0 || above != 0) return fmt::format("use {} ranks", below + above);
+  if (below != 0 || above != 0)
+    return fmt::format("use {}", below + above == 1 ? "1 rank" : fmt::format("{} ranks", below + above));
   return "no number of ranks works with these keys: lower parallel.experts";
 }
 

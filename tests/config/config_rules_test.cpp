@@ -1,0 +1,142 @@
+// Rules between keys, the rank counts that a configuration allows, and what may change when a run is resumed.
+#include <gtest/gtest.h>
+
+#include "config/config.hpp"
+#include "config/test_files.hpp"
+
+namespace switchyard {
+namespace {
+
+using test::expect_error;
+
+// The error of validate() after one change to the default configuration.
+template <typename Change>
+void expect_invalid(std::initializer_list<std::string> parts, const Change& change) {
+  Config config;
+  change(config);
+  expect_error(ExitCode::kUsage, parts, [&] { validate(config); });
+}
+
+TEST(Validate, MicrobatchDividesBatch) {
+  expect_invalid({"train.microbatch = 48", "train.batch = 128"}, [](Config& c) { c.train.microbatch = 48; });
+  expect_invalid({"train.microbatch = 256", "train.batch = 128"}, [](Config& c) { c.train.microbatch = 256; });
+}
+
+TEST(Validate, HeadsDivideWidth) {
+  expect_invalid({"model.heads = 5", "model.width = 64"}, [](Config& c) { c.model.heads = 5; });
+}
+
+TEST(Validate, ExpertRanksDivideExperts) {
+  expect_invalid({"parallel.experts = 8", "ffn.experts = 4"}, [](Config& c) {
+    c.ffn.kind = "moe";
+    c.parallel.experts = 8;
+  });
+  expect_invalid({"parallel.experts = 3", "power of two"}, [](Config& c) {
+    c.ffn.kind = "moe";
+    c.ffn.experts = 6;
+    c.parallel.experts = 3;
+  });
+  expect_invalid({"parallel.experts = 2", "dense"}, [](Config& c) { c.parallel.experts = 2; });
+}
+
+TEST(Validate, WhatThisBuildLacks) {
+  expect_invalid({"compute.device = cuda", "without CUDA"}, [](Config& c) { c.compute.device = "cuda"; });
+  expect_invalid({"compute.dtype = bf16", "fp32"}, [](Config& c) { c.compute.dtype = "bf16"; });
+}
+
+TEST(Validate, ScheduleIsNotShorterThanTheRun) {
+  expect_invalid({"train.schedule_epochs = 3", "run.epochs = 4"}, [](Config& c) {
+    c.run.epochs = 4;
+    c.train.schedule_epochs = 3;
+  });
+}
+
+TEST(Validate, RunNameStaysInsideItsFolder) {
+  expect_invalid({"run.name = ../x"}, [](Config& c) { c.run.name = "../x"; });
+  expect_invalid({"run.name = .."}, [](Config& c) { c.run.name = ".."; });
+}
+
+Config with_microbatches(Index batch, Index microbatch, Index expert_ranks = 1) {
+  Config config;
+  config.train.batch = batch;
+  config.train.microbatch = microbatch;
+  config.ffn.kind = "moe";
+  config.ffn.experts = 16;
+  config.parallel.experts = expert_ranks;
+  return config;
+}
+
+TEST(CheckRanks, PowersOfTwoThatDivideTheMicrobatches) {
+  const Config eight = with_microbatches(128, 16);
+  for (const int world : {1, 2, 4, 8}) EXPECT_NO_THROW(check_ranks(eight, world)) << world;
+  const Config twelve = with_microbatches(96, 8);
+  for (const int world : {1, 2, 4}) EXPECT_NO_THROW(check_ranks(twelve, world)) << world;
+}
+
+TEST(CheckRanks, NamesTheNearestSizes) {
+  const auto expect = [](const Config& config, int world, std::initializer_list<std::string> parts) {
+    expect_error(ExitCode::kUsage, parts, [&] { check_ranks(config, world); });
+  };
+  expect(with_microbatches(128, 16), 3, {"3 ranks", "M = 8", "128", "16", "use 2 or 4 ranks"});
+  expect(with_microbatches(128, 16), 7, {"use 4 or 8 ranks"});
+  expect(with_microbatches(128, 16), 16, {"use 8 ranks", "train.microbatch = 8 for 16 ranks"});
+  expect(with_microbatches(128, 16), 100000, {"use 8 ranks."});
+  expect(with_microbatches(96, 32), 2, {"M = 3", "use 1 rank,", "train.microbatch = 24 for 2 ranks"});
+  expect(with_microbatches(96, 8), 3, {"M = 12", "power of two", "use 2 or 4 ranks"});
+  expect(with_microbatches(128, 16, 4), 3, {"multiple of parallel.experts = 4", "use 4 ranks"});
+}
+
+TEST(CheckRanks, ExpertRanksDivideTheWorld) {
+  EXPECT_NO_THROW(check_ranks(with_microbatches(128, 16, 4), 4));
+  EXPECT_NO_THROW(check_ranks(with_microbatches(128, 16, 4), 8));
+  expect_error(ExitCode::kUsage, {"parallel.experts = 4", "number of ranks, 2", "use 4 ranks"},
+               [] { check_ranks(with_microbatches(128, 16, 4), 2); });
+  expect_error(ExitCode::kUsage, {"parallel.experts = 16", "lower parallel.experts"},
+               [] { check_ranks(with_microbatches(128, 16, 16), 8); });
+}
+
+TEST(CheckRanks, LibraryReductionTakesAnyDivisor) {
+  Config config = with_microbatches(96, 8);
+  config.parallel.reduction = "library";
+  for (const int world : {1, 2, 3, 4, 6, 12}) EXPECT_NO_THROW(check_ranks(config, world)) << world;
+  expect_error(ExitCode::kUsage, {"5 ranks", "M = 12", "use 4 or 6 ranks"}, [&] { check_ranks(config, 5); });
+}
+
+TEST(ResultDifferences, LayoutAndNamesDoNotCount) {
+  Config before, after;
+  after.run.name = "other";
+  after.run.out = "elsewhere";
+  after.run.log_every = 10;
+  after.run.eval_every = 0;
+  after.data.path = "/moved";
+  after.parallel.experts = 2;
+  after.parallel.threads = 2;
+  after.parallel.timeout = 5;
+  after.checkpoint.every = 3;
+  after.checkpoint.keep = 7;
+  EXPECT_TRUE(result_differences(before, after).empty());
+}
+
+TEST(ResultDifferences, NamesKeyAndBothValues) {
+  Config before, after;
+  after.train.lr = 0.002;
+  after.run.seed = 2;
+  after.parallel.reduction = "library";
+  const std::vector<std::string> expected = {"run.seed: 1 -> 2", "train.lr: 0.001 -> 0.002",
+                                             "parallel.reduction: tree -> library"};
+  EXPECT_EQ(result_differences(before, after), expected);
+}
+
+TEST(ResultDifferences, LengthCountsOnlyWhereTheScheduleFollowsIt) {
+  Config before, after;
+  after.run.epochs = 9;
+  EXPECT_EQ(result_differences(before, after), std::vector<std::string>{"run.epochs: 1 -> 9"});
+  before.train.schedule_epochs = after.train.schedule_epochs = 10;
+  EXPECT_TRUE(result_differences(before, after).empty());
+  before.train.schedule_epochs = after.train.schedule_epochs = 0;
+  before.train.schedule = after.train.schedule = "constant";
+  EXPECT_TRUE(result_differences(before, after).empty());
+}
+
+}  // namespace
+}  // namespace switchyard

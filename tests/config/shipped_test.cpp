@@ -1,0 +1,60 @@
+// The configurations in configs/.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "config/config.hpp"
+
+namespace switchyard {
+namespace {
+
+Config shipped(const std::string& name) { return load_config({SWITCHYARD_CONFIGS "/" + name + ".cfg"}); }
+
+TEST(ShippedConfigs, AllAreValidAndNamedAsTheirFile) {
+  int num_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(SWITCHYARD_CONFIGS)) {
+    if (entry.path().extension() != ".cfg") continue;
+    ++num_files;
+    const Config config = load_config({entry.path().string()});
+    EXPECT_NO_THROW(validate(config)) << entry.path();
+    EXPECT_NO_THROW(check_ranks(config, 2)) << entry.path();
+    EXPECT_EQ(config.run.name, entry.path().stem()) << "runs must not share a folder";
+  }
+  EXPECT_GE(num_files, 6);
+}
+
+// A comparison of models is fair only when all else is equal.
+TEST(ShippedConfigs, ModelsOfAComparisonDifferInTheirFeedForwardNetworkOnly) {
+  for (const std::string family : {"quickstart-", "vit-seed-"})
+    for (const std::string model : {"switch", "random"})
+      for (const std::string& difference : result_differences(shipped(family + "dense"), shipped(family + model)))
+        EXPECT_EQ(difference.rfind("ffn.", 0), 0u) << family << model << ": " << difference;
+}
+
+TEST(ShippedConfigs, TheStudysModelAndTraining) {
+  for (const std::string model : {"dense", "switch", "random"}) {
+    const Config config = shipped("vit-seed-" + model);
+    EXPECT_EQ(config.data.kind, "cifar10");
+    EXPECT_EQ(config.data.crop_padding, 4);
+    EXPECT_TRUE(config.data.flip);
+    EXPECT_EQ(config.model.layers, 12);
+    EXPECT_EQ(config.model.width, 300);
+    EXPECT_EQ(config.model.heads, 12);
+    EXPECT_EQ(config.model.patch, 4);
+    EXPECT_EQ(config.model.head_hidden, 3072);
+    EXPECT_EQ(config.model.positions, 300);
+    EXPECT_EQ(config.ffn.hidden, 1024);
+    EXPECT_EQ(config.ffn.expert_init, "independent");
+    EXPECT_EQ(config.train.optimizer, "adam");
+    EXPECT_EQ(config.train.lr, 2.5e-4);
+    EXPECT_EQ(config.train.weight_decay, 1e-4);
+    EXPECT_EQ(config.train.schedule_epochs, 350);
+    EXPECT_EQ(config.train.dropout, 0.1);
+  }
+  EXPECT_EQ(shipped("vit-seed-switch").ffn.inference, "route");
+  EXPECT_EQ(shipped("vit-seed-random").ffn.inference, "average");
+  EXPECT_EQ(shipped("vit-seed-random").ffn.granularity, "batch");
+}
+
+}  // namespace
+}  // namespace switchyard

@@ -1,0 +1,191 @@
+// HDF5 data as a user writes it with h5py.
+#include <gtest/gtest.h>
+#include <hdf5.h>
+
+#include <numeric>
+
+#include "config/test_files.hpp"
+#include "data/dataset.hpp"
+
+namespace switchyard {
+namespace {
+
+using test::expect_error;
+using test::TemporaryFolder;
+
+using Shape = std::vector<hsize_t>;
+
+// Writes a file piece by piece; h5py's `file["train/images"] = array`.
+class Writer {
+ public:
+  explicit Writer(const std::string& path) : file_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)) {}
+  ~Writer() { H5Fclose(file_); }
+
+  template <typename T>
+  Writer& write(const std::string& name, hid_t type, const Shape& shape, const std::vector<T>& values) {
+    const hid_t create_groups = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(create_groups, 1);
+    const hid_t space = H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr);
+    const hid_t dataset = H5Dcreate2(file_, name.c_str(), type, space, create_groups, H5P_DEFAULT, H5P_DEFAULT);
+    if (!values.empty()) H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+    H5Dclose(dataset);
+    H5Sclose(space);
+    H5Pclose(create_groups);
+    return *this;
+  }
+
+  Writer& images(const std::string& group, const Shape& shape) {
+    std::vector<std::uint8_t> pixels(std::accumulate(shape.begin(), shape.end(), hsize_t{1}, std::multiplies<>()));
+    std::iota(pixels.begin(), pixels.end(), std::uint8_t{0});
+    return write(group + "/images", H5T_NATIVE_UINT8, shape, pixels);
+  }
+
+  Writer& labels(const std::string& group, const std::vector<std::int64_t>& values) {
+    return write(group + "/labels", H5T_NATIVE_INT64, {values.size()}, values);
+  }
+
+  Writer& classes(std::int32_t value) {
+    const hid_t space = H5Screate(H5S_SCALAR);
+    const hid_t attribute = H5Acreate2(file_, "classes", H5T_NATIVE_INT32, space, H5P_DEFAULT, H5P_DEFAULT);
+    H5Awrite(attribute, H5T_NATIVE_INT32, &value);
+    H5Aclose(attribute);
+    H5Sclose(space);
+    return *this;
+  }
+
+ private:
+  hid_t file_;
+};
+
+// The file that `write` makes, loaded.
+template <typename Write>
+Dataset load(const Write& write, Index limit = 0) {
+  const TemporaryFolder folder;
+  {
+    Writer writer(folder / "data.h5");
+    write(writer);
+  }
+  return load_dataset({.kind = "hdf5", .path = folder / "data.h5", .limit = limit});
+}
+
+template <typename Write>
+void expect_bad(std::initializer_list<std::string> parts, const Write& write) {
+  expect_error(ExitCode::kFailure, {"data.h5"}, [&] { load(write); });
+  expect_error(ExitCode::kFailure, parts, [&] { load(write); });
+}
+
+TEST(Hdf5, ImagesWithChannels) {
+  const Dataset data = load([](Writer& file) {
+    file.images("train", {4, 2, 3, 2}).labels("train", {0, 2, 1, 2}).images("test", {1, 2, 3, 2}).labels("test", {1});
+  });
+  EXPECT_EQ(data.height, 2);
+  EXPECT_EQ(data.width, 3);
+  EXPECT_EQ(data.channels, 2);
+  EXPECT_EQ(data.classes, 3) << "1 + the largest label";
+  EXPECT_EQ(data.train.count, 4);
+  EXPECT_EQ(data.train.labels, (std::vector<std::int32_t>{0, 2, 1, 2}));
+  ASSERT_EQ(data.train.images.size(), 48u);
+  for (std::size_t i = 0; i < 48; ++i) EXPECT_EQ(data.train.images[i], i);
+  EXPECT_EQ(data.test.count, 1);
+}
+
+TEST(Hdf5, ImagesWithoutChannelsAndSmallLabels) {
+  const Dataset data = load([](Writer& file) {
+    file.images("train", {2, 3, 3}).write<std::uint8_t>("train/labels", H5T_NATIVE_UINT8, {2}, {1, 0});
+    file.images("test", {1, 3, 3}).write<std::int16_t>("test/labels", H5T_NATIVE_INT16, {1}, {1});
+    file.classes(7);
+  });
+  EXPECT_EQ(data.channels, 1);
+  EXPECT_EQ(data.classes, 7) << "the attribute";
+  EXPECT_EQ(data.train.labels, (std::vector<std::int32_t>{1, 0}));
+}
+
+TEST(Hdf5, LimitKeepsTheNumberOfClasses) {
+  const auto write = [](Writer& file) {
+    file.images("train", {3, 2, 2}).labels("train", {0, 1, 5}).images("test", {2, 2, 2}).labels("test", {0, 1});
+  };
+  const Dataset data = load(write, 1);
+  EXPECT_EQ(data.train.count, 1);
+  EXPECT_EQ(data.train.images.size(), 4u);
+  EXPECT_EQ(data.train.labels.size(), 1u);
+  EXPECT_EQ(data.classes, 6);
+}
+
+TEST(Hdf5, MissingFileOrDataset) {
+  expect_error(ExitCode::kFailure, {"/nowhere/data.h5", "no such file", "data.path"},
+               [] { load_dataset({.kind = "hdf5", .path = "/nowhere/data.h5"}); });
+  expect_error(ExitCode::kFailure, {"data.path"}, [] { load_dataset({.kind = "hdf5"}); });
+  expect_bad({":train/labels", "no such dataset"}, [](Writer& file) { file.images("train", {1, 2, 2}); });
+  expect_bad({":test/images", "no such dataset"}, [](Writer& file) {
+    file.images("train", {1, 2, 2}).labels("train", {0});
+  });
+}
+
+TEST(Hdf5, OtherFileAndTruncatedFile) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("text.h5", "not HDF5 at all");
+  expect_error(ExitCode::kFailure, {path, "cannot open this as an HDF5 file"},
+               [&] { load_dataset({.kind = "hdf5", .path = path}); });
+  {
+    Writer file(folder / "cut.h5");
+    file.images("train", {100, 8, 8}).labels("train", std::vector<std::int64_t>(100));
+  }
+  std::filesystem::resize_file(folder / "cut.h5", 4000);
+  expect_error(ExitCode::kFailure, {folder / "cut.h5", "truncated"},
+               [&] { load_dataset({.kind = "hdf5", .path = folder / "cut.h5"}); });
+}
+
+TEST(Hdf5, WrongTypes) {
+  expect_bad({":train/images", "uint8"}, [](Writer& file) {
+    file.write<float>("train/images", H5T_NATIVE_FLOAT, {1, 1, 1}, {0.5f}).labels("train", {0});
+  });
+  expect_bad({":train/labels", "integer"}, [](Writer& file) {
+    file.images("train", {1, 2, 2}).write<float>("train/labels", H5T_NATIVE_FLOAT, {1}, {0});
+  });
+}
+
+TEST(Hdf5, WrongShapes) {
+  expect_bad({":train/images", "(2, 4)", "(N, H, W, C)"}, [](Writer& file) {
+    file.images("train", {2, 4}).labels("train", {0, 0});
+  });
+  expect_bad({":train/images", "8 channels", "(N, H, W, C)"}, [](Writer& file) {
+    file.images("train", {2, 3, 8, 8}).labels("train", {0, 0});
+  });
+  expect_bad({":train/images", "no image"}, [](Writer& file) {
+    file.write<std::uint8_t>("train/images", H5T_NATIVE_UINT8, {0, 2, 2}, {}).labels("train", {});
+  });
+  expect_bad({":train/labels", "(1, 1)"}, [](Writer& file) {
+    file.images("train", {1, 2, 2}).write<std::int32_t>("train/labels", H5T_NATIVE_INT32, {1, 1}, {0});
+  });
+  expect_bad({"2 x 2 x 1", "3 x 3 x 1", "must agree"}, [](Writer& file) {
+    file.images("train", {1, 2, 2}).labels("train", {0}).images("test", {1, 3, 3}).labels("test", {0});
+  });
+}
+
+TEST(Hdf5, CountMismatch) {
+  expect_bad({":train/labels", "3 labels", "2 images"}, [](Writer& file) {
+    file.images("train", {2, 2, 2}).labels("train", {0, 0, 0});
+  });
+}
+
+TEST(Hdf5, DeclaredButNeverWritten) {
+  expect_bad({":train/images", "never fully written"}, [](Writer& file) {
+    file.write<std::uint8_t>("train/images", H5T_NATIVE_UINT8, {2, 1u << 20, 1u << 20, 4}, {}).labels("train", {0, 1});
+  });
+}
+
+TEST(Hdf5, LabelOutOfRange) {
+  const auto with_labels = [](const std::vector<std::int64_t>& labels, std::int32_t classes) {
+    return [=](Writer& file) {
+      file.images("train", {2, 2, 2}).labels("train", labels).images("test", {1, 2, 2}).labels("test", {0});
+      file.classes(classes);
+    };
+  };
+  expect_bad({":train/labels", "label 3", "sample 1", "0 to 2"}, with_labels({0, 3}, 3));
+  expect_bad({":train/labels", "label -1", "sample 1"}, with_labels({0, -1}, 3));
+  expect_bad({":train/labels", "sample 0"}, with_labels({std::int64_t{1} << 40, 0}, 3));
+  expect_bad({"classes"}, with_labels({0, 0}, 0));
+}
+
+}  // namespace
+}  // namespace switchyard

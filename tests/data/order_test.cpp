@@ -1,0 +1,122 @@
+// The order of an epoch, synthetic data, and what is known of each kind of data.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "config/test_files.hpp"
+#include "data/dataset.hpp"
+
+namespace switchyard {
+namespace {
+
+using test::expect_error;
+
+TEST(EpochOrder, IsAPermutation) {
+  for (const Index count : {0, 1, 2, 3, 1000}) {
+    std::vector<std::uint32_t> order = epoch_order(7, 3, count);
+    ASSERT_EQ(static_cast<Index>(order.size()), count);
+    std::sort(order.begin(), order.end());
+    for (Index i = 0; i < count; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+  }
+}
+
+TEST(EpochOrder, DependsOnSeedAndEpochOnly) {
+  const auto order = epoch_order(1, 0, 1000);
+  EXPECT_EQ(order, epoch_order(1, 0, 1000));
+  EXPECT_NE(order, epoch_order(1, 1, 1000));
+  EXPECT_NE(order, epoch_order(2, 0, 1000));
+  EXPECT_NE(order, epoch_order((std::uint64_t{1} << 32) + 1, 0, 1000)) << "the seed's upper half counts";
+}
+
+// Over 6,000 epochs each of the six orders of three samples appears 1,000 times, give or take five deviations.
+TEST(EpochOrder, EveryOrderIsEquallyLikely) {
+  std::vector<int> count(27);
+  for (Index epoch = 0; epoch < 6000; ++epoch) {
+    const auto order = epoch_order(11, epoch, 3);
+    ++count[order[0] * 9 + order[1] * 3 + order[2]];
+  }
+  int num_orders = 0;
+  for (const int times : count) {
+    if (times == 0) continue;
+    ++num_orders;
+    EXPECT_NEAR(times, 1000, 5 * std::sqrt(6000.0 * 5 / 36));
+  }
+  EXPECT_EQ(num_orders, 6);
+}
+
+DataOptions synthetic(std::uint64_t seed = 1) {
+  return {.kind = "synthetic",
+          .synthetic_samples = 400,
+          .synthetic_size = 6,
+          .synthetic_channels = 3,
+          .synthetic_classes = 5,
+          .seed = seed};
+}
+
+TEST(Synthetic, HasTheShapeAskedFor) {
+  const Dataset data = load_dataset(synthetic());
+  EXPECT_EQ(data.height, 6);
+  EXPECT_EQ(data.width, 6);
+  EXPECT_EQ(data.channels, 3);
+  EXPECT_EQ(data.classes, 5);
+  EXPECT_EQ(data.train.count, 400);
+  EXPECT_EQ(data.test.count, 100);
+  EXPECT_EQ(data.train.images.size(), 400u * 6 * 6 * 3);
+  EXPECT_EQ(data.test.labels.size(), 100u);
+}
+
+TEST(Synthetic, IsAFunctionOfItsSeed) {
+  const Dataset data = load_dataset(synthetic());
+  EXPECT_EQ(data.train.images, load_dataset(synthetic()).train.images);
+  EXPECT_NE(data.train.images, load_dataset(synthetic(2)).train.images);
+  EXPECT_FALSE(std::equal(data.test.images.begin(), data.test.images.end(), data.train.images.begin()))
+      << "the splits hold different images";
+}
+
+TEST(Synthetic, LimitTakesTheFirst) {
+  DataOptions options = synthetic();
+  const Dataset all = load_dataset(options);
+  options.limit = 10;
+  const Dataset few = load_dataset(options);
+  EXPECT_EQ(few.train.count, 10);
+  EXPECT_EQ(few.test.count, 10);
+  EXPECT_TRUE(std::equal(few.train.images.begin(), few.train.images.end(), all.train.images.begin()));
+}
+
+// The nearest class mean of the training images finds the class of test images: there is something to learn.
+TEST(Synthetic, CanBeLearned) {
+  const Dataset data = load_dataset(synthetic());
+  const std::size_t size = 6 * 6 * 3;
+  std::vector<double> mean(5 * size);
+  for (std::size_t i = 0; i < 400; ++i)
+    for (std::size_t p = 0; p < size; ++p)
+      mean[static_cast<std::size_t>(data.train.labels[i]) * size + p] += data.train.images[i * size + p] / 80.0;
+  int num_right = 0;
+  for (std::size_t i = 0; i < 100; ++i) {
+    std::vector<double> distance(5);
+    for (std::size_t c = 0; c < 5; ++c)
+      for (std::size_t p = 0; p < size; ++p)
+        distance[c] += std::pow(data.test.images[i * size + p] - mean[c * size + p], 2);
+    const auto nearest = std::min_element(distance.begin(), distance.end()) - distance.begin();
+    num_right += nearest == data.test.labels[i];
+  }
+  EXPECT_GE(num_right, 95);
+}
+
+TEST(Dataset, UnknownKind) {
+  expect_error(ExitCode::kFailure, {"imagenet", "cifar10"},
+               [] { load_dataset({.kind = "imagenet", .path = "/somewhere"}); });
+}
+
+TEST(Dataset, KnownShapes) {
+  EXPECT_EQ(known_shape({.kind = "fashion-mnist"})->height, 28);
+  EXPECT_EQ(known_shape({.kind = "cifar10"})->channels, 3);
+  EXPECT_EQ(known_shape({.kind = "cifar100"})->classes, 100);
+  EXPECT_EQ(known_shape(synthetic())->classes, 5);
+  EXPECT_FALSE(known_shape({.kind = "hdf5"}).has_value());
+}
+
+}  // namespace
+}  // namespace switchyard
