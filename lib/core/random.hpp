@@ -14,6 +14,7 @@ enum class Purpose : std::uint32_t {
   kShuffle,
   kAugment,
   kRoute,
+  kRouteEvaluation,
   kAttentionDropout,
   kAttentionResidualDropout,
   kFfnDropout,

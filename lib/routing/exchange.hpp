@@ -1,0 +1,61 @@
+// The exchange: rows sorted by expert travel to the experts' owners and back, by an all-to-all over the expert group.
+// At the owner they lie by source rank, then by expert: each run of rows is one segment, a pair of expert and source
+// microbatch, whose products have the same shapes whatever the number of ranks.
+#pragma once
+
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "core/clock.hpp"
+#include "core/context.hpp"
+#include "kernels/api/arena.hpp"
+#include "routing/route_plan.hpp"
+
+namespace switchyard {
+
+struct Segment {
+  Index local_expert = 0, source = 0;
+  Index first_row = 0, rows = 0;  // rows may be 0
+};
+
+class Exchange {
+ public:
+  // Agrees on the counts of the plan with the expert group. Collective over it, as is everything below.
+  Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds);
+
+  const std::vector<Segment>& segments() const { return segments_; }
+  Index num_slots() const { return num_slots_; }        // rows that this rank sends: its own microbatch's
+  Index num_received() const { return num_received_; }  // rows that its experts work on
+
+  // slots: (num_slots, row_bytes), sorted by expert -> received: (num_received, row_bytes). In a group of one rank this
+  // returns `slots` itself; otherwise an array of the arena.
+  template <typename T>
+  T* to_experts(kernels::Arena& arena, T* slots, Index row_size) {
+    if (group_.size() == 1) return slots;
+    T* received = arena.take<T>(num_received_ * row_size);
+    move("dispatch", slots, send_rows_, received, receive_rows_, row_size * Index{sizeof(T)});
+    return received;
+  }
+
+  // The way back: (num_received, row_size) -> (num_slots, row_size).
+  template <typename T>
+  T* to_tokens(kernels::Arena& arena, T* rows, Index row_size) {
+    if (group_.size() == 1) return rows;
+    T* slots = arena.take<T>(num_slots_ * row_size);
+    move("combine", rows, receive_rows_, slots, send_rows_, row_size * Index{sizeof(T)});
+    return slots;
+  }
+
+ private:
+  void move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
+            const std::vector<Index>& receive_rows, Index row_bytes);
+
+  const Context& context_;
+  Communicator& group_;
+  PhaseSeconds& seconds_;
+  std::vector<Segment> segments_;
+  std::vector<Index> send_rows_, receive_rows_;  // by rank of the group
+  Index num_slots_ = 0, num_received_ = 0;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,105 @@
+// Random routing, without parameters and with weight 1: the expert of a token is drawn by Philox, one draw for all
+// layers,
+//   batch     one expert for the whole batch (the seed study's rule; THOR, 2110.04260, draws so in each layer)
+//   sample    one expert for each sample
+//   token     one expert for each token
+//   balanced  a random permutation of the microbatch's tokens, dealt out evenly: expert e gets tokens / E of them, and
+//   one
+//             more where e < tokens mod E. Every rank knows these counts without an exchange.
+// Draws are keyed by step and by the sample's or token's place in the batch; in evaluation by its place in the test
+// set.
+#include <numeric>
+
+#include "core/error.hpp"
+#include "core/random.hpp"
+#include "routing/router.hpp"
+
+namespace switchyard {
+
+namespace {
+
+class RandomRouter final : public Router {
+ public:
+  explicit RandomRouter(const RouterOptions& options) : num_experts_(options.num_experts) {
+    if (options.granularity == "batch") {
+      draw_ = &RandomRouter::draw_for_batch;
+    } else if (options.granularity == "sample") {
+      draw_ = &RandomRouter::draw_for_samples;
+    } else if (options.granularity == "token") {
+      draw_ = &RandomRouter::draw_for_tokens;
+    } else if (options.granularity == "balanced") {
+      draw_ = &RandomRouter::draw_balanced;
+    } else {
+      fail_usage("ffn.granularity: \"{}\" is not one of batch, sample, token, balanced", options.granularity);
+    }
+    counts_known_ = options.granularity == "batch" || options.granularity == "balanced";
+  }
+
+  RoutePlan route(const RouteInput& input, double*) override {
+    RoutePlan plan;
+    plan.tokens = input.tokens();
+    plan.num_experts = num_experts_;
+    // Microbatches of a training batch are all of one size; the last one of a test set may be smaller.
+    plan.same_counts_everywhere = counts_known_ && input.training;
+    experts_.resize(static_cast<std::size_t>(plan.tokens));
+    (this->*draw_)(input);
+    plan.tokens_per_expert.assign(static_cast<std::size_t>(num_experts_), 0);
+    for (std::int32_t expert : experts_) ++plan.tokens_per_expert[static_cast<std::size_t>(expert)];
+    plan.experts = input.arena.take<std::int32_t>(plan.tokens);
+    kernels::copy_to_device(input.context, plan.experts, experts_.data(), plan.tokens * 4);
+    fill_slots(input, plan);
+    return plan;
+  }
+
+ private:
+  static RandomKey key(const RouteInput& input) {
+    return {input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, 0,
+            static_cast<std::uint32_t>(input.step)};
+  }
+
+  std::int32_t draw(const RandomKey& key, std::uint32_t row) const {
+    return static_cast<std::int32_t>(to_below(random_words(key, row, 0)[0], static_cast<std::uint32_t>(num_experts_)));
+  }
+
+  void draw_for_batch(const RouteInput& input) { std::fill(experts_.begin(), experts_.end(), draw(key(input), 0)); }
+
+  void draw_for_samples(const RouteInput& input) {
+    for (std::size_t token = 0; token < experts_.size(); ++token) {
+      const auto sample = static_cast<Index>(token) / input.tokens_per_sample;
+      experts_[token] = static_cast<Index>(token) % input.tokens_per_sample == 0
+                            ? draw(key(input), static_cast<std::uint32_t>(input.first_sample + sample))
+                            : experts_[token - 1];
+    }
+  }
+
+  void draw_for_tokens(const RouteInput& input) {
+    const Index first_token = input.first_sample * input.tokens_per_sample;
+    for (std::size_t token = 0; token < experts_.size(); ++token)
+      experts_[token] = draw(key(input), static_cast<std::uint32_t>(first_token + static_cast<Index>(token)));
+  }
+
+  // Fisher-Yates over the microbatch's tokens; place i of the permutation belongs to expert i mod E.
+  void draw_balanced(const RouteInput& input) {
+    for (std::size_t token = 0; token < experts_.size(); ++token)
+      experts_[token] = static_cast<std::int32_t>(static_cast<Index>(token) % num_experts_);
+    const Index first_token = input.first_sample * input.tokens_per_sample;
+    for (std::size_t left = experts_.size(); left > 1; --left) {
+      const auto row = static_cast<std::uint32_t>(first_token + static_cast<Index>(left) - 1);
+      const std::uint32_t chosen = to_below(random_words(key(input), row, 0)[0], static_cast<std::uint32_t>(left));
+      std::swap(experts_[left - 1], experts_[chosen]);
+    }
+  }
+
+  Index num_experts_;
+  void (RandomRouter::*draw_)(const RouteInput&) = nullptr;
+  bool counts_known_ = false;
+  std::vector<std::int32_t> experts_;  // (tokens)
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_random_router(const RouterOptions& options, ParameterTable&) {
+  return std::make_unique<RandomRouter>(options);
+}
+
+}  // namespace switchyard
