@@ -1,0 +1,100 @@
+// A run's results: one HDF5 file that grows while the run goes on and that others read meanwhile (HDF5 SWMR). Paths,
+// shapes and units: schema.hpp.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace switchyard::io {
+
+// Of routing/*. No layers: no mixture, and no such datasets.
+struct ResultsShape {
+  Index layers = 0, experts = 0;
+  bool operator==(const ResultsShape&) const = default;
+};
+
+// Units of the fields: schema.hpp.
+struct StepRow {
+  Index step = 0;
+  double epoch = 0, loss = 0, balance_loss = 0, accuracy = 0, learning_rate = 0, gradient_norm = 0;
+  double samples_per_second = 0, seconds = 0, seconds_compute = 0, seconds_exchange = 0, seconds_reduce = 0,
+         seconds_wait = 0;
+};
+
+struct RoutingRow {
+  Index step = 0;
+  std::vector<float> load;     // (layers, experts) tokens
+  std::vector<float> dropped;  // (layers) tokens
+  std::vector<float> entropy;  // (layers) of the load, nats
+};
+
+struct EvaluationRow {
+  Index step = 0;
+  double epoch = 0, loss = 0, accuracy = 0, seconds = 0;
+};
+
+// The only writer of a file, on one rank. Rows are kept in memory for about a second and written together, so a row
+// costs well under a microsecond on most steps.
+//
+// Room on the disk is reserved before each write: a full disk is an Error, after which everything written before is
+// still there and readable, and the rows that did not fit are kept for another try. A process that is killed leaves a
+// file that can be read, and gone on with by reopen().
+class ResultsWriter {
+ public:
+  using Attributes = std::map<std::string, std::string>;
+
+  // Replaces PATH once the new file is ready for rows. `attributes` become root attributes, `config` a dataset.
+  static ResultsWriter create(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
+
+  // Goes on with a file that was closed, or whose writer was killed: rows of steps after `step` are left out,
+  // `attributes` added to its own or put in their place. The file is written anew beside the old one and takes its name
+  // when it is ready. Fails, with the old file as it was, where that cannot be read or has another shape.
+  static ResultsWriter reopen(const std::filesystem::path& path, Index step, const Attributes& attributes,
+                              ResultsShape shape);
+
+  ResultsWriter(ResultsWriter&&) noexcept;
+  ResultsWriter& operator=(ResultsWriter&&) noexcept;
+  ~ResultsWriter();  // as close(), but silent where that fails
+
+  void append(const StepRow& row);
+  void append(const RoutingRow& row);  // only with layers > 0
+  void append(const EvaluationRow& row);
+
+  // Replaces the value of an attribute that the file was made with: by at most 64 bytes, or as many as it had.
+  void set_attribute(const std::string& name, const std::string& value);
+
+  void flush();  // readers see all rows
+  void sync();   // flush, and wait until they are on the disk: call it before a checkpoint is saved
+  void close();  // flush; no rows after this
+
+ private:
+  struct State;
+  explicit ResultsWriter(std::unique_ptr<State> state);
+  template <typename Fill>
+  static std::unique_ptr<State> start(const std::filesystem::path& path, const Attributes& attributes,
+                                      ResultsShape shape, const Fill& fill);
+  std::unique_ptr<State> state_;
+};
+
+struct ResultsSummary {
+  bool readable = false;
+  std::string problem;      // where it is not readable
+  bool unfinished = false;  // a writer has it open, or was killed
+  Index schema_version = 0;
+  std::map<std::string, std::string> attributes;  // with `config`
+  ResultsShape shape;
+  Index num_steps = 0, num_routing = 0;  // rows
+  std::optional<StepRow> last_step;
+  std::vector<EvaluationRow> evaluations;
+};
+
+// Of a file that may be being written. Damage is reported, not thrown.
+ResultsSummary describe_results(const std::filesystem::path& path);
+
+}  // namespace switchyard::io

@@ -1,0 +1,165 @@
+#include <algorithm>
+
+#include "io/results_file.hpp"
+
+namespace switchyard::io {
+
+namespace fs = std::filesystem;
+
+ResultsSummary describe_results(const fs::path& path) {
+  ResultsSummary summary;
+  try {
+    const h5::Handle file = open_results(path, summary.unfinished);
+    ResultsHeader header = read_header(file, path);
+    summary.schema_version = header.schema_version;
+    summary.attributes = std::move(header.attributes);
+    summary.shape = header.shape;
+
+    const TableLayout steps = steps_layout();
+    summary.num_steps = num_whole_rows(file, steps, path);
+    if (summary.num_steps > 0) {
+      const Index last = summary.num_steps - 1;
+      StepRow& row = summary.last_step.emplace();
+      read_rows(file, steps[0], last, 1, &row.step, path);
+      for (std::size_t c = 0; c < kStepsMembers.size(); ++c)
+        read_rows(file, steps[c + 1], last, 1, &(row.*kStepsMembers[c]), path);
+    }
+
+    const TableLayout evaluations = evaluations_layout();
+    const Index num_evaluations = num_whole_rows(file, evaluations, path);
+    summary.evaluations.resize(static_cast<std::size_t>(num_evaluations));
+    for (Index i = 0; i < num_evaluations; ++i) {
+      EvaluationRow& row = summary.evaluations[static_cast<std::size_t>(i)];
+      read_rows(file, evaluations[0], i, 1, &row.step, path);
+      for (std::size_t c = 0; c < kEvaluationsMembers.size(); ++c)
+        read_rows(file, evaluations[c + 1], i, 1, &(row.*kEvaluationsMembers[c]), path);
+    }
+    if (header.shape.layers > 0) summary.num_routing = num_whole_rows(file, routing_layout(header.shape), path);
+    summary.readable = true;
+  } catch (const std::exception& error) {
+    summary.problem = error.what();
+  }
+  return summary;
+}
+
+Index ColumnLayout::row_bytes() const {
+  Index elements = 1;
+  for (const Index extent : row_shape) elements *= extent;
+  return elements * static_cast<Index>(H5Tget_size(type));
+}
+
+TableLayout steps_layout() {
+  TableLayout table = {{{schema::kStepsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kStepsColumns) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
+  return table;
+}
+
+TableLayout evaluations_layout() {
+  TableLayout table = {{{schema::kEvaluationsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kEvaluationsColumns) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
+  return table;
+}
+
+TableLayout routing_layout(ResultsShape shape) {
+  return {{{schema::kRoutingStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}},
+          {schema::kRoutingLoad, H5T_NATIVE_FLOAT, {shape.layers, shape.experts}},
+          {schema::kRoutingDropped, H5T_NATIVE_FLOAT, {shape.layers}},
+          {schema::kRoutingEntropy, H5T_NATIVE_FLOAT, {shape.layers}}};
+}
+
+std::vector<TableLayout> all_layouts(ResultsShape shape) {
+  std::vector<TableLayout> tables = {steps_layout(), evaluations_layout()};
+  if (shape.layers > 0) tables.push_back(routing_layout(shape));
+  return tables;
+}
+
+h5::Handle open_results(const fs::path& path, bool& unfinished) {
+  h5::silence();
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
+  const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
+  unfinished = false;
+  h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  if (file.is_open()) return file;
+  const std::string reason = h5::last_message();
+  unfinished = true;
+  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access), H5Fclose);
+  if (file.is_open()) return file;
+  // Another program wrote to it and was killed; its mark "open for writing" is overlooked, as h5clear does.
+  const hbool_t overlook = true;
+  H5Pset(access, "clear_status_flags", &overlook);
+  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  if (file.is_open()) return file;
+  if (H5Fis_hdf5(path.c_str()) <= 0)
+    fail("{}: is not an HDF5 file, or its first bytes are damaged ({})", path.string(), reason);
+  fail("{}: is damaged or cut short: {}", path.string(), reason);
+}
+
+ResultsHeader read_header(const h5::Handle& file, const fs::path& path) {
+  const auto format = h5::read_text(file, schema::kFormat);
+  if (!format) fail("{}: is an HDF5 file but no results of this program, or is damaged: no format", path.string());
+  if (*format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());
+  if (*format != schema::kResultsFormat) fail("{}: format '{}' is not that of results", path.string(), *format);
+  ResultsHeader header;
+  header.schema_version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
+  if (header.schema_version > schema::kResultsVersion)
+    fail("{}: written by a newer program (schema version {}, this one reads up to {}): use that program", path.string(),
+         header.schema_version, schema::kResultsVersion);
+  for (const std::string& name : h5::attribute_names(file))
+    if (name != schema::kFormat && name != schema::kSchemaVersion)
+      header.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
+  if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
+  const h5::Handle load(H5Dopen2(file, schema::kRoutingLoad.path, H5P_DEFAULT), H5Dclose);
+  if (load.is_open()) {
+    const std::vector<Index> extent = h5::shape_of(load);
+    if (extent.size() != 3)
+      fail("{}: is damaged: {} has not three dimensions", path.string(), schema::kRoutingLoad.path);
+    header.shape = {extent[1], extent[2]};
+  }
+  return header;
+}
+
+Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const fs::path& path) {
+  Index count = 0;
+  for (std::size_t c = 0; c < table.size(); ++c) {
+    const h5::Handle dataset(H5Dopen2(file, table[c].column.path, H5P_DEFAULT), H5Dclose);
+    h5::check(hid_t(dataset), path, std::string("open ") + table[c].column.path);
+    const std::vector<Index> extent = h5::shape_of(dataset);
+    if (extent.size() != table[c].row_shape.size() + 1 ||
+        !std::equal(table[c].row_shape.begin(), table[c].row_shape.end(), extent.begin() + 1))
+      fail("{}: is damaged: {} has another shape than the rest", path.string(), table[c].column.path);
+    count = c == 0 ? extent[0] : std::min(count, extent[0]);
+  }
+  // A row that a killed writer did not finish may read as zeros.
+  const std::vector<Index> steps = read_steps(file, table, count, path);
+  const auto unordered = std::adjacent_find(steps.begin(), steps.end(), [](Index a, Index b) { return b <= a; });
+  return unordered == steps.end() ? count : unordered - steps.begin() + 1;
+}
+
+std::vector<Index> read_steps(const h5::Handle& file, const TableLayout& table, Index count, const fs::path& path) {
+  std::vector<Index> steps(static_cast<std::size_t>(count));
+  read_rows(file, table[0], 0, count, steps.data(), path);
+  return steps;
+}
+
+void read_rows(const h5::Handle& file, const ColumnLayout& column, Index first, Index count, void* rows,
+               const fs::path& path) {
+  if (count == 0) return;
+  const h5::Handle dataset(H5Dopen2(file, column.column.path, H5P_DEFAULT), H5Dclose);
+  h5::check(hid_t(dataset), path, std::string("open ") + column.column.path);
+  const RowsInDataset selection(dataset, column, first, count);
+  h5::check(H5Dread(dataset, column.type, selection.memory, selection.file, H5P_DEFAULT, rows), path,
+            std::string("read ") + column.column.path);
+}
+
+RowsInDataset::RowsInDataset(hid_t dataset, const ColumnLayout& column, Index first, Index count) {
+  std::vector<hsize_t> extent = {static_cast<hsize_t>(count)}, start = {static_cast<hsize_t>(first)};
+  extent.insert(extent.end(), column.row_shape.begin(), column.row_shape.end());
+  start.resize(extent.size());
+  file = h5::Handle(H5Dget_space(dataset), H5Sclose);
+  H5Sselect_hyperslab(file, H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
+  memory = h5::Handle(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
+}
+
+}  // namespace switchyard::io

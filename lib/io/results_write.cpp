@@ -1,0 +1,343 @@
+#include <algorithm>
+#include <chrono>
+
+#include "io/disk.hpp"
+#include "io/results_file.hpp"
+
+namespace switchyard::io {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kFlushInterval = std::chrono::seconds(1);
+constexpr std::size_t kMaxPending = 4096;       // rows
+constexpr Index kMaxChunkRows = 1024;           // 8 KB of a column of numbers
+constexpr Index kMaxChunkBytes = 64 * 1024;     // of routing/load
+constexpr Index kMetadataBytes = 64 * 1024;     // more than a batch of rows adds to HDF5's own tables
+constexpr std::size_t kAttributeCapacity = 64;  // bytes that set_attribute may always write
+constexpr Index kCopyBytes = Index{4} << 20;    // rows copied at a time
+
+Index chunk_rows(const ColumnLayout& column) {
+  return std::clamp<Index>(kMaxChunkBytes / column.row_bytes(), 1, kMaxChunkRows);
+}
+
+// What `count` more rows of a table may take on the disk.
+Index bytes_at_most(const TableLayout& table, Index count) {
+  if (count == 0) return 0;
+  Index bytes = kMetadataBytes;
+  for (const ColumnLayout& column : table)
+    bytes += (count / chunk_rows(column) + 2) * chunk_rows(column) * column.row_bytes();
+  return bytes;
+}
+
+fs::path temporary_path(const fs::path& path) { return path.string() + ".tmp"; }
+
+class GrowingColumn {
+ public:
+  GrowingColumn(const h5::Handle& file, ColumnLayout layout, const fs::path& path)
+      : layout_(std::move(layout)), path_(path) {
+    std::vector<hsize_t> extent = {0}, most = {H5S_UNLIMITED}, chunk = {static_cast<hsize_t>(chunk_rows(layout_))};
+    for (auto* sizes : {&extent, &most, &chunk})
+      sizes->insert(sizes->end(), layout_.row_shape.begin(), layout_.row_shape.end());
+    const int rank = static_cast<int>(extent.size());
+    const h5::Handle space(H5Screate_simple(rank, extent.data(), most.data()), H5Sclose);
+    const h5::Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose), links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+    H5Pset_chunk(creation, rank, chunk.data());
+    H5Pset_obj_track_times(creation, false);
+    H5Pset_create_intermediate_group(links, 1);
+    const char* name = layout_.column.path;
+    dataset_ = h5::Handle(H5Dcreate2(file, name, layout_.type, space, links, creation, H5P_DEFAULT), H5Dclose);
+    h5::check(hid_t(dataset_), path, std::string("create ") + name);
+    h5::write_attribute(dataset_, schema::kUnits, layout_.column.units, path);
+  }
+
+  const ColumnLayout& layout() const { return layout_; }
+
+  void append(const void* rows, Index count) {
+    std::vector<hsize_t> extent = {static_cast<hsize_t>(num_rows_ + count)};
+    extent.insert(extent.end(), layout_.row_shape.begin(), layout_.row_shape.end());
+    const std::string action = std::string("append to ") + layout_.column.path;
+    h5::check(H5Dset_extent(dataset_, extent.data()), path_, action);
+    const RowsInDataset selection(dataset_, layout_, num_rows_, count);
+    h5::check(H5Dwrite(dataset_, layout_.type, selection.memory, selection.file, H5P_DEFAULT, rows), path_, action);
+    num_rows_ += count;
+  }
+
+ private:
+  ColumnLayout layout_;
+  fs::path path_;
+  h5::Handle dataset_;
+  Index num_rows_ = 0;
+};
+
+struct Table {
+  TableLayout layout;
+  std::vector<GrowingColumn> columns;  // the first is `step`
+};
+
+}  // namespace
+
+struct ResultsWriter::State {
+  fs::path path;       // where the file is, or is to be
+  fs::path disk_path;  // where it is now
+  ResultsShape shape;
+  h5::Handle file;
+  Table steps, evaluations, routing;
+  std::vector<StepRow> pending_steps;
+  std::vector<EvaluationRow> pending_evaluations;
+  std::vector<RoutingRow> pending_routing;
+  Clock::time_point last_flush = Clock::now();
+  std::string failure;  // HDF5 failed half way: nothing more can be written
+
+  State(const fs::path& path, const Attributes& attributes, ResultsShape shape);
+  void copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step);
+  void publish();
+  void flush();
+  void flush_if_due();
+  void close();
+
+ private:
+  std::vector<Table*> tables();
+  void reserve(Index bytes);
+  void flush_file();
+  template <typename Row, std::size_t kNumColumns>
+  void write_columns(Table& table, const std::vector<Row>& rows, const std::array<double Row::*, kNumColumns>& members);
+  void write_routing_columns();
+  template <typename Row>
+  void write_steps(Table& table, const std::vector<Row>& rows);
+};
+
+// Makes a file under a temporary name, fills it and gives it its own name; or leaves nothing behind.
+template <typename Fill>
+std::unique_ptr<ResultsWriter::State> ResultsWriter::start(const fs::path& path, const Attributes& attributes,
+                                                           ResultsShape shape, const Fill& fill) {
+  try {
+    auto state = std::make_unique<State>(path, attributes, shape);
+    fill(*state);
+    state->publish();
+    return state;
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary_path(path), ignored);
+    throw;
+  }
+}
+
+ResultsWriter ResultsWriter::create(const fs::path& path, const Attributes& attributes, ResultsShape shape) {
+  return ResultsWriter(start(path, attributes, shape, [](State&) {}));
+}
+
+ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attributes& attributes,
+                                    ResultsShape shape) {
+  bool unfinished = false;
+  const h5::Handle old = open_results(path, unfinished);
+  const ResultsHeader header = read_header(old, path);
+  if (header.shape != shape)
+    fail("{}: holds routing of {} layers with {} experts, this run has {} and {}: give the run another name",
+         path.string(), header.shape.layers, header.shape.experts, shape.layers, shape.experts);
+  Attributes merged = attributes;
+  merged.insert(header.attributes.begin(), header.attributes.end());
+  return ResultsWriter(start(path, merged, shape, [&](State& state) { state.copy_rows(old, path, step); }));
+}
+
+ResultsWriter::ResultsWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ResultsWriter::ResultsWriter(ResultsWriter&&) noexcept = default;
+ResultsWriter& ResultsWriter::operator=(ResultsWriter&&) noexcept = default;
+
+ResultsWriter::~ResultsWriter() {
+  if (!state_) return;
+  try {
+    close();
+  } catch (const std::exception&) {  // close() by hand to know
+  }
+}
+
+void ResultsWriter::append(const StepRow& row) {
+  state_->pending_steps.push_back(row);
+  state_->flush_if_due();
+}
+
+void ResultsWriter::append(const EvaluationRow& row) {
+  state_->pending_evaluations.push_back(row);
+  state_->flush_if_due();
+}
+
+void ResultsWriter::append(const RoutingRow& row) {
+  const auto layers = static_cast<std::size_t>(state_->shape.layers);
+  const auto experts = static_cast<std::size_t>(state_->shape.experts);
+  if (layers == 0 || row.load.size() != layers * experts || row.dropped.size() != layers ||
+      row.entropy.size() != layers)
+    fail("{}: a row of routing has {} loads, {} drops and {} entropies; the file has {} layers of {} experts",
+         state_->path.string(), row.load.size(), row.dropped.size(), row.entropy.size(), layers, experts);
+  state_->pending_routing.push_back(row);
+  state_->flush_if_due();
+}
+
+void ResultsWriter::set_attribute(const std::string& name, const std::string& value) {
+  const fs::path& path = state_->path;
+  const h5::Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
+  if (!attribute.is_open()) fail("{}: was made without an attribute {}", path.string(), name);
+  const h5::Handle type(H5Aget_type(attribute), H5Tclose);
+  std::string padded = value;
+  padded.resize(H5Tget_size(type));
+  if (padded.size() < value.size())
+    fail("{}: attribute {} has room for {} bytes, not for {}", path.string(), name, padded.size(), value.size());
+  h5::check(H5Awrite(attribute, type, padded.data()), path, "write attribute " + name);
+}
+
+void ResultsWriter::flush() { state_->flush(); }
+
+void ResultsWriter::sync() {
+  state_->flush();
+  sync_file(state_->path);
+}
+
+void ResultsWriter::close() {
+  if (!state_->file.is_open()) return;
+  // Closed whether or not the last rows fit.
+  std::exception_ptr problem;
+  try {
+    state_->flush();
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  state_->close();
+  if (problem) std::rethrow_exception(problem);
+}
+
+// Everything that cannot be made once others may read: groups, datasets, attributes.
+ResultsWriter::State::State(const fs::path& final_path, const Attributes& attributes, ResultsShape results_shape)
+    : path(final_path), disk_path(temporary_path(final_path)), shape(results_shape) {
+  h5::silence();
+  Index bytes = 4 * kMetadataBytes;
+  for (const auto& [name, value] : attributes) bytes += 2 * static_cast<Index>(name.size() + value.size()) + 256;
+  reserve_space(disk_path, 0, bytes, true);
+  const h5::Handle access = h5::file_access(H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+  file = h5::Handle(H5Fcreate(disk_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  h5::check(hid_t(file), disk_path, "create the file");
+  reserve_space(disk_path, 0, bytes, true);
+  h5::write_attribute(file, schema::kFormat, schema::kResultsFormat, path);
+  h5::write_attribute(file, schema::kSchemaVersion, schema::kResultsVersion, path);
+  for (const auto& [name, value] : attributes)
+    if (name != schema::kConfig) h5::write_attribute(file, name, value, path, kAttributeCapacity);
+  if (const auto config = attributes.find(schema::kConfig); config != attributes.end())
+    h5::write_text_dataset(file, schema::kConfig, config->second, path);
+  steps.layout = steps_layout();
+  evaluations.layout = evaluations_layout();
+  if (shape.layers > 0) routing.layout = routing_layout(shape);
+  for (Table* table : tables())
+    for (const ColumnLayout& layout : table->layout) table->columns.emplace_back(file, layout, path);
+}
+
+std::vector<Table*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing}; }
+
+void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step) {
+  for (Table* table : tables()) {
+    if (table->layout.empty()) continue;
+    const std::vector<Index> old_steps =
+        read_steps(old, table->layout, num_whole_rows(old, table->layout, old_path), old_path);
+    const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last_step) - old_steps.begin();
+    reserve(bytes_at_most(table->layout, count));
+    for (GrowingColumn& column : table->columns) {
+      const Index row_bytes = column.layout().row_bytes(), block_rows = std::max<Index>(1, kCopyBytes / row_bytes);
+      std::vector<char> rows(static_cast<std::size_t>(std::min(block_rows, count) * row_bytes));
+      for (Index first = 0; first < count; first += block_rows) {
+        const Index num_rows = std::min(block_rows, count - first);
+        read_rows(old, column.layout(), first, num_rows, rows.data(), old_path);
+        column.append(rows.data(), num_rows);
+      }
+    }
+  }
+}
+
+void ResultsWriter::State::publish() {
+  flush_file();
+  h5::check(H5Fstart_swmr_write(file), disk_path, "let others read the file");
+  sync_file(disk_path);
+  fs::rename(disk_path, path);
+  disk_path = path;
+  sync_folder(path.parent_path());
+}
+
+void ResultsWriter::State::flush_if_due() {
+  if (Clock::now() - last_flush >= kFlushInterval || pending_steps.size() >= kMaxPending ||
+      pending_routing.size() >= kMaxPending)
+    flush();
+}
+
+void ResultsWriter::State::flush() {
+  if (!failure.empty()) fail("{}", failure);
+  if (!file.is_open()) fail("{}: is closed, no rows can be added", path.string());
+  last_flush = Clock::now();
+  if (pending_steps.empty() && pending_evaluations.empty() && pending_routing.empty()) return flush_file();
+  reserve(bytes_at_most(steps.layout, static_cast<Index>(pending_steps.size())) +
+          bytes_at_most(evaluations.layout, static_cast<Index>(pending_evaluations.size())) +
+          bytes_at_most(routing.layout, static_cast<Index>(pending_routing.size())));
+  try {
+    write_columns(steps, pending_steps, kStepsMembers);
+    write_columns(evaluations, pending_evaluations, kEvaluationsMembers);
+    write_routing_columns();
+    flush_file();
+    // Last, so that a reader who goes by the length of `step` finds every other column at least as long.
+    write_steps(steps, pending_steps);
+    write_steps(evaluations, pending_evaluations);
+    write_steps(routing, pending_routing);
+    flush_file();
+  } catch (const std::exception& error) {
+    failure = error.what();
+    throw;
+  }
+  pending_steps.clear();
+  pending_evaluations.clear();
+  pending_routing.clear();
+}
+
+// Room for so much more.
+void ResultsWriter::State::reserve(Index bytes) {
+  hsize_t size = 0;
+  h5::check(H5Fget_filesize(file, &size), path, "find the file's length");
+  const Index end = static_cast<Index>(size);
+  reserve_space(disk_path, end, end + bytes, true);
+}
+
+void ResultsWriter::State::flush_file() { h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), disk_path, "write to disk"); }
+
+template <typename Row, std::size_t kNumColumns>
+void ResultsWriter::State::write_columns(Table& table, const std::vector<Row>& rows,
+                                         const std::array<double Row::*, kNumColumns>& members) {
+  if (rows.empty()) return;
+  std::vector<double> values(rows.size());
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    std::transform(rows.begin(), rows.end(), values.begin(), [&](const Row& row) { return row.*members[c]; });
+    table.columns[c + 1].append(values.data(), static_cast<Index>(rows.size()));
+  }
+}
+
+void ResultsWriter::State::write_routing_columns() {
+  if (pending_routing.empty()) return;
+  constexpr std::array kMembers = {&RoutingRow::load, &RoutingRow::dropped, &RoutingRow::entropy};
+  for (std::size_t c = 0; c < kMembers.size(); ++c) {
+    std::vector<float> values;
+    for (const RoutingRow& row : pending_routing)
+      values.insert(values.end(), (row.*kMembers[c]).begin(), (row.*kMembers[c]).end());
+    routing.columns[c + 1].append(values.data(), static_cast<Index>(pending_routing.size()));
+  }
+}
+
+template <typename Row>
+void ResultsWriter::State::write_steps(Table& table, const std::vector<Row>& rows) {
+  if (rows.empty()) return;
+  std::vector<Index> values(rows.size());
+  std::transform(rows.begin(), rows.end(), values.begin(), [](const Row& row) { return row.step; });
+  table.columns[0].append(values.data(), static_cast<Index>(rows.size()));
+}
+
+void ResultsWriter::State::close() {
+  for (Table* table : tables()) table->columns.clear();
+  const herr_t status = file.close();
+  if (status >= 0) release_reserved(disk_path);
+  if (failure.empty()) h5::check(status, disk_path, "close the file");
+}
+
+}  // namespace switchyard::io

@@ -1,0 +1,313 @@
+// What a run reports is in its file: while it runs, after it, and after it was killed.
+#include "io/results.hpp"
+
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include <hdf5.h>
+
+#include "io/schema.hpp"
+#include "support.hpp"
+
+namespace switchyard::io::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr ResultsShape kShape = {2, 3};
+const std::map<std::string, std::string> kAttributes = {
+    {"config", "[run]\nname = a\n"}, {"host", "node-1"}, {"digest", ""}, {"status", "running"}};
+
+// Rows whose every field follows from the step.
+StepRow step_row(Index step) {
+  const double s = static_cast<double>(step);
+  return {step, s / 100, 1 / s, s + 0.1, s + 0.2, s + 0.3, s + 0.4, s + 0.5, s + 0.6, s + 0.7, s + 0.8, s + 0.9, s + 1};
+}
+EvaluationRow evaluation_row(Index step) { return {step, 1.5, 0.25, 0.875, 2.0}; }
+RoutingRow routing_row(Index step) {
+  const float s = static_cast<float>(step);
+  return {step, {s, 1, 2, 3, 4, 5}, {s, 0}, {0.5f, 1.0f}};
+}
+
+void append_steps(ResultsWriter& writer, Index first, Index last) {
+  for (Index step = first; step <= last; ++step) {
+    writer.append(step_row(step));
+    writer.append(routing_row(step));
+  }
+}
+
+// A whole column, read by HDF5 alone.
+std::vector<double> column(const std::filesystem::path& path, const char* name) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+  const hid_t space = H5Dget_space(dataset);
+  std::vector<double> values(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space)));
+  EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
+  H5Sclose(space);
+  H5Dclose(dataset);
+  H5Fclose(file);
+  return values;
+}
+
+// Steps 1 to `last`, none twice, none missing, each with its own values.
+void expect_steps(const std::filesystem::path& path, Index last) {
+  const auto steps = column(path, "steps/step"), loss = column(path, "steps/loss"),
+             wait = column(path, "steps/seconds_wait");
+  const auto load = column(path, "routing/load"), routing_steps = column(path, "routing/step");
+  ASSERT_EQ(steps.size(), static_cast<std::size_t>(last));
+  ASSERT_EQ(routing_steps, steps);
+  ASSERT_EQ(load.size(), steps.size() * 6);
+  for (Index i = 0; i < last; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    ASSERT_EQ(steps[at], double(i + 1));
+    ASSERT_EQ(loss[at], step_row(i + 1).loss);
+    ASSERT_EQ(wait[at], step_row(i + 1).seconds_wait);
+    ASSERT_EQ(load[6 * at], double(i + 1));
+    ASSERT_EQ(load[6 * at + 5], 5.0);
+  }
+}
+
+// What a python program with h5py prints; nullopt where there is no such python.
+std::optional<std::string> h5py(const std::string& program) {
+  if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0) return std::nullopt;
+  FILE* pipe = popen(("/usr/bin/python3 -c '" + program + "' 2>&1").c_str(), "r");
+  std::string output;
+  char buffer[4096];
+  while (const std::size_t count = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, count);
+  pclose(pipe);
+  return output;
+}
+
+TEST(Results, RowsComeBack) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 3000);
+    writer.append(evaluation_row(1500));
+    writer.append(evaluation_row(3000));
+    writer.set_attribute("digest", "0123456789abcdef0123456789abcdef");
+    writer.close();
+  }
+  expect_steps(path, 3000);
+  const ResultsSummary summary = describe_results(path);
+  ASSERT_TRUE(summary.readable) << summary.problem;
+  EXPECT_FALSE(summary.unfinished);
+  EXPECT_EQ(summary.schema_version, schema::kResultsVersion);
+  EXPECT_EQ(summary.shape, kShape);
+  EXPECT_EQ(summary.num_steps, 3000);
+  EXPECT_EQ(summary.num_routing, 3000);
+  EXPECT_EQ(summary.last_step->seconds_wait, step_row(3000).seconds_wait);
+  ASSERT_EQ(summary.evaluations.size(), 2u);
+  EXPECT_EQ(summary.evaluations[1].step, 3000);
+  EXPECT_EQ(summary.evaluations[1].accuracy, 0.875);
+  auto attributes = kAttributes;
+  attributes["digest"] = "0123456789abcdef0123456789abcdef";
+  EXPECT_EQ(summary.attributes, attributes);
+}
+
+TEST(Results, ARunWithoutMixtureHasNoRouting) {
+  const TemporaryFolder folder;
+  ResultsWriter writer = ResultsWriter::create(folder / "results.h5", {}, {});
+  EXPECT_THROW(writer.append(routing_row(1)), Error);
+  writer.append(step_row(1));
+  writer.close();
+  const ResultsSummary summary = describe_results(folder / "results.h5");
+  EXPECT_TRUE(summary.readable);
+  EXPECT_EQ(summary.shape, ResultsShape{});
+  EXPECT_EQ(summary.num_steps, 1);
+}
+
+TEST(Results, AnAttributeCanBeSetOnlyWhereItWasMadeAndFits) {
+  const TemporaryFolder folder;
+  ResultsWriter writer = ResultsWriter::create(folder / "results.h5", kAttributes, {});
+  EXPECT_TRUE(contains(message_of([&] { writer.set_attribute("new", "x"); }), "without an attribute new"));
+  EXPECT_TRUE(contains(message_of([&] { writer.set_attribute("host", std::string(65, 'x')); }), "room for 64"));
+  writer.set_attribute("status", "complete");
+  writer.close();
+  EXPECT_EQ(describe_results(folder / "results.h5").attributes.at("status"), "complete");
+}
+
+TEST(ResultsInPython, ReadWhileTheRunGoesOn) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "results.h5";
+  ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+  append_steps(writer, 1, 5);
+  writer.flush();
+  const auto read = [&] {
+    return h5py("import h5py; f = h5py.File(\"" + path +
+                "\", \"r\", swmr=True); print(f[\"steps/step\"][:].tolist(), f[\"routing/load\"].shape)");
+  };
+  const auto early = read();
+  if (!early) GTEST_SKIP() << "no python3 with h5py here";
+  EXPECT_EQ(*early, "[1, 2, 3, 4, 5] (5, 2, 3)\n");
+  append_steps(writer, 6, 7);
+  writer.flush();
+  EXPECT_EQ(*read(), "[1, 2, 3, 4, 5, 6, 7] (7, 2, 3)\n");
+}
+
+TEST(ResultsInPython, EveryDatasetHasUnitsAndIsReadPlainly) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "results.h5";
+  ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+  append_steps(writer, 1, 2);
+  writer.close();
+  const auto output = h5py("import h5py; f = h5py.File(\"" + path + R"x(")
+print(f["steps/loss"][:].tolist(), f["config"][()].decode().split())
+print(f.attrs["format"].decode(), int(f.attrs["schema_version"]), f.attrs["host"].decode(), f.attrs["digest"])
+for group in f:
+  if group != "config":
+    print(group, " ".join(n + "/" + d.attrs["units"].decode() + "/" + str(d.dtype) for n, d in f[group].items()))
+)x");
+  if (!output) GTEST_SKIP() << "no python3 with h5py here";
+  EXPECT_EQ(*output,
+            "[1.0, 0.5] ['[run]', 'name', '=', 'a']\n"
+            "switchyard-results 1 node-1 b''\n"
+            "evaluations accuracy/1/float64 epoch/epochs/float64 loss/nats/float64 seconds/s/float64 step/steps/int64\n"
+            "routing dropped/tokens/float32 load/tokens/float32 load_entropy/nats/float32 step/steps/int64\n"
+            "steps accuracy/1/float64 balance_loss/1/float64 epoch/epochs/float64 gradient_norm/1/float64 "
+            "learning_rate/1/float64 loss/nats/float64 samples_per_second/1/s/float64 seconds/s/float64 "
+            "seconds_compute/s/float64 seconds_exchange/s/float64 seconds_reduce/s/float64 seconds_wait/s/float64 "
+            "step/steps/int64\n");
+}
+
+TEST(ResultsReopened, RowsAfterTheStepAreCutAndNewOnesFollow) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 2500);
+    writer.append(evaluation_row(2000));
+    writer.append(evaluation_row(2500));
+  }
+  {
+    ResultsWriter writer = ResultsWriter::reopen(path, 2200, {{"host", "node-2"}}, kShape);
+    append_steps(writer, 2201, 2300);
+  }
+  expect_steps(path, 2300);
+  const ResultsSummary summary = describe_results(path);
+  EXPECT_EQ(summary.evaluations.size(), 1u);
+  EXPECT_EQ(summary.attributes.at("host"), "node-2");
+  EXPECT_EQ(summary.attributes.at("config"), kAttributes.at("config"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "results.h5.tmp"));
+}
+
+TEST(ResultsReopened, AFileThatDoesNotFitOrIsBeyondRepairIsNamedAndKept) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  const auto reopen = [&](ResultsShape shape) {
+    return message_of([&] { ResultsWriter::reopen(path, 10, {}, shape); });
+  };
+  EXPECT_TRUE(contains(reopen(kShape), "no such file"));
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 10);
+  }
+  EXPECT_TRUE(contains(reopen({2, 4}), "2 layers with 3 experts"));
+  expect_steps(path, 10);
+  const std::string bytes = bytes_of(path);
+  write_bytes(path, bytes.substr(0, bytes.size() / 2));
+  EXPECT_TRUE(contains(reopen(kShape), "cut short"));
+  EXPECT_FALSE(describe_results(path).readable);
+  write_bytes(path, "not at all");
+  EXPECT_TRUE(contains(reopen(kShape), "not an HDF5 file"));
+  EXPECT_EQ(bytes_of(path), "not at all");
+}
+
+// Killed at any moment, while it writes all the time.
+TEST(ResultsKilled, TheFileIsReadMeanwhileAndGoneOnWith) {
+  for (const auto delay : {0ms, 1ms, 3ms, 10ms, 30ms, 100ms}) {
+    const TemporaryFolder folder;
+    const auto path = folder / "results.h5";
+    const pid_t child = fork();
+    if (child == 0) {
+      ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+      for (Index step = 1;; ++step) {
+        append_steps(writer, step, step);
+        writer.flush();
+      }
+    }
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    ResultsSummary meanwhile;
+    while (meanwhile.num_steps < 20) {
+      ASSERT_EQ(waitpid(child, nullptr, WNOHANG), 0) << "the writer ended by itself";
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << meanwhile.problem;
+      meanwhile = describe_results(path);
+    }
+    EXPECT_TRUE(meanwhile.unfinished);
+    std::this_thread::sleep_for(delay);
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+
+    const ResultsSummary after = describe_results(path);
+    ASSERT_TRUE(after.readable) << after.problem;
+    EXPECT_TRUE(after.unfinished);
+    EXPECT_GE(after.num_steps, meanwhile.num_steps);
+    const Index keep = after.num_steps - 3;
+    {
+      ResultsWriter writer = ResultsWriter::reopen(path, keep, {}, kShape);
+      append_steps(writer, keep + 1, keep + 50);
+    }
+    expect_steps(path, keep + 50);
+    EXPECT_FALSE(describe_results(path).unfinished);
+  }
+}
+
+TEST(ResultsDiskFull, NothingWrittenIsLostAndTheRestCanBeTriedAgain) {
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+  append_steps(writer, 1, 100);
+  writer.flush();
+  const rlimit limit{std::filesystem::file_size(path) + 1000, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  append_steps(writer, 101, 2000);
+  const std::string message = message_of([&] { writer.flush(); });
+  setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_TRUE(contains(message, path.string()) && contains(message, "no room for another")) << message;
+  writer.flush();
+  writer.close();
+  expect_steps(path, 2000);
+}
+
+TEST(ResultsDiskFull, AFullFileSystemLeavesAReadableFile) {
+  const TemporaryFolder folder;
+  const auto volume = folder / "volume", path = volume / "results.h5";
+  std::filesystem::create_directory(volume);
+  if (mount("none", volume.c_str(), "tmpfs", 0, "size=3m") != 0) GTEST_SKIP() << "may not mount a file system here";
+  Index written = 0;
+  std::string message;
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    while (message.empty() && written < 1'000'000) {
+      append_steps(writer, written + 1, written + 500);
+      message = message_of([&] { writer.flush(); });
+      if (message.empty()) written += 500;
+    }
+    EXPECT_TRUE(contains(message, "No space left on device")) << message;
+    EXPECT_TRUE(contains(message_of([&] { writer.close(); }), "No space left on device"));
+  }
+  EXPECT_GT(written, 2000);
+  expect_steps(path, written);
+  EXPECT_TRUE(contains(message_of([&] { ResultsWriter::reopen(path, written, {}, kShape); }), "No space left"));
+  expect_steps(path, written);
+  EXPECT_FALSE(std::filesystem::exists(volume / "results.h5.tmp"));
+  write_bytes(volume / "filler", std::string(3 << 20, 'x'));
+  EXPECT_TRUE(contains(message_of([&] { ResultsWriter::create(volume / "other.h5", {}, kShape); }), "No space left"));
+  EXPECT_FALSE(std::filesystem::exists(volume / "other.h5"));
+  EXPECT_EQ(umount2(volume.c_str(), MNT_DETACH), 0);
+}
+
+}  // namespace
+}  // namespace switchyard::io::testing
