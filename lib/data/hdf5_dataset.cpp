@@ -67,8 +67,10 @@ class ArrayFile {
         type_(dataset_.valid() ? H5Dget_type(dataset_) : -1, H5Tclose),
         space_(dataset_.valid() ? H5Dget_space(dataset_) : -1, H5Sclose) {
     if (!dataset_.valid() || !type_.valid() || !space_.valid())
-      fail("{}: there is no such dataset: the file needs train/images, train/labels, test/images and test/labels.",
-           where_);
+      fail(
+          "{}: there is no such dataset, or it is damaged ({}): the file needs train/images, train/labels, test/images "
+          "and test/labels.",
+          where_, hdf5_reason());
     const int rank = H5Sget_simple_extent_ndims(space_);
     shape_.resize(static_cast<std::size_t>(std::max(rank, 0)));
     if (rank > 0) H5Sget_simple_extent_dims(space_, shape_.data(), nullptr);

@@ -115,8 +115,10 @@ TEST(Hdf5, MissingFileOrDataset) {
   expect_error(ExitCode::kFailure, {"/nowhere/data.h5", "no such file", "data.path"},
                [] { load_dataset({.kind = "hdf5", .path = "/nowhere/data.h5"}); });
   expect_error(ExitCode::kFailure, {"data.path"}, [] { load_dataset({.kind = "hdf5"}); });
-  expect_bad({":train/labels", "no such dataset"}, [](Writer& file) { file.images("train", {1, 2, 2}); });
-  expect_bad({":test/images", "no such dataset"}, [](Writer& file) {
+  expect_bad({":train/labels", "no such dataset", "the file needs train/images"}, [](Writer& file) {
+    file.images("train", {1, 2, 2});
+  });
+  expect_bad({":test/images", "no such dataset", "the file needs train/images"}, [](Writer& file) {
     file.images("train", {1, 2, 2}).labels("train", {0});
   });
 }
