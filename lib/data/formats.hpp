@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-// Reads at most this many samples of a split; the rest of the file is not looked at.
+// How many of a split's `count` samples to read; limit 0: all.
 inline Index limited(Index count, Index limit) { return limit > 0 && limit < count ? limit : count; }
 
 // Labels lie in 0 .. classes-1, or `file` is wrong.
