@@ -1,0 +1,123 @@
+// The feed-forward network of every transformer: gelu(x w1^T + b1) w2^T + b2, with dropout after GELU and on the
+// residual branch.
+#include "core/error.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "kernels/api/gemm.hpp"
+#include "model/ffn.hpp"
+
+namespace switchyard {
+
+float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
+                    FfnActivations& activations) {
+  const Index rows = input.rows(), width = options.width, hidden = options.hidden;
+  activations.hidden = pass.arena.take<float>(rows * hidden);
+  kernels::gemm(pass.context, {.transpose_b = true,
+                               .m = rows,
+                               .n = hidden,
+                               .k = width,
+                               .a = input.x,
+                               .lda = width,
+                               .b = weights.w1,
+                               .ldb = width,
+                               .c = activations.hidden,
+                               .ldc = hidden});
+  activations.activated = pass.arena.take<float>(rows * hidden);
+  kernels::bias_gelu_dropout(pass.context,
+                             {.rows = rows,
+                              .cols = hidden,
+                              .x = activations.hidden,
+                              .bias = weights.b1,
+                              .y = activations.activated,
+                              .dropout = pass.dropout_for(Purpose::kFfnDropout, options.layer, input.first_row())});
+  float* y = pass.arena.take<float>(rows * width);
+  kernels::gemm(pass.context, {.transpose_b = true,
+                               .m = rows,
+                               .n = width,
+                               .k = hidden,
+                               .a = activations.activated,
+                               .lda = hidden,
+                               .b = weights.w2,
+                               .ldb = hidden,
+                               .c = y,
+                               .ldc = width});
+  kernels::bias_dropout_residual(
+      pass.context, {.rows = rows,
+                     .cols = width,
+                     .x = y,
+                     .bias = weights.b2,
+                     .residual = input.residual,
+                     .y = y,
+                     .dropout = pass.dropout_for(Purpose::kFfnResidualDropout, options.layer, input.first_row())});
+  return y;
+}
+
+namespace {
+
+class DenseFfn final : public Ffn {
+ public:
+  DenseFfn(const FfnOptions& options, ParameterTable& table)
+      : options_(options),
+        first_(
+            Linear::add(table, options.prefix + ".ffn.w1", options.prefix + ".ffn.b1", options.width, options.hidden)),
+        second_(Linear::add(table, options.prefix + ".ffn.w2", options.prefix + ".ffn.b2", options.hidden,
+                            options.width)) {}
+
+  float* forward(const Pass& pass, const Input& input, double*) override {
+    input_ = input;
+    const ParameterStore& p = pass.parameters;
+    return feed_forward(pass, options_,
+                        {p.value(first_.weight), p.value(first_.bias), p.value(second_.weight), p.value(second_.bias)},
+                        input, activations_);
+  }
+
+  void backward(const Pass& pass, const float* d_y, float* d_x) override {
+    const kernels::ArenaScope scope(pass.arena);
+    const Index rows = input_.rows(), width = options_.width, hidden = options_.hidden;
+
+    float* d_second = pass.arena.take<float>(rows * width);
+    const auto d_b2 = pass.gradients->leaf(second_.bias, pass.arena);
+    kernels::dropout_backward(
+        pass.context, {.rows = rows,
+                       .cols = width,
+                       .d_y = d_y,
+                       .d_x = d_second,
+                       .d_bias = d_b2.data,
+                       .dropout = pass.dropout_for(Purpose::kFfnResidualDropout, options_.layer, input_.first_row())});
+    pass.gradients->add(pass.context, d_b2);
+
+    float* d_hidden = pass.arena.take<float>(rows * hidden);
+    second_.backward(pass, rows, activations_.activated, d_second, d_hidden);
+    const auto d_b1 = pass.gradients->leaf(first_.bias, pass.arena);
+    kernels::bias_gelu_dropout_backward(
+        pass.context, {.rows = rows,
+                       .cols = hidden,
+                       .x = activations_.hidden,
+                       .bias = pass.parameters.value(first_.bias),
+                       .d_y = d_hidden,
+                       .d_x = d_hidden,
+                       .d_bias = d_b1.data,
+                       .dropout = pass.dropout_for(Purpose::kFfnDropout, options_.layer, input_.first_row())});
+    pass.gradients->add(pass.context, d_b1);
+    first_.backward(pass, rows, input_.x, d_hidden, d_x);
+  }
+
+ private:
+  FfnOptions options_;
+  Linear first_, second_;
+  Input input_;
+  FfnActivations activations_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table) {
+  return std::make_unique<DenseFfn>(options, table);
+}
+
+std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table) {
+  if (options.kind == "dense") return make_dense_ffn(options, table);
+  if (options.kind == "moe") return make_moe_ffn(options, table);
+  fail_usage("ffn.kind: \"{}\" is not one of dense, moe", options.kind);
+}
+
+}  // namespace switchyard

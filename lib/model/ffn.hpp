@@ -1,0 +1,68 @@
+// The second half of a pre-norm transformer block: y = residual + dropout(ffn(x)), x already normalised. One file per
+// kind.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "model/layers.hpp"
+#include "routing/router.hpp"
+
+namespace switchyard {
+
+class Ffn {
+ public:
+  virtual ~Ffn() = default;
+
+  struct Input {
+    Index samples = 0, tokens_per_sample = 0, first_sample = 0;
+    const float* x = nullptr;         // (rows, width), rows = samples * tokens_per_sample
+    const float* residual = nullptr;  // (rows, width)
+    Index rows() const { return samples * tokens_per_sample; }
+    Index first_row() const { return first_sample * tokens_per_sample; }
+  };
+
+  // Returns y (rows, width), from the arena; adds its auxiliary losses to *auxiliary_loss.
+  virtual float* forward(const Pass& pass, const Input& input, double* auxiliary_loss) = 0;
+  // d_y: (rows, width), left as it is; d_x: (rows, width), overwritten.
+  virtual void backward(const Pass& pass, const float* d_y, float* d_x) = 0;
+
+  // Once before each evaluation. Collective over the expert group.
+  virtual void prepare_evaluation(const Pass& pass) { static_cast<void>(pass); }
+  // How many tokens of the last microbatch each expert got; empty where there are no experts.
+  virtual std::span<const std::int32_t> tokens_per_expert() const { return {}; }
+};
+
+struct FfnOptions {
+  std::string kind;  // dense | moe
+  Index width = 0, hidden = 0, layer = 0;
+  std::string prefix;  // "blocks.3"
+  // Mixtures only:
+  Index num_experts = 0;
+  bool average_inference = false;  // evaluate with the mean of the experts' weights
+  bool same_start = false;         // every expert starts with the same weights
+  std::string router, granularity;
+  double balance_loss = 0;
+};
+
+std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table);
+std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table);
+std::unique_ptr<Ffn> make_moe_ffn(const FfnOptions& options, ParameterTable& table);
+
+// One feed-forward network's weights: w1 (hidden, width), b1 (hidden), w2 (width, hidden), b2 (width).
+struct FfnWeights {
+  const float *w1, *b1, *w2, *b2;
+};
+
+// What the backward pass of a single network needs; arrays of the arena.
+struct FfnActivations {
+  float* hidden = nullptr;     // (rows, hidden): x w1^T, without bias
+  float* activated = nullptr;  // (rows, hidden): dropout(gelu(hidden + b1))
+};
+
+// y = residual + dropout(dropout(gelu(x w1^T + b1)) w2^T + b2), returned from the arena.
+float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
+                    FfnActivations& activations);
+
+}  // namespace switchyard

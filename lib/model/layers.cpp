@@ -1,0 +1,106 @@
+#include "model/layers.hpp"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/api/gemm.hpp"
+
+namespace switchyard {
+
+Linear Linear::add(ParameterTable& table, const std::string& weight_name, const std::string& bias_name, Index in,
+                   Index out) {
+  const Initializer uniform{Initializer::Kind::kUniform, 1 / std::sqrt(static_cast<double>(in))};
+  Linear linear{in, out};
+  linear.weight = table.add({weight_name, {out, in}, false, uniform});
+  linear.bias = table.add({bias_name, {out}, false, uniform});
+  return linear;
+}
+
+void Linear::forward(const Pass& pass, Index rows, const float* x, float* y) const {
+  const kernels::Gemm product{.transpose_b = true,
+                              .m = rows,
+                              .n = out,
+                              .k = in,
+                              .a = x,
+                              .lda = in,
+                              .b = pass.parameters.value(weight),
+                              .ldb = in,
+                              .c = y,
+                              .ldc = out};
+  kernels::gemm(pass.context, product);
+}
+
+void Linear::backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const {
+  const kernels::ArenaScope scope(pass.arena);
+  const auto d_weight = pass.gradients->leaf(weight, pass.arena);
+  const std::array<kernels::Gemm, 2> products{kernels::Gemm{.transpose_a = true,
+                                                            .m = out,
+                                                            .n = in,
+                                                            .k = rows,
+                                                            .a = d_y,
+                                                            .lda = out,
+                                                            .b = x,
+                                                            .ldb = in,
+                                                            .c = d_weight.data,
+                                                            .ldc = in},
+                                              kernels::Gemm{.m = rows,
+                                                            .n = in,
+                                                            .k = out,
+                                                            .a = d_y,
+                                                            .lda = out,
+                                                            .b = pass.parameters.value(weight),
+                                                            .ldb = in,
+                                                            .c = d_x,
+                                                            .ldc = in}};
+  kernels::gemm(pass.context, std::span(products).first(d_x ? 2 : 1));
+  pass.gradients->add(pass.context, d_weight);
+}
+
+LayerNorm::LayerNorm(ParameterTable& table, const std::string& prefix, Index width) : width_(width) {
+  gamma_ = table.add({prefix + ".gamma", {width}, false, {Initializer::Kind::kOnes}});
+  beta_ = table.add({prefix + ".beta", {width}, false, {Initializer::Kind::kZeros}});
+}
+
+float* LayerNorm::forward(const Pass& pass, Index rows, const float* x, Index x_stride) {
+  rows_ = rows;
+  x_ = x;
+  x_stride_ = x_stride;
+  mean_ = pass.arena.take<float>(rows);
+  rstd_ = pass.arena.take<float>(rows);
+  float* y = pass.arena.take<float>(rows * width_);
+  kernels::LayerNorm norm;
+  norm.rows = rows;
+  norm.cols = width_;
+  norm.x = x;
+  norm.x_stride = x_stride;
+  norm.gamma = pass.parameters.value(gamma_);
+  norm.beta = pass.parameters.value(beta_);
+  norm.y = y;
+  norm.mean = mean_;
+  norm.rstd = rstd_;
+  kernels::layernorm(pass.context, norm);
+  return y;
+}
+
+void LayerNorm::backward(const Pass& pass, const float* d_y, float* d_x) const {
+  const kernels::ArenaScope scope(pass.arena);
+  const auto d_gamma = pass.gradients->leaf(gamma_, pass.arena);
+  const auto d_beta = pass.gradients->leaf(beta_, pass.arena);
+  kernels::LayerNormBackward norm;
+  norm.rows = rows_;
+  norm.cols = width_;
+  norm.x = x_;
+  norm.x_stride = x_stride_;
+  norm.gamma = pass.parameters.value(gamma_);
+  norm.mean = mean_;
+  norm.rstd = rstd_;
+  norm.d_y = d_y;
+  norm.d_x = d_x;
+  norm.d_gamma = d_gamma.data;
+  norm.d_beta = d_beta.data;
+  kernels::layernorm_backward(pass.context, norm);
+  pass.gradients->add(pass.context, d_gamma);
+  pass.gradients->add(pass.context, d_beta);
+}
+
+}  // namespace switchyard

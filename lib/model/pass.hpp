@@ -1,0 +1,54 @@
+// What every layer is given on a pass over one microbatch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "comm/parameter_store.hpp"
+#include "core/clock.hpp"
+#include "kernels/api/arena.hpp"
+#include "kernels/api/dropout.hpp"
+#include "kernels/api/reduce.hpp"
+
+namespace switchyard {
+
+// Remembers the first array that held a NaN or an infinity. Only a run that has already failed pays for one.
+struct FiniteProbe {
+  std::string first_bad;  // the layer's name; empty: none
+  void look(const Context& context, const std::string& layer, const float* x, Index size) {
+    if (first_bad.empty() && kernels::count_not_finite(context, x, size) > 0) first_bad = layer;
+  }
+};
+
+struct Pass {
+  const Context& context;
+  kernels::Arena& arena;  // activations: valid until the microbatch's backward pass is done
+  const ParameterStore& parameters;
+  Communicator& expert_group;
+  PhaseSeconds& seconds;
+  GradientSums* gradients = nullptr;  // null: no backward pass follows
+  FiniteProbe* probe = nullptr;
+  std::uint64_t seed = 0;
+  Index step = 0;
+  bool training = false;
+  float dropout = 0;           // probability; 0 in evaluation
+  double loss_scale = 1;       // of one sample's loss in the batch's: 1 / batch
+  double auxiliary_scale = 1;  // of one microbatch's auxiliary losses in the batch's: 1 / microbatches
+
+  kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {
+    kernels::Dropout dropout_of_layer;
+    dropout_of_layer.probability = dropout;
+    dropout_of_layer.key = {seed, purpose, static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(step)};
+    dropout_of_layer.first_row = static_cast<std::uint32_t>(first_row);
+    return dropout_of_layer;
+  }
+};
+
+struct Microbatch {
+  Index samples = 0;                     // may be 0: a rank without data still takes part in the exchange
+  Index first_sample = 0;                // place of its first sample in the batch, or in the test set
+  const std::uint8_t* images = nullptr;  // (samples, height, width, channels) device
+  const std::int32_t* labels = nullptr;  // (samples) device
+};
+
+}  // namespace switchyard

@@ -1,0 +1,233 @@
+#include "model/vit.hpp"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "kernels/api/gemm.hpp"
+#include "kernels/api/loss.hpp"
+
+namespace switchyard {
+
+VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& table) : options_(options) {
+  if (options.image_height % options.patch != 0 || options.image_width % options.patch != 0)
+    fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both", options.patch,
+               options.image_height, options.image_width);
+  if (options.width % options.heads != 0)
+    fail_usage("model.heads = {} does not divide model.width = {}", options.heads, options.width);
+  if (options_.positions == 0) options_.positions = options.num_patches();
+  if (options_.positions < options.num_patches())
+    fail_usage("model.positions = {} is less than the {} patches of an image", options_.positions,
+               options.num_patches());
+
+  const Index patch_size = options.channels * options.patch * options.patch;
+  const Initializer uniform{Initializer::Kind::kUniform, 1 / std::sqrt(static_cast<double>(patch_size))};
+  embedding_weight_ = table.add({"embedding.weight", {options.width, patch_size}, false, uniform});
+  embedding_bias_ = table.add({"embedding.bias", {options.width}, false, uniform});
+  positions_ = table.add({"embedding.positions", {options_.positions, options.width}, false, {}});
+  cls_ = table.add({"embedding.cls", {options.width}, false, {Initializer::Kind::kNormal}});
+  for (Index layer = 0; layer < options.layers; ++layer) {
+    const std::string prefix = fmt::format("blocks.{}", layer);
+    FfnOptions ffn = options.ffn;
+    ffn.width = options.width;
+    ffn.layer = layer;
+    ffn.prefix = prefix;
+    AttentionBlock attention(table, prefix, layer, options.width, options.heads);
+    LayerNorm norm(table, prefix + ".norm2", options.width);
+    blocks_.push_back({std::move(attention), std::move(norm), make_ffn(ffn, table)});
+  }
+  head_norm_ = std::make_unique<LayerNorm>(table, "head.norm", options.width);
+  Index head_width = options.width;
+  if (options.head_hidden > 0) {
+    hidden_ = Linear::add(table, "head.hidden.weight", "head.hidden.bias", head_width, options.head_hidden);
+    head_width = options.head_hidden;
+  }
+  output_ = Linear::add(table, "head.output.weight", "head.output.bias", head_width, options.classes);
+}
+
+VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
+  microbatch_ = microbatch;
+  const Index tokens = options_.num_tokens(), size = microbatch.samples * tokens * options_.width;
+  const auto look = [&](const std::string& layer, const float* x) {
+    if (pass.probe) pass.probe->look(pass.context, layer, x, size);
+  };
+
+  double auxiliary = 0;
+  const float* x = embed(pass, microbatch);
+  look("embedding", x);
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    Block& block = blocks_[layer];
+    x = block.attention.forward(pass, microbatch.samples, tokens, microbatch.first_sample, x);
+    look(fmt::format("blocks.{}.attention", layer), x);
+    const float* normed = block.norm.forward(pass, microbatch.samples * tokens, x, options_.width);
+    x = block.ffn->forward(pass, {microbatch.samples, tokens, microbatch.first_sample, normed, x}, &auxiliary);
+    look(fmt::format("blocks.{}.ffn", layer), x);
+  }
+  Losses losses = classify(pass, microbatch, x);
+  if (pass.probe) pass.probe->look(pass.context, "head", losses.loss, microbatch.samples);
+  losses.auxiliary = auxiliary;
+  return losses;
+}
+
+void VisionTransformer::backward(const Pass& pass) {
+  const Index size = microbatch_.samples * options_.num_tokens() * options_.width;
+  float* d_x = pass.arena.take<float>(size);
+  classify_backward(pass, d_x);
+  for (std::size_t layer = blocks_.size(); layer-- > 0;) {
+    Block& block = blocks_[layer];
+    const kernels::ArenaScope scope(pass.arena);
+    float* d_normed = pass.arena.take<float>(size);
+    block.ffn->backward(pass, d_x, d_normed);
+    block.norm.backward(pass, d_normed, d_x);
+    block.attention.backward(pass, d_x);
+  }
+  embed_backward(pass, d_x);
+}
+
+void VisionTransformer::prepare_evaluation(const Pass& pass) {
+  for (Block& block : blocks_) block.ffn->prepare_evaluation(pass);
+}
+
+float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) {
+  const Index width = options_.width, rows = microbatch.samples * options_.num_patches();
+  const Index patch_size = options_.channels * options_.patch * options_.patch;
+  patches_ = pass.arena.take<float>(rows * patch_size);
+  kernels::Patchify patchify;
+  patchify.samples = microbatch.samples;
+  patchify.height = options_.image_height;
+  patchify.width = options_.image_width;
+  patchify.channels = options_.channels;
+  patchify.patch = options_.patch;
+  patchify.images = microbatch.images;
+  patchify.patches = patches_;
+  patchify.mean = options_.mean;
+  patchify.deviation = options_.deviation;
+  if (pass.training) {
+    patchify.crop_padding = options_.crop_padding;
+    patchify.flip = options_.flip;
+    patchify.key = {pass.seed, Purpose::kAugment, 0, static_cast<std::uint32_t>(pass.step)};
+    patchify.first_row = static_cast<std::uint32_t>(microbatch.first_sample);
+  }
+  kernels::patchify(pass.context, patchify);
+
+  float* projected = pass.arena.take<float>(rows * width);
+  kernels::gemm(pass.context, {.transpose_b = true,
+                               .m = rows,
+                               .n = width,
+                               .k = patch_size,
+                               .a = patches_,
+                               .lda = patch_size,
+                               .b = pass.parameters.value(embedding_weight_),
+                               .ldb = patch_size,
+                               .c = projected,
+                               .ldc = width});
+  float* x = pass.arena.take<float>(microbatch.samples * options_.num_tokens() * width);
+  kernels::embed_tokens(pass.context, {.samples = microbatch.samples,
+                                       .patches = options_.num_patches(),
+                                       .width = width,
+                                       .projected = projected,
+                                       .bias = pass.parameters.value(embedding_bias_),
+                                       .positions = pass.parameters.value(positions_),
+                                       .cls = pass.parameters.value(cls_),
+                                       .y = x});
+  return x;
+}
+
+void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
+  const kernels::ArenaScope scope(pass.arena);
+  const Index width = options_.width, rows = microbatch_.samples * options_.num_patches();
+  const auto d_bias = pass.gradients->leaf(embedding_bias_, pass.arena);
+  const auto d_positions = pass.gradients->leaf(positions_, pass.arena);
+  const auto d_cls = pass.gradients->leaf(cls_, pass.arena);
+  const auto d_weight = pass.gradients->leaf(embedding_weight_, pass.arena);
+  // Rows of the position table that no patch uses.
+  const Index used = options_.num_patches() * width;
+  kernels::fill_zero(pass.context, d_positions.data + used, (options_.positions * width - used) * Index{sizeof(float)});
+  float* d_projected = pass.arena.take<float>(rows * width);
+  kernels::embed_tokens_backward(pass.context, {.samples = microbatch_.samples,
+                                                .patches = options_.num_patches(),
+                                                .width = width,
+                                                .d_y = d_x,
+                                                .d_projected = d_projected,
+                                                .d_bias = d_bias.data,
+                                                .d_positions = d_positions.data,
+                                                .d_cls = d_cls.data});
+  const Index patch_size = options_.channels * options_.patch * options_.patch;
+  kernels::gemm(pass.context, {.transpose_a = true,
+                               .m = width,
+                               .n = patch_size,
+                               .k = rows,
+                               .a = d_projected,
+                               .lda = width,
+                               .b = patches_,
+                               .ldb = patch_size,
+                               .c = d_weight.data,
+                               .ldc = patch_size});
+  for (const auto& leaf : {d_bias, d_positions, d_cls, d_weight}) pass.gradients->add(pass.context, leaf);
+}
+
+VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Microbatch& microbatch, const float* x) {
+  const Index samples = microbatch.samples;
+  head_input_ = head_norm_->forward(pass, samples, x, options_.num_tokens() * options_.width);
+  const float* features = head_input_;
+  if (options_.head_hidden > 0) {
+    head_hidden_ = pass.arena.take<float>(samples * hidden_.out);
+    head_activated_ = pass.arena.take<float>(samples * hidden_.out);
+    hidden_.forward(pass, samples, head_input_, head_hidden_);
+    kernels::bias_gelu_dropout(pass.context, {.rows = samples,
+                                              .cols = hidden_.out,
+                                              .x = head_hidden_,
+                                              .bias = pass.parameters.value(hidden_.bias),
+                                              .y = head_activated_});
+    features = head_activated_;
+  }
+  logits_ = pass.arena.take<float>(samples * options_.classes);
+  d_logits_ = pass.gradients ? pass.arena.take<float>(samples * options_.classes) : nullptr;
+  output_.forward(pass, samples, features, logits_);
+  float* loss = pass.arena.take<float>(samples);
+  float* correct = pass.arena.take<float>(samples);
+  kernels::softmax_cross_entropy(pass.context, {.rows = samples,
+                                                .classes = options_.classes,
+                                                .logits = logits_,
+                                                .bias = pass.parameters.value(output_.bias),
+                                                .labels = microbatch.labels,
+                                                .scale = static_cast<float>(pass.loss_scale),
+                                                .loss = loss,
+                                                .correct = correct,
+                                                .d_logits = d_logits_});
+  return {loss, correct, 0};
+}
+
+void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
+  const kernels::ArenaScope scope(pass.arena);
+  const Index samples = microbatch_.samples, width = options_.width;
+  const auto d_output_bias = pass.gradients->leaf(output_.bias, pass.arena);
+  kernels::column_sum(pass.context,
+                      {.rows = samples, .cols = options_.classes, .x = d_logits_, .sums = d_output_bias.data});
+  pass.gradients->add(pass.context, d_output_bias);
+
+  float* d_input = pass.arena.take<float>(samples * width);
+  if (options_.head_hidden > 0) {
+    float* d_hidden = pass.arena.take<float>(samples * hidden_.out);
+    output_.backward(pass, samples, head_activated_, d_logits_, d_hidden);
+    const auto d_hidden_bias = pass.gradients->leaf(hidden_.bias, pass.arena);
+    kernels::bias_gelu_dropout_backward(pass.context, {.rows = samples,
+                                                       .cols = hidden_.out,
+                                                       .x = head_hidden_,
+                                                       .bias = pass.parameters.value(hidden_.bias),
+                                                       .d_y = d_hidden,
+                                                       .d_x = d_hidden,
+                                                       .d_bias = d_hidden_bias.data});
+    pass.gradients->add(pass.context, d_hidden_bias);
+    hidden_.backward(pass, samples, head_input_, d_hidden, d_input);
+  } else {
+    output_.backward(pass, samples, head_input_, d_logits_, d_input);
+  }
+  // Only CLS reaches the head.
+  kernels::fill_zero(pass.context, d_x, samples * options_.num_tokens() * width * Index{sizeof(float)});
+  head_norm_->backward(pass, d_input, d_x);
+}
+
+}  // namespace switchyard

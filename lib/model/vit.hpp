@@ -1,0 +1,81 @@
+// The vision transformer (Dosovitskiy et al., 2010.11929) of the seed study: patches, learned positions, a CLS token,
+// pre-norm blocks, and a classification head on CLS. Forward and backward over one microbatch at a time.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "kernels/api/embedding.hpp"
+#include "model/attention_block.hpp"
+#include "model/ffn.hpp"
+
+namespace switchyard {
+
+struct VitOptions {
+  Index image_height = 0, image_width = 0, channels = 0, classes = 0;
+  Index layers = 0, width = 0, heads = 0, patch = 0;
+  Index head_hidden = 0;  // 0: one linear layer
+  Index positions = 0;    // rows of the position table; 0: one per patch
+  FfnOptions ffn;         // layer and prefix are filled in here
+  // Pixels: (v / 255 - mean) / deviation, and what training does to them before.
+  std::array<float, kernels::kMaxChannels> mean{}, deviation{};
+  int crop_padding = 0;
+  bool flip = false;
+
+  Index num_patches() const { return (image_height / patch) * (image_width / patch); }
+  Index num_tokens() const { return num_patches() + 1; }
+};
+
+class VisionTransformer {
+ public:
+  // Adds its parameters to the table. Fails where the patch does not divide the image or heads do not divide the width.
+  VisionTransformer(const VitOptions& options, ParameterTable& table);
+
+  // Per sample, in device memory (the arena), valid as long as the activations.
+  struct Losses {
+    const float* loss = nullptr;     // (samples)
+    const float* correct = nullptr;  // (samples) 1 or 0
+    double auxiliary = 0;            // of this microbatch, weighted, summed over layers
+  };
+  Losses forward(const Pass& pass, const Microbatch& microbatch);
+  // Of the microbatch that forward saw last.
+  void backward(const Pass& pass);
+
+  void prepare_evaluation(const Pass& pass);
+
+  const VitOptions& options() const { return options_; }
+  // (samples, classes) of the last forward pass without a backward pass to come, bias left out.
+  const float* logits() const { return logits_; }
+  const Linear& output_layer() const { return output_; }
+  const Ffn& ffn(Index layer) const { return *blocks_[static_cast<std::size_t>(layer)].ffn; }
+
+ private:
+  struct Block {
+    AttentionBlock attention;
+    LayerNorm norm;
+    std::unique_ptr<Ffn> ffn;
+  };
+
+  float* embed(const Pass& pass, const Microbatch& microbatch);
+  Losses classify(const Pass& pass, const Microbatch& microbatch, const float* x);
+  void classify_backward(const Pass& pass, float* d_x);
+  void embed_backward(const Pass& pass, const float* d_x);
+
+  VitOptions options_;
+  ParameterId embedding_weight_ = -1, embedding_bias_ = -1, positions_ = -1, cls_ = -1;
+  std::vector<Block> blocks_;
+  std::unique_ptr<LayerNorm> head_norm_;
+  Linear hidden_, output_;  // hidden_.weight < 0: the head is one linear layer
+
+  // Of the microbatch at hand:
+  Microbatch microbatch_;
+  float* patches_ = nullptr;      // (samples * patches, patch_size)
+  float* head_input_ = nullptr;   // (samples, width)
+  float* head_hidden_ = nullptr;  // (samples, head_hidden): without bias
+  float* head_activated_ = nullptr;
+  float* logits_ = nullptr;    // (samples, classes)
+  float* d_logits_ = nullptr;  // (samples, classes)
+};
+
+}  // namespace switchyard
