@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "comm/parameter_store.hpp"
 #include "core/clock.hpp"
@@ -12,11 +11,13 @@
 
 namespace switchyard {
 
-// Remembers the first array that held a NaN or an infinity. Only a run that has already failed pays for one.
+// Finds the first place of a forward pass whose output held a NaN or an infinity. Only a run that has already failed
+// pays for one.
 struct FiniteProbe {
-  std::string first_bad;  // the layer's name; empty: none
-  void look(const Context& context, const std::string& layer, const float* x, Index size) {
-    if (first_bad.empty() && kernels::count_not_finite(context, x, size) > 0) first_bad = layer;
+  static constexpr int kNone = 1 << 30;
+  int first_bad = kNone;  // VisionTransformer::place_name() says what it is
+  void look(const Context& context, int place, const float* x, Index size) {
+    if (place < first_bad && kernels::count_not_finite(context, x, size) > 0) first_bad = place;
   }
 };
 

@@ -50,25 +50,31 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
 VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
   microbatch_ = microbatch;
   const Index tokens = options_.num_tokens(), size = microbatch.samples * tokens * options_.width;
-  const auto look = [&](const std::string& layer, const float* x) {
-    if (pass.probe) pass.probe->look(pass.context, layer, x, size);
+  int place = 0;
+  const auto look = [&](const float* x) {
+    if (pass.probe) pass.probe->look(pass.context, place++, x, size);
   };
 
   double auxiliary = 0;
   const float* x = embed(pass, microbatch);
-  look("embedding", x);
-  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    Block& block = blocks_[layer];
+  look(x);
+  for (Block& block : blocks_) {
     x = block.attention.forward(pass, microbatch.samples, tokens, microbatch.first_sample, x);
-    look(fmt::format("blocks.{}.attention", layer), x);
+    look(x);
     const float* normed = block.norm.forward(pass, microbatch.samples * tokens, x, options_.width);
     x = block.ffn->forward(pass, {microbatch.samples, tokens, microbatch.first_sample, normed, x}, &auxiliary);
-    look(fmt::format("blocks.{}.ffn", layer), x);
+    look(x);
   }
   Losses losses = classify(pass, microbatch, x);
-  if (pass.probe) pass.probe->look(pass.context, "head", losses.loss, microbatch.samples);
+  if (pass.probe) pass.probe->look(pass.context, place, losses.loss, microbatch.samples);
   losses.auxiliary = auxiliary;
   return losses;
+}
+
+std::string VisionTransformer::place_name(int place) const {
+  if (place == 0) return "embedding";
+  if (place > 2 * options_.layers) return "head";
+  return fmt::format("blocks.{}.{}", (place - 1) / 2, place % 2 == 1 ? "attention" : "ffn");
 }
 
 void VisionTransformer::backward(const Pass& pass) {

@@ -44,6 +44,9 @@ class VisionTransformer {
 
   void prepare_evaluation(const Pass& pass);
 
+  // What a FiniteProbe's place stands for: "embedding", "blocks.3.ffn", "head".
+  std::string place_name(int place) const;
+
   const VitOptions& options() const { return options_; }
   // (samples, classes) of the last forward pass without a backward pass to come, bias left out.
   const float* logits() const { return logits_; }

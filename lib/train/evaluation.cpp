@@ -1,0 +1,57 @@
+// Evaluation: the test split in microbatches, shared out over ranks. Losses are added sample by sample in order, so the
+// figures are the same bits on any number of ranks.
+#include <algorithm>
+#include <numeric>
+
+#include "comm/collectives.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+Evaluation Trainer::evaluate() {
+  const double start = seconds_now();
+  PhaseSeconds unused;
+  const Pass pass{.context = context_,
+                  .arena = arena_,
+                  .parameters = *parameters_,
+                  .expert_group = mesh_.expert_group(),
+                  .seconds = unused,
+                  .seed = config_.run.seed,
+                  .step = step_};
+  model_->prepare_evaluation(pass);
+
+  // Each rank takes the same number of microbatches, some of which may be short or empty: experts need all ranks.
+  const Index size = config_.train.microbatch, count = dataset_.test.count;
+  const Index per_rank = ceil_div(ceil_div(count, size), mesh_.world().size());
+  const Index first = per_rank * size * mesh_.world().rank();
+  std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
+  std::vector<float> local(static_cast<std::size_t>(2 * per_rank * size));  // losses, then 1 for each correct answer
+  for (Index i = 0; i < per_rank; ++i) {
+    const kernels::ArenaScope activations(arena_);
+    const Index begin = std::min(count, first + i * size), end = std::min(count, begin + size);
+    std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(begin));
+    const Microbatch microbatch =
+        load_microbatch(dataset_.test, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
+    const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
+    const Index bytes = (end - begin) * Index{sizeof(float)};
+    kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
+    kernels::copy_to_host(context_, local.data() + (per_rank + i) * size, losses.correct, bytes);
+  }
+
+  std::vector<float> all(local.size() * static_cast<std::size_t>(mesh_.world().size()));
+  all_gather(mesh_.world(), "losses of the test set", local.data(), static_cast<Index>(local.size() * sizeof(float)),
+             all.data());
+  Evaluation evaluation;
+  for (Index sample = 0; sample < count; ++sample) {
+    const Index rank = sample / (per_rank * size), place = sample % (per_rank * size);
+    const float* of_rank = all.data() + rank * 2 * per_rank * size;
+    evaluation.loss += double{of_rank[place]};
+    evaluation.accuracy += double{of_rank[per_rank * size + place]};
+  }
+  evaluation.loss /= static_cast<double>(count);
+  evaluation.accuracy *= 100 / static_cast<double>(count);
+  evaluation.seconds = seconds_now() - start;
+  return evaluation;
+}
+
+}  // namespace switchyard

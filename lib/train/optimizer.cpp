@@ -1,0 +1,81 @@
+#include "train/optimizer.hpp"
+
+#include <cmath>
+
+#include "comm/collectives.hpp"
+#include "core/error.hpp"
+#include "kernels/api/optimizer.hpp"
+
+namespace switchyard {
+
+Optimizer::Optimizer(const Context& context, const OptimizerOptions& options, Index size) : options_(options) {
+  std::vector<std::string> names;
+  if (options.kind == "adam" || options.kind == "adamw") {
+    names = {"first_moment", "second_moment"};
+  } else if (options.kind == "sgd") {
+    names = {"velocity"};
+  } else {
+    fail_usage("train.optimizer: \"{}\" is not one of adam, adamw, sgd", options.kind);
+  }
+  for (const std::string& name : names) {
+    states_.push_back({name, kernels::Array<float>(context.device, size)});
+    states_.back().values.clear(context);
+  }
+}
+
+void Optimizer::update(const Context& context, ParameterStore& parameters, const float* gradients, double learning_rate,
+                       double gradient_scale, Index step) {
+  if (options_.kind == "sgd") {
+    kernels::sgd(context, {.size = parameters.size(),
+                           .parameters = parameters.values(),
+                           .gradients = gradients,
+                           .velocities = states_[0].values.data(),
+                           .learning_rate = static_cast<float>(learning_rate),
+                           .momentum = static_cast<float>(options_.momentum),
+                           .weight_decay = static_cast<float>(options_.weight_decay),
+                           .gradient_scale = static_cast<float>(gradient_scale)});
+    return;
+  }
+  kernels::adam(context, {.size = parameters.size(),
+                          .parameters = parameters.values(),
+                          .gradients = gradients,
+                          .first_moments = states_[0].values.data(),
+                          .second_moments = states_[1].values.data(),
+                          .learning_rate = static_cast<float>(learning_rate),
+                          .beta1 = static_cast<float>(options_.beta1),
+                          .beta2 = static_cast<float>(options_.beta2),
+                          .epsilon = static_cast<float>(options_.epsilon),
+                          .weight_decay = static_cast<float>(options_.weight_decay),
+                          .decoupled = options_.kind == "adamw",
+                          .gradient_scale = static_cast<float>(gradient_scale),
+                          .step = step});
+}
+
+double gradient_norm(const Context& context, const ParameterStore& parameters, Communicator& expert_group,
+                     const float* gradients) {
+  const ParameterTable& table = parameters.table();
+  std::vector<double> replicated, experts;  // sums of squares in table order; experts: (parameter, local expert)
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    for (Index slice = 0; slice < parameters.local_slices(id); ++slice) {
+      double& sum = (table[id].per_expert ? experts : replicated).emplace_back();
+      kernels::sum_of_squares(
+          context, {.size = table[id].slice_size(), .x = gradients + parameters.offset(id, slice), .sum = &sum});
+    }
+  }
+  double total = 0;
+  for (double sum : replicated) total += sum;
+  if (experts.empty()) return std::sqrt(total);
+
+  const auto owners = static_cast<std::size_t>(expert_group.size());
+  std::vector<double> all(owners * experts.size());
+  all_gather(expert_group, "gradient norm", experts.data(), static_cast<Index>(experts.size() * sizeof(double)),
+             all.data());
+  const auto local = static_cast<std::size_t>(parameters.num_local_experts());
+  for (std::size_t parameter = 0; parameter < experts.size() / local; ++parameter)
+    for (std::size_t owner = 0; owner < owners; ++owner)
+      for (std::size_t slice = 0; slice < local; ++slice)
+        total += all[owner * experts.size() + parameter * local + slice];
+  return std::sqrt(total);
+}
+
+}  // namespace switchyard

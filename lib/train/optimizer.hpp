@@ -1,0 +1,43 @@
+// Adam, AdamW or SGD over all that a rank owns, in one pass over flat arrays. Replicated parameters are updated by
+// every rank, with the same bits.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "comm/parameter_store.hpp"
+#include "kernels/api/memory.hpp"
+
+namespace switchyard {
+
+struct OptimizerOptions {
+  std::string kind;  // adam | adamw | sgd
+  double weight_decay = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0;
+};
+
+class Optimizer {
+ public:
+  Optimizer(const Context& context, const OptimizerOptions& options, Index size);
+
+  // gradient_scale multiplies every gradient first (clipping). step counts from 1.
+  void update(const Context& context, ParameterStore& parameters, const float* gradients, double learning_rate,
+              double gradient_scale, Index step);
+
+  // One array in the parameters' layout for each kind of memory that the method keeps; names are those of files.
+  struct State {
+    std::string name;  // first_moment | second_moment | velocity
+    kernels::Array<float> values;
+  };
+  std::vector<State>& states() { return states_; }
+
+ private:
+  OptimizerOptions options_;
+  std::vector<State> states_;
+};
+
+// sqrt of the sum of squares of all gradients of the model, added parameter by parameter in table order, experts in
+// theirs: the same bits on every rank. Collective over the expert group.
+double gradient_norm(const Context& context, const ParameterStore& parameters, Communicator& expert_group,
+                     const float* gradients);
+
+}  // namespace switchyard

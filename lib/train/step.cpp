@@ -1,0 +1,146 @@
+// One training step, top to bottom.
+#include <cmath>
+
+#include "comm/collectives.hpp"
+#include "core/error.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+StepMetrics Trainer::train_step(bool stop_requested) {
+  const double start = seconds_now();
+  PhaseSeconds seconds;
+  const Pass pass = training_pass(seconds);
+  const std::span<const std::uint32_t> batch = batch_samples();
+
+  // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree.
+  for (Index i = 0; i < local_microbatches_; ++i) {
+    const kernels::ArenaScope activations(arena_);
+    const Index first_sample = (first_microbatch_ + i) * config_.train.microbatch;
+    const Microbatch microbatch = load_microbatch(
+        dataset_.train,
+        batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch)),
+        first_sample);
+    const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
+    model_->backward(pass);
+    add_metrics(pass, microbatch, losses, stop_requested);
+  }
+
+  // Dense gradients over all ranks, experts' over their replicas: the upper levels of the same tree.
+  {
+    const ScopedSeconds waiting(seconds.wait);
+    barrier(mesh_.world(), "end of the backward pass");
+  }
+  GradientSums::Totals totals;
+  {
+    const ScopedSeconds reducing(seconds.reduce);
+    totals = gradients_->finish(context_, mesh_, config_.parallel.reduction == "library");
+  }
+
+  StepMetrics metrics = read_metrics(totals.metrics);
+  metrics.gradient_norm = gradient_norm(context_, *parameters_, mesh_.expert_group(), totals.gradients);
+  if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm)) fail_not_finite(metrics);
+
+  // As torch.nn.utils.clip_grad_norm_.
+  double scale = 1;
+  if (config_.train.clip > 0) scale = std::min(1.0, config_.train.clip / (metrics.gradient_norm + 1e-6));
+  metrics.learning_rate = learning_rate(schedule_, step_);
+  optimizer_->update(context_, *parameters_, totals.gradients, metrics.learning_rate, scale, step_ + 1);
+
+  ++step_;
+  metrics.seconds = seconds_now() - start;
+  metrics.phases = seconds;
+  return metrics;
+}
+
+Pass Trainer::training_pass(PhaseSeconds& seconds) {
+  return {.context = context_,
+          .arena = arena_,
+          .parameters = *parameters_,
+          .expert_group = mesh_.expert_group(),
+          .seconds = seconds,
+          .gradients = gradients_.get(),
+          .seed = config_.run.seed,
+          .step = step_,
+          .training = true,
+          .dropout = static_cast<float>(config_.train.dropout),
+          .loss_scale = 1 / static_cast<double>(config_.train.batch),
+          .auxiliary_scale = 1 / static_cast<double>(num_microbatches_)};
+}
+
+std::span<const std::uint32_t> Trainer::batch_samples() {
+  const Index epoch = step_ / steps_per_epoch_;
+  if (epoch != order_epoch_) {
+    order_ = epoch_order(config_.run.seed, epoch, dataset_.train.count);
+    order_epoch_ = epoch;
+  }
+  const Index first = step_ % steps_per_epoch_ * config_.train.batch;
+  return std::span(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(config_.train.batch));
+}
+
+// Metrics are leaves of the same tree as gradients: loss, correct, auxiliary, stop, then tokens per layer and expert.
+namespace {
+enum Metric : std::size_t { kLoss, kCorrect, kAuxiliary, kStop, kNumScalars };
+}  // namespace
+
+Index Trainer::num_metrics() const {
+  return Index{kNumScalars} + (has_mixture() ? config_.model.layers * config_.ffn.experts : 0);
+}
+
+void Trainer::add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
+                          bool stop_requested) {
+  const auto leaf = gradients_->metrics_leaf(arena_);
+  for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
+    kernels::column_sum(pass.context, {.rows = microbatch.samples, .cols = 1, .x = values, .sums = leaf.data + place});
+  std::vector<float> host{static_cast<float>(losses.auxiliary), stop_requested ? 1.0f : 0.0f};
+  if (has_mixture())
+    for (Index layer = 0; layer < config_.model.layers; ++layer)
+      for (std::int32_t count : model_->ffn(layer).tokens_per_expert()) host.push_back(static_cast<float>(count));
+  kernels::copy_to_device(pass.context, leaf.data + kAuxiliary, host.data(),
+                          static_cast<Index>(host.size() * sizeof(float)));
+  gradients_->add(pass.context, leaf);
+}
+
+StepMetrics Trainer::read_metrics(const float* device_metrics) const {
+  std::vector<float> sums(static_cast<std::size_t>(num_metrics()));
+  kernels::copy_to_host(context_, sums.data(), device_metrics, static_cast<Index>(sums.size() * sizeof(float)));
+  StepMetrics metrics;
+  metrics.step = step_ + 1;
+  metrics.epoch = static_cast<double>(metrics.step) / static_cast<double>(steps_per_epoch_);
+  metrics.loss = double{sums[kLoss]} / static_cast<double>(config_.train.batch);
+  metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(config_.train.batch);
+  metrics.auxiliary = double{sums[kAuxiliary]} / static_cast<double>(num_microbatches_);
+  metrics.stop_requested = sums[kStop] > 0;
+  metrics.tokens_per_expert.assign(sums.begin() + kNumScalars, sums.end());
+  return metrics;
+}
+
+// The forward pass once more, looking at every layer: parameters have not changed, so neither has the failure.
+void Trainer::fail_not_finite(const StepMetrics& metrics) {
+  PhaseSeconds unused;
+  FiniteProbe probe;
+  Pass pass = training_pass(unused);
+  pass.gradients = nullptr;
+  pass.probe = &probe;
+  const std::span<const std::uint32_t> batch = batch_samples();
+  for (Index i = 0; i < local_microbatches_; ++i) {
+    const kernels::ArenaScope activations(arena_);
+    const Index first_sample = (first_microbatch_ + i) * config_.train.microbatch;
+    const auto samples =
+        batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch));
+    model_->forward(pass, load_microbatch(dataset_.train, samples, first_sample));
+  }
+  std::vector<int> first_bad(static_cast<std::size_t>(mesh_.world().size()));
+  all_gather(mesh_.world(), "search for the first bad layer", &probe.first_bad, sizeof(int), first_bad.data());
+  const int place = *std::min_element(first_bad.begin(), first_bad.end());
+  const std::string where = place == FiniteProbe::kNone
+                                ? "every layer's output is finite, so a gradient overflowed in the backward pass"
+                                : "the first layer whose output is not finite is " + model_->place_name(place);
+  throw Error(fmt::format("step {}: the loss is {} and the gradient norm {}; {}. Parameters were not changed. Try a "
+                          "lower train.lr, train.clip = 1, or some train.warmup_steps.",
+                          metrics.step, metrics.loss, metrics.gradient_norm, where),
+              ExitCode::kDiverged);
+}
+
+}  // namespace switchyard

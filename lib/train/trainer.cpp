@@ -1,0 +1,92 @@
+#include "train/trainer.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "core/error.hpp"
+
+namespace switchyard {
+
+VitOptions vit_options(const Config& config, const ImageShape& image) {
+  VitOptions options;
+  options.image_height = image.height;
+  options.image_width = image.width;
+  options.channels = image.channels;
+  options.classes = image.classes;
+  options.layers = config.model.layers;
+  options.width = config.model.width;
+  options.heads = config.model.heads;
+  options.patch = config.model.patch;
+  options.head_hidden = config.model.head_hidden;
+  options.positions = config.model.positions;
+  options.ffn.kind = config.ffn.kind;
+  options.ffn.hidden = config.ffn.hidden;
+  options.ffn.num_experts = config.ffn.experts;
+  options.ffn.average_inference = config.ffn.inference == "average";
+  options.ffn.same_start = config.ffn.expert_init == "same";
+  options.ffn.router = config.ffn.router;
+  options.ffn.granularity = config.ffn.granularity;
+  options.ffn.balance_loss = config.ffn.balance_loss;
+  options.mean.fill(config.data.normalize ? static_cast<float>(config.data.mean) : 0.0f);
+  options.deviation.fill(config.data.normalize ? static_cast<float>(config.data.deviation) : 1.0f);
+  options.crop_padding = static_cast<int>(config.data.crop_padding);
+  options.flip = config.data.flip;
+  return options;
+}
+
+Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset)
+    : config_(config), context_(context), mesh_(mesh), dataset_(dataset), arena_(context.device) {
+  const Index batch = config.train.batch;
+  steps_per_epoch_ = dataset.train.count / batch;
+  if (steps_per_epoch_ == 0)
+    fail_usage("train.batch = {} is more than the {} training samples of {}; take a smaller batch or more data", batch,
+               dataset.train.count, dataset.name);
+  total_steps_ = config.run.steps > 0 ? config.run.steps : config.run.epochs * steps_per_epoch_;
+  num_microbatches_ = batch / config.train.microbatch;
+  local_microbatches_ = num_microbatches_ / mesh.world().size();
+  first_microbatch_ = local_microbatches_ * mesh.world().rank();
+
+  const ImageShape image{dataset.height, dataset.width, dataset.channels, dataset.classes};
+  model_ = std::make_unique<VisionTransformer>(vit_options(config, image), table_);
+  const Index local_experts = has_mixture() ? config.ffn.experts / config.parallel.experts : 0;
+  parameters_ = std::make_unique<ParameterStore>(context.device, table_, local_experts * mesh.expert_group().rank(),
+                                                 local_experts);
+  parameters_->initialize(context, config.run.seed);
+
+  // M = m 2^a microbatches: blocks of the odd m. A library reduction may run on rank counts that cut such a block; it
+  // promises nothing, so the block is then whatever is left.
+  Index block = num_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(num_microbatches_));
+  if (local_microbatches_ % block != 0)
+    block = local_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(local_microbatches_));
+  gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block,
+                                              mesh.expert_group().size(), num_metrics());
+  optimizer_ = std::make_unique<Optimizer>(
+      context,
+      OptimizerOptions{config.train.optimizer, config.train.weight_decay, config.train.momentum, config.train.beta1,
+                       config.train.beta2, config.train.epsilon},
+      parameters_->size());
+  const Index schedule_steps =
+      config.train.schedule_epochs > 0 ? config.train.schedule_epochs * steps_per_epoch_ : total_steps_;
+  schedule_ = {config.train.schedule, config.train.lr, config.train.warmup_steps, schedule_steps};
+}
+
+Microbatch Trainer::load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample) {
+  const Index image_bytes = dataset_.height * dataset_.width * dataset_.channels;
+  const auto num_samples = static_cast<Index>(samples.size());
+  staged_images_.resize(static_cast<std::size_t>(num_samples * image_bytes));
+  staged_labels_.resize(samples.size());
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    std::memcpy(staged_images_.data() + static_cast<Index>(i) * image_bytes,
+                split.images.data() + static_cast<Index>(samples[i]) * image_bytes,
+                static_cast<std::size_t>(image_bytes));
+    staged_labels_[i] = split.labels[samples[i]];
+  }
+  auto* images = arena_.take<std::uint8_t>(num_samples * image_bytes);
+  auto* labels = arena_.take<std::int32_t>(num_samples);
+  kernels::copy_to_device(context_, images, staged_images_.data(), num_samples * image_bytes);
+  kernels::copy_to_device(context_, labels, staged_labels_.data(), num_samples * Index{sizeof(std::int32_t)});
+  return {num_samples, first_sample, images, labels};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,108 @@
+// A model in training on this rank: parameters, optimiser, data, and the step over them. step.cpp holds the step
+// itself, evaluation.cpp the evaluation, state.cpp checkpoints and digest.
+#pragma once
+
+#include <mpi.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/mesh.hpp"
+#include "config/config.hpp"
+#include "data/dataset.hpp"
+#include "io/checkpoint.hpp"
+#include "model/vit.hpp"
+#include "train/optimizer.hpp"
+#include "train/schedule.hpp"
+
+namespace switchyard {
+
+// Of one step, the same on every rank but for the seconds, which are this rank's.
+struct StepMetrics {
+  Index step = 0;  // steps done, this one included
+  double epoch = 0;
+  double loss = 0;       // cross entropy, mean over the batch
+  double auxiliary = 0;  // auxiliary losses, weighted, mean over microbatches, summed over layers
+  double accuracy = 0;   // percent of the batch, in training mode
+  double learning_rate = 0, gradient_norm = 0;
+  double seconds = 0;
+  PhaseSeconds phases;
+  std::vector<float> tokens_per_expert;  // (layers, experts) of the batch; empty without a mixture
+  bool stop_requested = false;           // by any rank
+};
+
+struct Evaluation {
+  double loss = 0;      // mean over the test set
+  double accuracy = 0;  // percent
+  double seconds = 0;
+};
+
+VitOptions vit_options(const Config& config, const ImageShape& image);
+
+class Trainer {
+ public:
+  // Collective. The dataset must outlive the trainer.
+  Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset);
+
+  // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
+  // gradient is not finite. stop_requested: this rank was told to stop; every rank learns of it in the metrics.
+  StepMetrics train_step(bool stop_requested);
+  // Every sample of the test split once.
+  Evaluation evaluate();
+
+  Index step() const { return step_; }  // done so far
+  Index steps_per_epoch() const { return steps_per_epoch_; }
+  Index total_steps() const { return total_steps_; }
+  const ParameterTable& table() const { return table_; }
+  const VisionTransformer& model() const { return *model_; }
+  const ParameterStore& parameters() const { return *parameters_; }
+  Index num_arena_allocations() const { return arena_.num_allocations(); }
+
+  // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
+  std::string digest();
+  void save(MPI_Comm comm, const std::filesystem::path& path);
+  // With the optimiser and the place in the data, or parameters alone.
+  io::CheckpointInfo load(MPI_Comm comm, const std::filesystem::path& path, bool parameters_only = false);
+
+ private:
+  Pass training_pass(PhaseSeconds& seconds);
+  Microbatch load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample);
+  std::span<const std::uint32_t> batch_samples();
+  void add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
+                   bool stop_requested);
+  StepMetrics read_metrics(const float* device_metrics) const;
+  [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
+  bool has_mixture() const { return config_.ffn.kind == "moe"; }
+  Index num_metrics() const;
+
+  struct HostArrays {
+    std::vector<std::vector<float>> copies;  // parameters, then each optimiser state, in the store's layout
+    std::vector<io::ArraySlice> slices;
+  };
+  HostArrays host_arrays(bool parameters_only);
+
+  Config config_;
+  const Context& context_;
+  Mesh& mesh_;
+  const Dataset& dataset_;
+  Index steps_per_epoch_, total_steps_;
+  Index num_microbatches_, local_microbatches_, first_microbatch_;  // of a batch
+  Index step_ = 0;
+
+  ParameterTable table_;
+  std::unique_ptr<VisionTransformer> model_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<GradientSums> gradients_;
+  std::unique_ptr<Optimizer> optimizer_;
+  ScheduleOptions schedule_;
+  kernels::Arena arena_;
+
+  Index order_epoch_ = -1;
+  std::vector<std::uint32_t> order_;  // of the epoch
+  std::vector<std::uint8_t> staged_images_;
+  std::vector<std::int32_t> staged_labels_;
+};
+
+}  // namespace switchyard
