@@ -1,5 +1,9 @@
 #include "kernels/cpu/dropout_scales.hpp"
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include <cstring>
 
 #include "core/types.hpp"
@@ -8,21 +12,52 @@ namespace switchyard::kernels::cpu {
 
 namespace {
 
-constexpr int kLanes = 16;  // Philox blocks drawn side by side
+constexpr Index kBlocksAtOnce = 8;
+static_assert(kDropoutSlack >= (kBlocksAtOnce - 1) * kColumnsPerBlock);
 
-// Ten rounds of Philox4x32 (Salmon et al., SC 2011) over counters c[word][lane]: the bits of random_words().
-void philox(std::uint32_t (&c)[4][kLanes], std::uint64_t seed) {
+// One word of each of eight Philox blocks, in the low halves of 64-bit lanes; the high halves hold anything.
+typedef std::uint64_t Words __attribute__((vector_size(64)));
+constexpr std::uint64_t kLowHalf = 0xffffffff;
+
+// (low half of each lane) * factor
+inline Words multiply(Words words, std::uint32_t factor) {
+#ifdef __AVX512F__
+  return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)words, _mm512_set1_epi64(factor));
+#else
+  return (words & kLowHalf) * std::uint64_t{factor};
+#endif
+}
+
+// Ten rounds of Philox4x32 (Salmon et al., SC 2011): the bits of random_words().
+inline void philox(Words (&c)[4], std::uint64_t seed) {
   auto key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
-#pragma omp simd
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const std::uint64_t product0 = 0xD2511F53ull * c[0][lane];
-      const std::uint64_t product1 = 0xCD9E8D57ull * c[2][lane];
-      c[0][lane] = static_cast<std::uint32_t>(product1 >> 32) ^ c[1][lane] ^ key0;
-      c[1][lane] = static_cast<std::uint32_t>(product1);
-      c[2][lane] = static_cast<std::uint32_t>(product0 >> 32) ^ c[3][lane] ^ key1;
-      c[3][lane] = static_cast<std::uint32_t>(product0);
-    }
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+    const Words product0 = multiply(c[0], 0xD2511F53), product1 = multiply(c[2], 0xCD9E8D57);
+    c[0] = (product1 >> 32) ^ c[1] ^ std::uint64_t{key0};
+    c[1] = product1;
+    c[2] = (product0 >> 32) ^ c[3] ^ std::uint64_t{key1};
+    c[3] = product0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+}
+
+// 64 scales from the words of eight blocks: 16 bits each, low half of a word first.
+inline void write_scales(const Words (&c)[4], std::uint32_t threshold, float scale, float* scales) {
+  typedef std::uint16_t Shorts __attribute__((vector_size(32)));
+  typedef std::uint32_t Bits __attribute__((vector_size(64)));
+  typedef float Scales __attribute__((vector_size(64)));
+  const Words first = (c[0] & kLowHalf) | (c[1] << 32), second = (c[2] & kLowHalf) | (c[3] << 32);
+  const Words in_order[2] = {__builtin_shuffle(first, second, Words{0, 8, 1, 9, 2, 10, 3, 11}),
+                             __builtin_shuffle(first, second, Words{4, 12, 5, 13, 6, 14, 7, 15})};
+  Shorts shorts[4];
+  static_assert(sizeof shorts == sizeof in_order);
+  std::memcpy(shorts, in_order, sizeof shorts);
+  for (int i = 0; i < 4; ++i) {
+    const Bits bits = __builtin_convertvector(shorts[i], Bits);
+    const Scales values = bits >= threshold ? Scales{} + scale : Scales{};
+    std::memcpy(scales + 16 * i, &values, sizeof values);
   }
 }
 
@@ -30,29 +65,24 @@ void philox(std::uint32_t (&c)[4][kLanes], std::uint64_t seed) {
 
 void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
                     Index num_blocks, float* scales) {
-  const auto threshold = static_cast<std::uint16_t>(dropout.threshold());
+  const std::uint64_t layer = (static_cast<std::uint32_t>(dropout.key.purpose) << 24) | dropout.key.layer;
+  const std::uint32_t threshold = dropout.threshold();
   const float scale = dropout.scale();
-  std::uint32_t row = first_row;
-  Index block = 0;
-  for (Index done = 0; done < num_rows * num_blocks; done += kLanes) {
-    std::uint32_t words[4][kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      words[0][lane] = first_block + static_cast<std::uint32_t>(block);
-      words[1][lane] = row;
-      words[2][lane] = dropout.key.step;
-      words[3][lane] = (static_cast<std::uint32_t>(dropout.key.purpose) << 24) | dropout.key.layer;
-      if (++block == num_blocks) {
-        block = 0;
-        ++row;
-      }
-    }
-    philox(words, dropout.key.seed);
-    for (int lane = 0; lane < kLanes; ++lane)
-      for (int word = 0; word < 4; ++word) {
-        float* out = scales + (done + lane) * kColumnsPerBlock + 2 * word;
-        out[0] = static_cast<std::uint16_t>(words[word][lane]) >= threshold ? scale : 0.0f;
-        out[1] = static_cast<std::uint16_t>(words[word][lane] >> 16) >= threshold ? scale : 0.0f;
-      }
+  // Lane l of pass n does block number 8 n + l of all, row after row: `row` and `block` step accordingly.
+  const auto blocks_in_row = static_cast<std::uint64_t>(num_blocks);
+  const std::uint64_t row_step = kBlocksAtOnce / blocks_in_row, block_step = kBlocksAtOnce % blocks_in_row;
+  const Words lanes = {0, 1, 2, 3, 4, 5, 6, 7};
+  Words row = lanes / blocks_in_row, block = lanes % blocks_in_row;
+  for (Index done = 0; done < num_rows * num_blocks; done += kBlocksAtOnce) {
+    Words c[4] = {block + std::uint64_t{first_block}, row + std::uint64_t{first_row}, Words{} + dropout.key.step,
+                  Words{} + layer};
+    philox(c, dropout.key.seed);
+    write_scales(c, threshold, scale, scales + done * kColumnsPerBlock);
+    block += block_step;
+    row += row_step;
+    const Words carry = (Words)(block >= blocks_in_row);  // all ones where the row ends
+    block -= carry & blocks_in_row;
+    row -= carry;
   }
 }
 

@@ -1,25 +1,34 @@
 #include "kernels/cpu/small_product.hpp"
 
+#include "kernels/cpu/vector.hpp"
+
 namespace switchyard::kernels::cpu {
 
 namespace {
 
-typedef float Vector __attribute__((vector_size(sizeof(float) * kLanes), may_alias));
-
-// kTileRows rows and kVectors vectors of C from column first_col on.
+// kTileRows rows and kVectors vectors of C, from column first_col on.
 template <int kVectors>
-void multiply_tile(const SmallProduct& product, Index first_row, Index first_col) {
+inline void multiply_tile(const SmallProduct& product, Index first_row, Index first_col) {
   Vector sums[kTileRows][kVectors] = {};
-  const float* a = product.a + first_row * product.row_stride;
+  const Index row_stride = product.a_row_stride, step = product.a_step, b_stride = product.b_stride;
+  const float* a = product.a + first_row * row_stride;
   const float* b = product.b + first_col;
-  for (Index i = 0; i < product.k; ++i, a += product.step, b += product.n)
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector b_vector = *reinterpret_cast<const Vector*>(b + v * kLanes);
-      for (int row = 0; row < kTileRows; ++row) sums[row][v] += a[row * product.row_stride] * b_vector;
+  for (Index i = 0; i < product.k; ++i, a += step, b += b_stride) {
+    Vector b_vectors[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) b_vectors[v] = load(b + v * kLanes);
+#pragma GCC unroll 6
+    for (int row = 0; row < kTileRows; ++row) {
+      const Vector a_value = broadcast(a[row * row_stride]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[row][v] += a_value * b_vectors[v];
     }
+  }
+  float* c = product.c + first_row * product.c_stride + first_col;
+#pragma GCC unroll 6
   for (int row = 0; row < kTileRows; ++row)
-    for (int v = 0; v < kVectors; ++v)
-      *reinterpret_cast<Vector*>(product.c + (first_row + row) * product.n + first_col + v * kLanes) = sums[row][v];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(c + row * product.c_stride + v * kLanes, sums[row][v]);
 }
 
 template <int kVectors>
@@ -31,7 +40,7 @@ void multiply_columns(const SmallProduct& product, Index first_col) {
 
 void small_product(const SmallProduct& product) {
   for (Index col = 0; col < product.n;) {
-    // Four vectors at a time, but never one alone where that can be helped: 5 = 3 + 2, 9 = 4 + 3 + 2.
+    // Four vectors at a time, but not one alone where that can be helped: 5 = 3 + 2, 9 = 4 + 3 + 2.
     const Index left = (product.n - col) / kLanes;
     const Index vectors = left == 5 ? 3 : left < 4 ? left : 4;
     switch (vectors) {
@@ -50,11 +59,6 @@ void small_product(const SmallProduct& product) {
     }
     col += vectors * kLanes;
   }
-}
-
-void transpose(Index rows, Index cols, const float* from, Index from_stride, float* to, Index to_stride) {
-  for (Index c = 0; c < cols; ++c)
-    for (Index r = 0; r < rows; ++r) to[c * to_stride + r] = from[r * from_stride + c];
 }
 
 }  // namespace switchyard::kernels::cpu

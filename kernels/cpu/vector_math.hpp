@@ -5,29 +5,37 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cpu/vector.hpp"
+
 namespace switchyard::kernels::cpu {
 
-// exp(x) to about 1e-7 relative; 0 below -87.3 (no subnormal results), infinity above 88.37; NaN stays NaN.
-inline float vector_exp(float x) {
+inline std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
+inline float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
+inline UnsignedVector bits_of(const Vector& x) { return (UnsignedVector)x; }
+inline Vector from_bits(const UnsignedVector& bits) { return (Vector)bits; }
+
+// exp(x) to about 1e-7 relative; 0 below -87.3 (no subnormal results), infinity above 88.37; NaN stays NaN. For a float
+// or a Vector.
+template <typename Float>
+inline Float vector_exp(const Float& x) {
   constexpr float kRounder = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-  const float clamped_below = x < -87.3f ? -87.3f : x;
-  const float clamped = clamped_below > 88.5f ? 88.5f : clamped_below;
-  const float rounded = clamped * 1.44269504f + kRounder;
-  const float n = rounded - kRounder;
+  const Float zero{}, lowest = zero - 87.3f, highest = zero + 88.5f;
+  const Float clamped_below = x < lowest ? lowest : x;
+  const Float clamped = clamped_below > highest ? highest : clamped_below;
+  const Float rounded = clamped * 1.44269504f + kRounder;
+  const Float n = rounded - kRounder;
   // ln 2 in two parts, the first one short enough for n times it to be exact.
-  const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  const Float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
   // exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2)/2, coefficients of Cephes' expf.
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
+  Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  const float exp_r = p * (r * r) + r + 1.0f;
-  const std::uint32_t exponent = (std::bit_cast<std::uint32_t>(rounded) + 127u)
-                                 << 23;  // of 2^n: the rounder shifts out
-  const float result = exp_r * std::bit_cast<float>(exponent);
-  return x < -87.3f ? 0.0f : result;
+  const Float exp_r = p * (r * r) + r + 1.0f;
+  const Float power = from_bits((bits_of(rounded) + 127u) << 23);  // 2^n; the rounder's own bits are shifted out
+  const Float result = exp_r * power;
+  return x < lowest ? zero : result;
 }
 
 struct Gaussian {
