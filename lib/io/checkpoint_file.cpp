@@ -142,7 +142,7 @@ h5::Handle open_checkpoint(const std::filesystem::path& path) {
   fail("{}: is damaged or cut short: {}", path.string(), reason);
 }
 
-CheckpointHeader read_header(const h5::Handle& file, const std::filesystem::path& path) {
+CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::filesystem::path& path) {
   const auto format = h5::read_text(file, schema::kFormat);
   if (!format) fail("{}: is an HDF5 file but no checkpoint of this program, or is damaged: no format", path.string());
   if (*format == schema::kResultsFormat) fail("{}: is a results file, not a checkpoint", path.string());

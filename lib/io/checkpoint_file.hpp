@@ -42,7 +42,7 @@ std::uint64_t checksum_of(const CheckpointHeader& header);
 h5::Handle open_checkpoint(const std::filesystem::path& path);
 
 // Reads and verifies the header. Fails where it is not a checkpoint, from a newer program, or damaged.
-CheckpointHeader read_header(const h5::Handle& file, const std::filesystem::path& path);
+CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::filesystem::path& path);
 
 ArrayRecord read_record(const h5::Handle& file, const std::string& name, const std::filesystem::path& path);
 

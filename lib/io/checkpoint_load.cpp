@@ -102,7 +102,7 @@ CheckpointInfo load_checkpoint(MPI_Comm comm, const fs::path& path, std::span<co
   h5::silence();
   std::string packed;
   on_root(comm, [&] {
-    const CheckpointHeader header = read_header(open_checkpoint(path), path);
+    const CheckpointHeader header = read_checkpoint_header(open_checkpoint(path), path);
     match(header, slices, path);
     packed = pack(header.info);
   });
@@ -122,7 +122,7 @@ CheckpointSummary describe_checkpoint(const fs::path& path) {
   CheckpointSummary summary;
   try {
     const h5::Handle file = open_checkpoint(path);
-    const CheckpointHeader header = read_header(file, path);
+    const CheckpointHeader header = read_checkpoint_header(file, path);
     summary.schema_version = header.schema_version;
     summary.info = header.info;
     for (const ArrayRecord& array : header.arrays) {

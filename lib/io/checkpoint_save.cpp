@@ -1,17 +1,16 @@
 // Saving in three phases, each agreed on by all ranks before the next:
-//   1. rank 0 alone writes the file's skeleton: groups, datasets with their room on the disk, attributes, checksums;
-//   2. all ranks open it together (parallel HDF5) and write their hyperslabs, independently of each other;
-//   3. rank 0 syncs it and gives it its name.
-// So the phase in which ranks depend on each other changes no metadata and needs no room: what can fail in it is one
-// rank's own write, which leaves nobody waiting inside a collective call.
+//   1. rank 0 writes the file's skeleton: groups, datasets with their room on the disk, attributes, checksums;
+//   2. every rank writes its slices, at their places in the datasets, which are contiguous: no HDF5, nothing
+//   collective;
+//   3. rank 0 syncs the file and gives it its name.
+// Phase 2 does without HDF5's parallel driver for a reason. MPI-IO of Open MPI 4.1 guards each open file by a semaphore
+// named after the file; a process killed meanwhile leaves it locked, and the next run that saves a file of that name on
+// that node waits for ever. And HDF5 cannot close a file in parallel that one rank failed to write.
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
+#include <map>
 #include <set>
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "io/checkpoint.hpp"
@@ -99,7 +98,8 @@ std::vector<ArrayRecord> gather_checksums(MPI_Comm comm, std::span<const ArraySl
   return records;
 }
 
-void create_array(const h5::Handle& file, const ArrayRecord& array, const fs::path& path) {
+// Returns the place of its first byte in the file.
+Index create_array(const h5::Handle& file, const ArrayRecord& array, const fs::path& path) {
   const h5::Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
   H5Pset_create_intermediate_group(links, 1);
   const h5::Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
@@ -119,6 +119,9 @@ void create_array(const h5::Handle& file, const ArrayRecord& array, const fs::pa
   h5::check(hid_t(attribute), path, "create the checksum of " + array.name);
   h5::check(H5Awrite(attribute, H5T_NATIVE_UINT64, array.checksums.data()), path,
             "write the checksum of " + array.name);
+  const haddr_t place = H5Dget_offset(dataset);
+  if (place == HADDR_UNDEF) fail("{}: array {} has no place in the file", path.string(), array.name);
+  return static_cast<Index>(place);
 }
 
 // More than the file will need, data and metadata.
@@ -129,11 +132,10 @@ Index bytes_at_most(const CheckpointHeader& header) {
   return bytes;
 }
 
-void write_skeleton(const fs::path& path, const CheckpointHeader& header) {
-  reserve_space(path, 0, bytes_at_most(header));
-  const h5::Handle access = checkpoint_access();
-  h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
-  h5::check(hid_t(file), path, "create the file");
+// Places of the arrays by name, in bytes.
+using Places = std::map<std::string, Index, std::less<>>;
+
+Places write_contents(const h5::Handle& file, const CheckpointHeader& header, const fs::path& path) {
   h5::write_attribute(file, schema::kFormat, schema::kCheckpointFormat, path);
   h5::write_attribute(file, schema::kSchemaVersion, header.schema_version, path);
   h5::write_attribute(file, schema::kStep, header.info.step, path);
@@ -141,42 +143,39 @@ void write_skeleton(const fs::path& path, const CheckpointHeader& header) {
   for (const auto& [name, value] : header.info.attributes) h5::write_attribute(file, name, value, path);
   h5::write_attribute(file, schema::kHeaderChecksum, static_cast<std::int64_t>(checksum_of(header)), path);
   h5::write_text_dataset(file, schema::kConfig, header.info.config, path);
-  for (const ArrayRecord& array : header.arrays) create_array(file, array, path);
+  Places places;
+  for (const ArrayRecord& array : header.arrays) places[array.name] = create_array(file, array, path);
+  h5::check(H5Fflush(file, H5F_SCOPE_GLOBAL), path, "write to disk");
+  return places;
+}
+
+Places write_skeleton(const fs::path& path, const CheckpointHeader& header) {
+  reserve_space(path, 0, bytes_at_most(header));
+  const h5::Handle access = checkpoint_access();
+  h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  h5::check(hid_t(file), path, "create the file");
+  Places places;
+  try {
+    places = write_contents(file, header, path);
+  } catch (...) {
+    h5::abandon(file);
+    throw;
+  }
   h5::check(file.close(), path, "close the file");
   // Creating the file gave the room back that was reserved above; now it is the file's own.
   reserve_space(path, 0, static_cast<Index>(fs::file_size(path)));
+  return places;
 }
 
-void write_slice(const h5::Handle& file, const ArraySlice& slice, const fs::path& path) {
-  const h5::Handle dataset(H5Dopen2(file, slice.name.c_str(), H5P_DEFAULT), H5Dclose);
-  h5::check(hid_t(dataset), path, "open array " + slice.name);
-  const RowSelection rows(slice.shape, slice.first, slice.count);
-  h5::check(H5Dwrite(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, slice.data), path,
-            "write array " + slice.name);
-}
-
-void write_slices(MPI_Comm comm, const fs::path& path, std::span<const ArraySlice> slices) {
-  // A collective open that fails on some ranks only cannot be undone: try without the others first.
-  together(comm, [&] {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-      fail("{}: cannot be opened here, is it a folder that all ranks share? {}", path.string(), std::strerror(errno));
-    ::close(fd);
-  });
-  h5::Handle file;
-  together(comm, [&] {
-    const h5::Handle access = checkpoint_access();
-    h5::check(H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL), path, "use parallel HDF5");
-    file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDWR, access), H5Fclose);
-    h5::check(hid_t(file), path, "open the file in parallel");
-  });
-  // From here on every rank closes the file, which is collective, whether by hand or because all of them throw.
-  together(comm, [&] {
-    for (const ArraySlice& slice : slices)
-      if (slice.writes && slice.count > 0) write_slice(file, slice, path);
-  });
-  together(comm, [&] { h5::check(H5Fflush(file, H5F_SCOPE_GLOBAL), path, "write to disk"); });
-  together(comm, [&] { h5::check(file.close(), path, "close the file"); });
+void write_slices(const fs::path& path, std::span<const ArraySlice> slices, const std::vector<Index>& places) {
+  PlacedWriter file(path);
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const ArraySlice& slice = slices[i];
+    if (!slice.writes || slice.count == 0) continue;
+    const Index row_bytes = num_elements(slice.shape) / slice.shape[0] * Index{sizeof(float)};
+    file.write(places[i] + slice.first * row_bytes, slice.data, slice.count * row_bytes, "array " + slice.name);
+  }
+  file.sync();
 }
 
 }  // namespace
@@ -188,8 +187,13 @@ void save_checkpoint(MPI_Comm comm, const fs::path& path, const CheckpointInfo& 
   const CheckpointHeader header{schema::kCheckpointVersion, info, gather_checksums(comm, slices)};
   const fs::path temporary = path.string() + ".tmp";
   try {
-    on_root(comm, [&] { write_skeleton(temporary, header); });
-    write_slices(comm, temporary, slices);
+    std::vector<Index> places(slices.size());  // in the order of slices
+    on_root(comm, [&] {
+      const Places by_name = write_skeleton(temporary, header);
+      for (std::size_t i = 0; i < slices.size(); ++i) places[i] = by_name.find(plain_name(slices[i].name))->second;
+    });
+    MPI_Bcast(places.data(), static_cast<int>(places.size()), MPI_INT64_T, kRoot, comm);
+    together(comm, [&] { write_slices(temporary, slices, places); });
     on_root(comm, [&] {
       sync_file(temporary);
       fs::rename(temporary, path);

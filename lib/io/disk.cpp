@@ -64,6 +64,30 @@ void release_reserved(const std::filesystem::path& path) {
   if (fstat(fd, &status) == 0 && ftruncate(fd, status.st_size) != 0) return;
 }
 
+PlacedWriter::PlacedWriter(const std::filesystem::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC)) {
+  if (fd_ < 0)
+    fail("{}: cannot open: {} (is its folder one that all ranks share?)", path.string(), std::strerror(errno));
+}
+
+PlacedWriter::~PlacedWriter() { ::close(fd_); }
+
+void PlacedWriter::write(Index offset, const void* data, Index bytes, const std::string& what) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = pwrite(fd_, next, static_cast<std::size_t>(bytes), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) fail("{}: cannot write {}: {}", path_.string(), what, std::strerror(written < 0 ? errno : EIO));
+    next += written;
+    offset += written;
+    bytes -= written;
+  }
+}
+
+void PlacedWriter::sync() {
+  if (fsync(fd_) != 0) fail("{}: cannot sync to disk: {}", path_.string(), std::strerror(errno));
+}
+
 void sync_file(const std::filesystem::path& path) {
   const Descriptor fd(path, O_RDONLY);
   if (fsync(fd) != 0) fail("{}: cannot sync to disk: {}", path.string(), std::strerror(errno));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/types.hpp"
 
@@ -15,6 +16,22 @@ void reserve_space(const std::filesystem::path& path, Index begin, Index end, bo
 
 // Gives back what was reserved beyond the file's length.
 void release_reserved(const std::filesystem::path& path);
+
+// Writes into a file that is there, at any place, as several ranks do at once.
+class PlacedWriter {
+ public:
+  explicit PlacedWriter(const std::filesystem::path& path);
+  ~PlacedWriter();
+  PlacedWriter(const PlacedWriter&) = delete;
+  PlacedWriter& operator=(const PlacedWriter&) = delete;
+  // `what` is what the bytes are, for the message.
+  void write(Index offset, const void* data, Index bytes, const std::string& what);
+  void sync();
+
+ private:
+  std::filesystem::path path_;
+  int fd_;
+};
 
 // Waits until a file's data, then its name, are on the disk.
 void sync_file(const std::filesystem::path& path);

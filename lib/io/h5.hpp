@@ -61,6 +61,11 @@ Result check(Result result, const std::filesystem::path& path, std::string_view 
 // File access without locks: several cluster file systems have none, and no file here has a second writer.
 Handle file_access(H5F_libver_t low, H5F_libver_t high);
 
+// Closes a file that was opened for writing and cannot be written. HDF5 1.10 cannot give such a file up: closing tries
+// to write again, fails, and the program crashes when it ends. So its descriptor is first pointed at an empty file in
+// memory: closing then succeeds, and the disk keeps what it had. Objects within the file are to be closed after this.
+void abandon(Handle& file);
+
 // Fixed-length UTF-8, `bytes` long, padded with zeros.
 Handle string_type(std::size_t bytes);
 inline constexpr std::size_t kMaxAttributeBytes = 60000;  // HDF5's limit is 64 KiB with its own header

@@ -55,7 +55,7 @@ struct ResultsHeader {
 };
 
 // Fails where it is not a results file, or from a newer program.
-ResultsHeader read_header(const h5::Handle& file, const std::filesystem::path& path);
+ResultsHeader read_results_header(const h5::Handle& file, const std::filesystem::path& path);
 
 // Whole rows in a table: as many as every column has, as long as steps go up.
 Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const std::filesystem::path& path);

@@ -10,7 +10,7 @@ ResultsSummary describe_results(const fs::path& path) {
   ResultsSummary summary;
   try {
     const h5::Handle file = open_results(path, summary.unfinished);
-    ResultsHeader header = read_header(file, path);
+    ResultsHeader header = read_results_header(file, path);
     summary.schema_version = header.schema_version;
     summary.attributes = std::move(header.attributes);
     summary.shape = header.shape;
@@ -96,7 +96,7 @@ h5::Handle open_results(const fs::path& path, bool& unfinished) {
   fail("{}: is damaged or cut short: {}", path.string(), reason);
 }
 
-ResultsHeader read_header(const h5::Handle& file, const fs::path& path) {
+ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) {
   const auto format = h5::read_text(file, schema::kFormat);
   if (!format) fail("{}: is an HDF5 file but no results of this program, or is damaged: no format", path.string());
   if (*format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());

@@ -91,6 +91,7 @@ struct ResultsWriter::State {
   std::string failure;  // HDF5 failed half way: nothing more can be written
 
   State(const fs::path& path, const Attributes& attributes, ResultsShape shape);
+  void create_datasets(const Attributes& attributes);
   void copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step);
   void publish();
   void flush();
@@ -114,8 +115,15 @@ std::unique_ptr<ResultsWriter::State> ResultsWriter::start(const fs::path& path,
                                                            ResultsShape shape, const Fill& fill) {
   try {
     auto state = std::make_unique<State>(path, attributes, shape);
-    fill(*state);
-    state->publish();
+    try {
+      state->create_datasets(attributes);
+      fill(*state);
+      state->publish();
+    } catch (const std::exception& error) {
+      state->failure = error.what();
+      state->close();
+      throw;
+    }
     return state;
   } catch (...) {
     std::error_code ignored;
@@ -132,7 +140,7 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
                                     ResultsShape shape) {
   bool unfinished = false;
   const h5::Handle old = open_results(path, unfinished);
-  const ResultsHeader header = read_header(old, path);
+  const ResultsHeader header = read_results_header(old, path);
   if (header.shape != shape)
     fail("{}: holds routing of {} layers with {} experts, this run has {} and {}: give the run another name",
          path.string(), header.shape.layers, header.shape.experts, shape.layers, shape.experts);
@@ -206,7 +214,6 @@ void ResultsWriter::close() {
   if (problem) std::rethrow_exception(problem);
 }
 
-// Everything that cannot be made once others may read: groups, datasets, attributes.
 ResultsWriter::State::State(const fs::path& final_path, const Attributes& attributes, ResultsShape results_shape)
     : path(final_path), disk_path(temporary_path(final_path)), shape(results_shape) {
   h5::silence();
@@ -217,6 +224,10 @@ ResultsWriter::State::State(const fs::path& final_path, const Attributes& attrib
   file = h5::Handle(H5Fcreate(disk_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), disk_path, "create the file");
   reserve_space(disk_path, 0, bytes, true);
+}
+
+// Everything that cannot be made once others may read: groups, datasets, attributes.
+void ResultsWriter::State::create_datasets(const Attributes& attributes) {
   h5::write_attribute(file, schema::kFormat, schema::kResultsFormat, path);
   h5::write_attribute(file, schema::kSchemaVersion, schema::kResultsVersion, path);
   for (const auto& [name, value] : attributes)
@@ -334,10 +345,11 @@ void ResultsWriter::State::write_steps(Table& table, const std::vector<Row>& row
 }
 
 void ResultsWriter::State::close() {
+  if (!failure.empty()) h5::abandon(file);
   for (Table* table : tables()) table->columns.clear();
-  const herr_t status = file.close();
-  if (status >= 0) release_reserved(disk_path);
-  if (failure.empty()) h5::check(status, disk_path, "close the file");
+  if (!failure.empty()) return;
+  h5::check(file.close(), disk_path, "close the file");
+  release_reserved(disk_path);
 }
 
 }  // namespace switchyard::io

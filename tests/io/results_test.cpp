@@ -1,6 +1,7 @@
 // What a run reports is in its file: while it runs, after it, and after it was killed.
 #include "io/results.hpp"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -259,6 +260,44 @@ TEST(ResultsKilled, TheFileIsReadMeanwhileAndGoneOnWith) {
     expect_steps(path, keep + 50);
     EXPECT_FALSE(describe_results(path).unfinished);
   }
+}
+
+// Makes each further write of this process to a file fail.
+void break_writes(const std::filesystem::path& path) {
+  const int unwritable = open(path.c_str(), O_RDONLY);
+  for (int fd = 3; fd < 256; ++fd) {
+    std::error_code closed;
+    if (fd != unwritable && std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), closed) == path)
+      dup2(unwritable, fd);
+  }
+}
+
+// The disk fails in the middle of a write, for which no room can be reserved: HDF5 itself would crash at the end.
+TEST(ResultsDiskFailure, IsAnErrorNotACrashAndLeavesTheRowsBefore) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  const pid_t child = fork();
+  if (child == 0) {
+    int num_errors = 0;
+    {
+      ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+      append_steps(writer, 1, 100);
+      writer.flush();
+      // HDF5 opened it by its temporary name, which Linux shows as it is now.
+      break_writes(path);
+      append_steps(writer, 101, 3000);
+      num_errors += contains(message_of([&] { writer.flush(); }), "Bad file descriptor");
+      num_errors += !message_of([&] { writer.flush(); }).empty();
+    }
+    exit(num_errors);  // with HDF5's own work at the end
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 2);
+  const ResultsSummary summary = describe_results(path);
+  EXPECT_TRUE(summary.readable) << summary.problem;
+  EXPECT_EQ(summary.num_steps, 100);
 }
 
 TEST(ResultsDiskFull, NothingWrittenIsLostAndTheRestCanBeTriedAgain) {
