@@ -1,0 +1,16 @@
+// The subcommands, one file each. `arguments` are those after the subcommand's name; the result is the exit code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "app/world.hpp"
+
+namespace switchyard {
+
+int train_command(World& world, const std::vector<std::string>& arguments);
+int eval_command(World& world, const std::vector<std::string>& arguments);
+int inspect_command(World& world, const std::vector<std::string>& arguments);
+int bench_command(World& world, const std::vector<std::string>& arguments);
+
+}  // namespace switchyard

@@ -1,0 +1,80 @@
+// switchyard train | eval | inspect | bench
+#include <mpi.h>
+
+#include <csignal>
+#include <cstdio>
+#include <optional>
+
+#include "app/commands.hpp"
+
+namespace {
+
+using switchyard::World;
+
+struct Command {
+  const char* name;
+  int (*run)(World&, const std::vector<std::string>&);
+  const char* summary;
+};
+
+constexpr Command kCommands[] = {
+    {"train", switchyard::train_command, "train a model, on all ranks that mpirun started"},
+    {"eval", switchyard::eval_command, "evaluate a checkpoint on its test data"},
+    {"inspect", switchyard::inspect_command, "say what a results file, checkpoint or configuration holds"},
+    {"bench", switchyard::bench_command, "time training steps against the limits of this machine"},
+};
+
+void print_usage(std::FILE* out) {
+  fmt::print(out, "switchyard {}: mixture-of-experts transformers, the same bits however they are run\n\nUsage:\n",
+             SWITCHYARD_VERSION);
+  for (const Command& command : kCommands) fmt::print(out, "  switchyard {:<8} {}\n", command.name, command.summary);
+  fmt::print(out,
+             "\n`switchyard COMMAND --help` explains one of them. Under MPI: mpirun -n 2 switchyard train --config "
+             "FILE\nExit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a loss that is not finite,\n"
+             "            75 stopped by a signal after writing a checkpoint (go on with --resume)\n");
+}
+
+int run(World& world, const std::vector<std::string>& arguments) {
+  const bool asks_help =
+      !arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help");
+  if (asks_help || (!arguments.empty() && arguments[0] == "--version")) {
+    if (world.speaks() && asks_help) print_usage(stdout);
+    if (world.speaks() && !asks_help) fmt::print("switchyard {}\n", SWITCHYARD_VERSION);
+    return 0;
+  }
+  if (arguments.empty()) {
+    if (world.speaks()) print_usage(stderr);
+    return static_cast<int>(switchyard::ExitCode::kUsage);
+  }
+  for (const Command& command : kCommands)
+    if (arguments[0] == command.name) return command.run(world, {arguments.begin() + 1, arguments.end()});
+  throw switchyard::AgreedError(
+      fmt::format("there is no command \"{}\"; there are train, eval, inspect and bench", arguments[0]),
+      switchyard::ExitCode::kUsage);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A write beyond a file-size limit is then an error like any other, not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  World world(&argc, &argv);
+  int code = static_cast<int>(switchyard::ExitCode::kFailure);
+  try {
+    return run(world, {argv + 1, argv + argc});
+  } catch (const switchyard::AgreedError& error) {
+    if (world.speaks()) fmt::print(stderr, "switchyard: {}\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const switchyard::Error& error) {
+    fmt::print(stderr, "switchyard: rank {}: {}\n", world.rank(), error.what());
+    code = static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "switchyard: rank {}: there is not enough memory\n", world.rank());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "switchyard: rank {}: {}\n", world.rank(), error.what());
+  }
+  // The other ranks may be waiting for this one.
+  std::fflush(nullptr);
+  if (world.size() > 1) MPI_Abort(MPI_COMM_WORLD, code);
+  return code;
+}

@@ -1,0 +1,135 @@
+#include "app/progress.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace switchyard {
+
+namespace {
+
+constexpr double kBarSeconds = 0.2;
+constexpr double kLineSeconds = 15;
+constexpr double kSmoothing = 0.05;
+
+// Open MPI gives rank 0 a pseudo-terminal even where mpirun itself writes to a file, so under mpirun it is the parent's
+// standard output that counts.
+int open_terminal() {
+  const char* term = std::getenv("TERM");
+  if (term && std::strcmp(term, "dumb") == 0) return -1;
+  const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") && std::getenv("OMPI_MCA_ess_base_jobid");
+  const int fd = under_mpirun ? open(fmt::format("/proc/{}/fd/1", getppid()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC)
+                              : dup(STDOUT_FILENO);
+  if (fd >= 0 && !isatty(fd)) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+int columns_of(int fd) {
+  winsize size{};
+  if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<long>(std::max(0.0, seconds) + 0.5);
+  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+}  // namespace
+
+Progress::Progress(bool speaks, Index first_step, Index total_steps, Index steps_per_epoch, Index batch)
+    : speaks_(speaks),
+      first_step_(first_step),
+      total_steps_(total_steps),
+      steps_per_epoch_(steps_per_epoch),
+      batch_(batch),
+      start_(seconds_now()) {
+  if (!speaks_) return;
+  terminal_fd_ = open_terminal();
+  terminal_ = terminal_fd_ >= 0;
+  last_drawn_ = terminal_ ? 0 : start_;
+}
+
+Progress::~Progress() {
+  clear_bar();
+  if (terminal_fd_ >= 0) close(terminal_fd_);
+}
+
+void Progress::step(const StepMetrics& metrics) {
+  if (!speaks_) return;
+  // Mean so far over the first steps, an exponential mean afterwards.
+  const double weight = std::max(kSmoothing, 1 / static_cast<double>(metrics.step - first_step_));
+  smooth_loss_ += weight * (metrics.loss - smooth_loss_);
+  smooth_accuracy_ += weight * (metrics.accuracy - smooth_accuracy_);
+  smooth_seconds_ += weight * (metrics.seconds - smooth_seconds_);
+  const double now = seconds_now();
+  if (now - last_drawn_ < (terminal_ ? kBarSeconds : kLineSeconds)) return;
+  last_drawn_ = now;
+  draw(metrics);
+}
+
+void Progress::draw(const StepMetrics& metrics) {
+  const Index epochs = std::max<Index>(1, ceil_div(total_steps_, steps_per_epoch_));
+  const Index epoch = std::min(epochs, (metrics.step - 1) / steps_per_epoch_ + 1);
+  const double rate = smooth_seconds_ > 0 ? static_cast<double>(batch_) / smooth_seconds_ : 0;
+  const double left = static_cast<double>(total_steps_ - metrics.step) * smooth_seconds_;
+  if (!terminal_) {
+    fmt::print("epoch {}/{}  step {}/{}  loss {:.3f}  accuracy {:.1f} %  {:.0f} samples/s  {} left\n", epoch, epochs,
+               metrics.step, total_steps_, smooth_loss_, smooth_accuracy_, rate, duration(left));
+    std::fflush(stdout);
+    return;
+  }
+  const auto columns = static_cast<std::size_t>(columns_of(terminal_fd_)) - 1;
+  const double done = static_cast<double>(metrics.step) / static_cast<double>(total_steps_);
+  const std::string head = fmt::format("epoch {}/{} {:3.0f} % ", epoch, epochs, 100 * done);
+  // The shorter texts are for narrow terminals.
+  std::string tail;
+  for (const std::string& text : {fmt::format(" loss {:.3f}  accuracy {:.1f} %  {:.0f} samples/s  {} left",
+                                              smooth_loss_, smooth_accuracy_, rate, duration(left)),
+                                  fmt::format(" loss {:.3f}  {:.0f}/s  {} left", smooth_loss_, rate, duration(left)),
+                                  fmt::format(" {} left", duration(left)), std::string()}) {
+    tail = text;
+    if (head.size() + tail.size() + 8 <= columns) break;
+  }
+  const std::size_t used = head.size() + tail.size();
+  const std::size_t width = used + 4 <= columns ? std::min<std::size_t>(columns - used, 40) : 0;
+  const auto filled = static_cast<std::size_t>(done * static_cast<double>(width));
+  std::string bar;
+  for (std::size_t i = 0; i < width; ++i) bar += i < filled ? "━" : "─";
+  fmt::print("\r\033[K{}{}{}", head.substr(0, columns), bar, tail);
+  std::fflush(stdout);
+  bar_shown_ = true;
+}
+
+void Progress::clear_bar() {
+  if (!bar_shown_) return;
+  fmt::print("\r\033[K");
+  std::fflush(stdout);
+  bar_shown_ = false;
+}
+
+void Progress::note(const std::string& line) {
+  if (!speaks_) return;
+  clear_bar();
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+void Progress::evaluation(double epoch, const Evaluation& evaluation, double seconds) {
+  const Index epochs = std::max<Index>(1, ceil_div(total_steps_, steps_per_epoch_));
+  note(fmt::format("epoch {:.4g}/{}  training loss {:.3f}  test accuracy {:.2f} %  test loss {:.4f}  {:.1f} s", epoch,
+                   epochs, smooth_loss_, evaluation.accuracy, evaluation.loss, seconds));
+}
+
+}  // namespace switchyard

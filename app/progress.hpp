@@ -1,0 +1,35 @@
+// What rank 0 shows of a run: a bar that renews itself on a terminal; in a file, a line now and then.
+#pragma once
+
+#include <string>
+
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+class Progress {
+ public:
+  // speaks: whether this rank shows anything.
+  Progress(bool speaks, Index first_step, Index total_steps, Index steps_per_epoch, Index batch);
+  ~Progress();
+
+  void step(const StepMetrics& metrics);
+  // epoch: done so far; seconds: since the evaluation before.
+  void evaluation(double epoch, const Evaluation& evaluation, double seconds);
+  // A line of its own, above the bar.
+  void note(const std::string& line);
+
+ private:
+  void draw(const StepMetrics& metrics);
+  void clear_bar();
+
+  bool speaks_;
+  bool terminal_ = false;
+  int terminal_fd_ = -1;
+  Index first_step_, total_steps_, steps_per_epoch_, batch_;
+  double start_, last_drawn_ = 0;
+  double smooth_loss_ = 0, smooth_accuracy_ = 0, smooth_seconds_ = 0;
+  bool bar_shown_ = false;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,48 @@
+#include "app/session.hpp"
+
+#include <hdf5.h>
+#include <mpi.h>
+
+#include "comm/mpi.hpp"
+#include "kernels/api/version.hpp"
+
+namespace switchyard {
+
+DataOptions data_options(const Config& config) {
+  DataOptions options;
+  options.kind = config.data.kind;
+  options.path = config.data.path;
+  options.limit = config.data.limit;
+  options.synthetic_samples = config.data.synthetic_samples;
+  options.synthetic_size = config.data.synthetic_size;
+  options.synthetic_channels = config.data.synthetic_channels;
+  options.synthetic_classes = config.data.synthetic_classes;
+  options.seed = config.data.synthetic_seed;
+  return options;
+}
+
+std::string describe_model(const Config& config) {
+  std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
+                                 config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
+  text += fmt::format(" {}", config.ffn.hidden);
+  if (config.ffn.kind != "moe") return text;
+  text += fmt::format(", {} experts, router {}", config.ffn.experts, config.ffn.router);
+  if (config.ffn.router == "random") text += fmt::format(" per {}", config.ffn.granularity);
+  return text + fmt::format(", inference {}", config.ffn.inference);
+}
+
+std::string library_versions() {
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(mpi, &length);
+  const std::string mpi_text(mpi, static_cast<std::size_t>(length));
+  return fmt::format("{}; HDF5 {}.{}.{}; {}; {}", kernels::library_version(), H5_VERS_MAJOR, H5_VERS_MINOR,
+                     H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
+}
+
+Session::Session(const Config& config)
+    : threads(static_cast<int>(config.parallel.threads)),
+      context{Device::kCpu, &threads},
+      mesh(make_mpi_communicator(MPI_COMM_WORLD, config.parallel.timeout), config.parallel.experts) {}
+
+}  // namespace switchyard

@@ -1,0 +1,25 @@
+// Small pieces of text for people.
+#pragma once
+
+#include <string>
+
+#include <fmt/format.h>
+
+#include "core/types.hpp"
+
+namespace switchyard {
+
+// 12798490 -> "12,798,490"
+inline std::string group_digits(Index number) {
+  std::string text = std::to_string(number);
+  for (auto place = static_cast<Index>(text.size()) - 3; place > (number < 0 ? 1 : 0); place -= 3)
+    text.insert(static_cast<std::size_t>(place), ",");
+  return text;
+}
+
+// (1, "rank") -> "1 rank", (2, "rank") -> "2 ranks"
+inline std::string plural(Index count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+}  // namespace switchyard

@@ -1,0 +1,51 @@
+#include "app/world.hpp"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "comm/mpi.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// Before the configuration is read; parallel.timeout rules afterwards.
+constexpr Index kSetupTimeoutSeconds = 600;
+
+}  // namespace
+
+World::World(int* argc, char*** argv) {
+  int provided = 0;
+  MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+  comm_ = make_mpi_communicator(MPI_COMM_WORLD, kSetupTimeoutSeconds);
+}
+
+World::~World() {
+  comm_.reset();
+  MPI_Finalize();
+}
+
+void World::agree(const std::string& problem, ExitCode code) {
+  std::vector<int> codes(static_cast<std::size_t>(size()));
+  const int own = static_cast<int>(code);
+  all_gather(*comm_, "agreement on errors", &own, sizeof(own), codes.data());
+  if (std::all_of(codes.begin(), codes.end(), [](int each) { return each == 0; })) return;
+
+  std::string report;
+  const std::vector<std::string> problems = gather_texts(*comm_, "agreement on errors", problem);
+  if (rank() == 0) {
+    const bool all_alike =
+        std::all_of(problems.begin(), problems.end(), [&](const auto& p) { return p == problems[0]; });
+    for (std::size_t i = 0; i < problems.size() && !(all_alike && i > 0); ++i) {
+      if (problems[i].empty()) continue;
+      report += (report.empty() ? "" : "\n") + (all_alike ? problems[i] : fmt::format("rank {}: {}", i, problems[i]));
+    }
+  }
+  const int worst = *std::find_if(codes.begin(), codes.end(), [](int each) { return each != 0; });
+  throw AgreedError(broadcast_text(*comm_, "agreement on errors", report), static_cast<ExitCode>(worst));
+}
+
+}  // namespace switchyard
