@@ -18,7 +18,7 @@ void exponentials(const HeadShape& shape, const float* scales, float* scores, fl
     for (Index j = shape.tokens; j < shape.padded_tokens; ++j) row[j] = -std::numeric_limits<float>::infinity();
     Vector max = load(row);
     for (Index j = kLanes; j < shape.padded_tokens; j += kLanes) max = larger(load(row + j), max);
-    maxima[i] = max_of(max);
+    maxima[i] = max_of(max)[0];
   }
   for (Index i = 0; i < shape.tokens; ++i) {
     float* row = scores + i * shape.padded_tokens;
@@ -29,17 +29,14 @@ void exponentials(const HeadShape& shape, const float* scales, float* scores, fl
       sum += p;
       store(row + j, p * load(row_scales + j));
     }
-    sums[i] = sum_of(sum);
+    sums[i] = sum_of(sum)[0];
   }
 }
 
 void attend_head(const Attention& args, const HeadShape& shape, Index sample, Index head) {
   const Index width = args.heads * shape.head_size, row = sample * shape.tokens;
   const float* bias = args.bias + head * shape.head_size;
-  const Index first = row * 3 * width + head * shape.head_size, size = args.samples * shape.tokens * 3 * width;
-  const auto strip = [&](Index part) {  // of q, k or v
-    return Strip{.from = args.qkv + first + part * width, .stride = 3 * width, .readable = size - first - part * width};
-  };
+  const float* qkv = args.qkv + row * 3 * width + head * shape.head_size;
   Pieces pieces(4 * shape.by_size + shape.transposed + 2 * shape.by_tokens + 2 * shape.transposed_stride);
   float* q = pieces.take(shape.by_size);  // (tokens, head_size), as are k, v and out
   float* k = pieces.take(shape.by_size);
@@ -50,9 +47,9 @@ void attend_head(const Attention& args, const HeadShape& shape, Index sample, In
   float* scales = pieces.take(shape.by_tokens);          // of dropout
   float* maxima = pieces.take(shape.transposed_stride);  // (query token)
   float* sums = pieces.take(shape.transposed_stride);
-  load_strip(shape, strip(0), bias, 1.0f / std::sqrt(static_cast<float>(shape.head_size)), q);
-  load_strip(shape, strip(1), bias + width, 1, k);
-  load_strip(shape, strip(2), bias + 2 * width, 1, v);
+  load_head(shape, qkv, 3 * width, bias, 1.0f / std::sqrt(static_cast<float>(shape.head_size)), q);
+  load_head(shape, qkv + width, 3 * width, bias + width, 1, k);
+  load_head(shape, qkv + 2 * width, 3 * width, bias + 2 * width, 1, v);
   transpose_head(shape, k, k_transposed);
   draw_head_scales(shape, args.dropout, sample, head, scales);
 
@@ -64,7 +61,7 @@ void attend_head(const Attention& args, const HeadShape& shape, Index sample, In
     log_sum_exp[i] = maxima[i] + std::log(sums[i]);
     sums[i] = 1.0f / sums[i];
   }
-  store_strip(shape, out, sums, 1, args.out + row * width + head * shape.head_size, width, nullptr);
+  store_head(shape, out, sums, args.out + row * width + head * shape.head_size, width);
 }
 
 // From scores to P M (in place) and from d_out V^T to d_S (in place); see attend_head_backward.
@@ -74,7 +71,7 @@ void score_gradients(const HeadShape& shape, const float* log_sum_exp, const flo
     Vector products{};
     for (Index d = 0; d < shape.padded_size; d += kLanes)
       products += load(out + i * shape.size_stride + d) * load(d_out + i * shape.size_stride + d);
-    const float dot = sum_of(products);
+    const Vector dot = sum_of(products);
     for (Index j = i * shape.padded_tokens; j < (i + 1) * shape.padded_tokens; j += kLanes) {
       const Vector p = vector_exp(load(scores + j) - log_sum_exp[i]), scale = load(scales + j);
       store(d_scores + j, p * (load(d_scores + j) * scale - dot));
@@ -87,18 +84,11 @@ void score_gradients(const HeadShape& shape, const float* log_sum_exp, const flo
 // d_S = P (d_P - D); d_Q = d_S K / sqrt(head_size); d_K = d_S^T Q / sqrt(head_size).
 void attend_head_backward(const AttentionBackward& args, const HeadShape& shape, Index sample, Index head,
                           float* bias_sums) {
-  const Index width = args.heads * shape.head_size, row = sample * shape.tokens, rows = args.samples * shape.tokens;
+  const Index width = args.heads * shape.head_size, row = sample * shape.tokens;
   const float* bias = args.bias + head * shape.head_size;
   const float factor = 1.0f / std::sqrt(static_cast<float>(shape.head_size));
   const Index first = row * 3 * width + head * shape.head_size, first_out = row * width + head * shape.head_size;
-  const auto strip = [&](Index part) {
-    return Strip{.from = args.qkv + first + part * width,
-                 .stride = 3 * width,
-                 .readable = rows * 3 * width - first - part * width};
-  };
-  const auto out_strip = [&](const float* array) {
-    return Strip{.from = array + first_out, .stride = width, .readable = rows * width - first_out};
-  };
+  const float* qkv = args.qkv + first;
   Pieces pieces(6 * shape.by_size + 2 * shape.transposed + 3 * shape.by_tokens);
   float* q = pieces.take(shape.by_size);  // (tokens, head_size), times factor
   float* k = pieces.take(shape.by_size);
@@ -111,11 +101,11 @@ void attend_head_backward(const AttentionBackward& args, const HeadShape& shape,
   float* scores = pieces.take(shape.by_tokens);  // (query token, key token)
   float* d_scores = pieces.take(shape.by_tokens);
   float* scales = pieces.take(shape.by_tokens);
-  load_strip(shape, strip(0), bias, factor, q);
-  load_strip(shape, strip(1), bias + width, 1, k);
-  load_strip(shape, strip(2), bias + 2 * width, 1, v);
-  load_strip(shape, out_strip(args.out), nullptr, 1, out);
-  load_strip(shape, out_strip(args.d_out), nullptr, 1, d_out);
+  load_head(shape, qkv, 3 * width, bias, factor, q);
+  load_head(shape, qkv + width, 3 * width, bias + width, 1, k);
+  load_head(shape, qkv + 2 * width, 3 * width, bias + 2 * width, 1, v);
+  load_head(shape, args.out + first_out, width, nullptr, 1, out);
+  load_head(shape, args.d_out + first_out, width, nullptr, 1, d_out);
   transpose_head(shape, k, k_transposed);
   transpose_head(shape, v, v_transposed);
   draw_head_scales(shape, args.dropout, sample, head, scales);
@@ -126,28 +116,38 @@ void attend_head_backward(const AttentionBackward& args, const HeadShape& shape,
                   d_scores);
   float* d_qkv = args.d_qkv + first;
   multiply_scores(shape, d_scores, false, k, gradient);
-  store_strip(shape, gradient, nullptr, factor, d_qkv, 3 * width, bias_sums);
+  store_head_and_sums(shape, gradient, factor, d_qkv, 3 * width, bias_sums);
   multiply_scores(shape, d_scores, true, q, gradient);
-  store_strip(shape, gradient, nullptr, 1, d_qkv + width, 3 * width, bias_sums + width);
+  store_head_and_sums(shape, gradient, 1, d_qkv + width, 3 * width, bias_sums + width);
   multiply_scores(shape, scores, true, d_out, gradient);
-  store_strip(shape, gradient, nullptr, 1, d_qkv + 2 * width, 3 * width, bias_sums + 2 * width);
+  store_head_and_sums(shape, gradient, 1, d_qkv + 2 * width, 3 * width, bias_sums + 2 * width);
+}
+
+// Calls body(sample, head): a block of work is some heads of one sample, which lie in the same cache lines.
+template <typename Body>
+void for_heads(const Context& context, Index samples, Index heads, const Body& body) {
+  constexpr Index kMinBlocks = 32;
+  const Index heads_in_block = std::clamp(samples * heads / kMinBlocks, Index{1}, heads);
+  const Index blocks_in_sample = ceil_div(heads, heads_in_block);
+  context.threads->parallel_for(samples * blocks_in_sample, [&](Index block_idx) {
+    const Index sample = block_idx / blocks_in_sample, first_head = block_idx % blocks_in_sample * heads_in_block;
+    for (Index head = first_head; head < std::min(heads, first_head + heads_in_block); ++head) body(sample, head);
+  });
 }
 
 }  // namespace
 
 void attention(const Context& context, const Attention& args) {
   const HeadShape shape(args.tokens, args.head_size);
-  context.threads->parallel_for(args.samples * args.heads, [&](Index block_idx) {
-    attend_head(args, shape, block_idx / args.heads, block_idx % args.heads);
-  });
+  for_heads(context, args.samples, args.heads,
+            [&](Index sample, Index head) { attend_head(args, shape, sample, head); });
 }
 
 void attention_backward(const Context& context, const AttentionBackward& args) {
   const HeadShape shape(args.tokens, args.head_size);
   const Index width = args.heads * args.head_size;
   float* bias_sums = zeroed_partial_sums(args.samples, 3 * width);  // (samples, 3, heads, head_size)
-  context.threads->parallel_for(args.samples * args.heads, [&](Index block_idx) {
-    const Index sample = block_idx / args.heads, head = block_idx % args.heads;
+  for_heads(context, args.samples, args.heads, [&](Index sample, Index head) {
     attend_head_backward(args, shape, sample, head, bias_sums + sample * 3 * width + head * args.head_size);
   });
   add_partial_sums(args.samples, 3 * width, bias_sums, 3 * width, 1, args.d_bias);

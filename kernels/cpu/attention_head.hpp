@@ -54,20 +54,16 @@ class Pieces {
   float* next_;
 };
 
-// The part of an array (samples, tokens, ...) that belongs to one sample and head: (tokens, head_size), rows `stride`
-// elements apart, `readable` elements from its beginning to the array's end.
-struct Strip {
-  const float* from = nullptr;
-  Index stride = 0, readable = 0;
-};
+// to (tokens, head_size) = factor * (from + bias), zero in the columns' padding. from is one sample's and head's part
+// of an array (samples, tokens, ...), rows `stride` elements apart. A null bias is zero.
+void load_head(const HeadShape& shape, const float* from, Index stride, const float* bias, float factor, float* to);
 
-// to (tokens, head_size) = factor * (strip + bias), zero in the columns' padding. A null bias is zero.
-void load_strip(const HeadShape& shape, const Strip& strip, const float* bias, float factor, float* to);
+// Rows of to, `stride` elements apart, = row_factors[t] * values (tokens, head_size).
+void store_head(const HeadShape& shape, const float* values, const float* row_factors, float* to, Index stride);
 
-// Rows of to (`stride` elements apart) = row_factors[t] * factor * values (tokens, head_size); null row_factors are 1.
-// Where column_sums is not null, it gets the sums over tokens, in order, of what is written.
-void store_strip(const HeadShape& shape, const float* values, const float* row_factors, float factor, float* to,
-                 Index stride, float* column_sums);
+// Rows of to = factor * values; column_sums (head_size) = their sums over tokens, in order.
+void store_head_and_sums(const HeadShape& shape, const float* values, float factor, float* to, Index stride,
+                         float* column_sums);
 
 // The transposed array (head_size, tokens).
 inline void transpose_head(const HeadShape& shape, const float* from, float* to) {

@@ -19,14 +19,19 @@ inline void store(float* to, const Vector& values) { *reinterpret_cast<VectorAny
 
 inline Vector broadcast(float value) { return Vector{} + value; }
 
-inline float sum_of(const Vector& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
-
-// A NaN may get lost in a maximum.
+// A sum or maximum over the lanes, in every lane of the result. A NaN may get lost in a maximum.
 inline Vector larger(const Vector& a, const Vector& b) { return a > b ? a : b; }
-inline float max_of(const Vector& v) {
-  const auto larger_one = [](float a, float b) { return a > b ? a : b; };
-  return larger_one(larger_one(larger_one(v[0], v[4]), larger_one(v[2], v[6])),
-                    larger_one(larger_one(v[1], v[5]), larger_one(v[3], v[7])));
+template <typename Combine>
+inline Vector reduce_lanes(Vector v, const Combine& combine) {
+  v = combine(v, __builtin_shuffle(v, UnsignedVector{4, 5, 6, 7, 0, 1, 2, 3}));
+  v = combine(v, __builtin_shuffle(v, UnsignedVector{2, 3, 0, 1, 6, 7, 4, 5}));
+  return combine(v, __builtin_shuffle(v, UnsignedVector{1, 0, 3, 2, 5, 4, 7, 6}));
+}
+inline Vector sum_of(const Vector& v) {
+  return reduce_lanes(v, [](const Vector& a, const Vector& b) { return a + b; });
+}
+inline Vector max_of(const Vector& v) {
+  return reduce_lanes(v, [](const Vector& a, const Vector& b) { return larger(a, b); });
 }
 
 }  // namespace switchyard::kernels::cpu

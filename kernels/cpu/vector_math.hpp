@@ -14,18 +14,15 @@ inline float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); 
 inline UnsignedVector bits_of(const Vector& x) { return (UnsignedVector)x; }
 inline Vector from_bits(const UnsignedVector& bits) { return (Vector)bits; }
 
-// exp(x) to about 1e-7 relative; 0 below -87.3 (no subnormal results), infinity above 88.37; NaN stays NaN. For a float
-// or a Vector.
+// exp(x) to about 1e-7 relative for x < 88; 0 below -87.3 (no subnormal results); NaN stays NaN. For a float or a
+// Vector.
 template <typename Float>
 inline Float vector_exp(const Float& x) {
   constexpr float kRounder = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-  const Float zero{}, lowest = zero - 87.3f, highest = zero + 88.5f;
-  const Float clamped_below = x < lowest ? lowest : x;
-  const Float clamped = clamped_below > highest ? highest : clamped_below;
-  const Float rounded = clamped * 1.44269504f + kRounder;
+  const Float rounded = x * 1.44269504f + kRounder;
   const Float n = rounded - kRounder;
   // ln 2 in two parts, the first one short enough for n times it to be exact.
-  const Float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  const Float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   // exp(r) = 1 + r + r^2 p(r) for |r| <= ln(2)/2, coefficients of Cephes' expf.
   Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -35,7 +32,7 @@ inline Float vector_exp(const Float& x) {
   const Float exp_r = p * (r * r) + r + 1.0f;
   const Float power = from_bits((bits_of(rounded) + 127u) << 23);  // 2^n; the rounder's own bits are shifted out
   const Float result = exp_r * power;
-  return x < lowest ? zero : result;
+  return x < -87.3f ? Float{} : result;  // what the lines above make of such x is of no account
 }
 
 struct Gaussian {
