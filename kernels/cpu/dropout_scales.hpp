@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "kernels/api/dropout.hpp"
@@ -18,6 +19,12 @@ void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_r
 
 constexpr Index kDropoutChunk = 512;  // columns; keeps the scales in the first-level cache
 
+inline constexpr auto kOnes = [] {
+  std::array<float, kDropoutChunk> ones{};
+  ones.fill(1.0f);
+  return ones;
+}();
+
 // Calls body(first_col, end_col, scales) along array row `row`, scales[c - first_col] being that of column c.
 template <typename Body>
 void for_dropout_chunks(const Dropout& dropout, Index row, Index cols, const Body& body) {
@@ -25,14 +32,12 @@ void for_dropout_chunks(const Dropout& dropout, Index row, Index cols, const Bod
   const bool draws = dropout.threshold() != 0;
   const std::uint32_t philox_row = dropout.row_ids ? static_cast<std::uint32_t>(dropout.row_ids[row])
                                                    : dropout.first_row + static_cast<std::uint32_t>(row);
-  if (!draws)
-    for (float& scale : scales) scale = 1;
   for (Index first_col = 0; first_col < cols; first_col += kDropoutChunk) {
     const Index end_col = first_col + kDropoutChunk < cols ? first_col + kDropoutChunk : cols;
     if (draws)
       dropout_scales(dropout, philox_row, 1, static_cast<std::uint32_t>(first_col / kColumnsPerBlock),
                      ceil_div(end_col - first_col, kColumnsPerBlock), scales);
-    body(first_col, end_col, static_cast<const float*>(scales));
+    body(first_col, end_col, draws ? static_cast<const float*>(scales) : kOnes.data());
   }
 }
 

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "kernels/cpu/column_sums.hpp"
+#include "kernels/cpu/lane_sums.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/row_blocks.hpp"
 
@@ -12,13 +13,9 @@ void layernorm(const Context& context, const LayerNorm& args) {
   for_rows(context, args.rows, [&](Index row) {
     const float* x = args.x + row * args.x_stride;
     float* y = args.y + row * cols;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (Index c = 0; c < cols; ++c) sum += x[c];
-    const float mean = sum * inverse_cols;
-    float sum_of_squares = 0;
-#pragma omp simd reduction(+ : sum_of_squares)
-    for (Index c = 0; c < cols; ++c) sum_of_squares += (x[c] - mean) * (x[c] - mean);
+    const float mean = sum_of_terms(0, cols, [=](Index c, auto at) { return at(x + c); }) * inverse_cols;
+    const float sum_of_squares =
+        sum_of_terms(0, cols, [=](Index c, auto at) { return (at(x + c) - mean) * (at(x + c) - mean); });
     const float rstd = 1.0f / std::sqrt(sum_of_squares * inverse_cols + args.epsilon);
 #pragma omp simd
     for (Index c = 0; c < cols; ++c) y[c] = (x[c] - mean) * rstd * args.gamma[c] + args.beta[c];
@@ -40,21 +37,19 @@ void layernorm_backward(const Context& context, const LayerNormBackward& args) {
       const float* d_y = args.d_y + row * cols;
       float* d_x = args.d_x + row * args.x_stride;
       const float mean = args.mean[row], rstd = args.rstd[row];
-      float sum_g = 0, sum_g_xhat = 0;
-#pragma omp simd reduction(+ : sum_g, sum_g_xhat)
-      for (Index c = 0; c < cols; ++c) {
-        const float xhat = (x[c] - mean) * rstd;
-        const float g = d_y[c] * args.gamma[c];
-        sum_g += g;
-        sum_g_xhat += g * xhat;
-        gamma_sums[c] += d_y[c] * xhat;
-        beta_sums[c] += d_y[c];
-      }
-      const float mean_g = sum_g * inverse_cols, mean_g_xhat = sum_g_xhat * inverse_cols;
+      const float* gamma = args.gamma;
+      const float mean_g =
+          sum_of_terms(0, cols, [=](Index c, auto at) { return at(d_y + c) * at(gamma + c); }) * inverse_cols;
+      const float mean_g_xhat =
+          sum_of_terms(0, cols,
+                       [=](Index c, auto at) { return at(d_y + c) * at(gamma + c) * ((at(x + c) - mean) * rstd); }) *
+          inverse_cols;
 #pragma omp simd
       for (Index c = 0; c < cols; ++c) {
         const float xhat = (x[c] - mean) * rstd;
-        d_x[c] += rstd * (d_y[c] * args.gamma[c] - mean_g - xhat * mean_g_xhat);
+        gamma_sums[c] += d_y[c] * xhat;
+        beta_sums[c] += d_y[c];
+        d_x[c] += rstd * (d_y[c] * gamma[c] - mean_g - xhat * mean_g_xhat);
       }
     }
   });

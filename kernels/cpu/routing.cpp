@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "kernels/cpu/dropout_scales.hpp"
+#include "kernels/cpu/lane_sums.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/row_blocks.hpp"
 #include "kernels/cpu/scratch.hpp"
@@ -127,10 +128,9 @@ void combine_backward(const Context& context, const CombineBackward& args) {
         for (Index c = first_col; c < end_col; ++c) d_slot[c] = weight * (d_y[c] * scales[c - first_col]);
         if (!args.d_weights) continue;
         const float* values = args.slots + slot * args.cols;
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (Index c = first_col; c < end_col; ++c) dot += d_y[c] * scales[c - first_col] * values[c];
-        args.d_weights[assignment] += dot;
+        args.d_weights[assignment] += sum_of_terms(first_col, end_col, [=](Index c, auto at) {
+          return at(d_y + c) * at(scales + c - first_col) * at(values + c);
+        });
       }
     });
   });
