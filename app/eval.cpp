@@ -1,7 +1,56 @@
+// switchyard eval: the test accuracy of a checkpoint, on any number of ranks.
+#include <mpi.h>
+
 #include "app/commands.hpp"
+#include "app/session.hpp"
+#include "config/command_line.hpp"
+#include "train/trainer.hpp"
 
 namespace switchyard {
 
-int eval_command(World&, const std::vector<std::string>&) { return 1; }
+namespace {
+
+constexpr const char* kHelp =
+    "switchyard eval CHECKPOINT [--KEY VALUE ...]\n\n"
+    "Evaluates the checkpoint's parameters on the test split of its data, with the configuration that it was trained\n"
+    "with. Keys that do not change the model may be given again: --data.path, --parallel.experts, --ffn.inference, "
+    "...\n"
+    "--config FILE layers over the checkpoint's configuration.\n";
+
+// The checkpoint's own configuration under the files and keys of the command line.
+Config config_of(const std::string& checkpoint, const CommandLine& line) {
+  const io::CheckpointSummary summary = io::describe_checkpoint(checkpoint);
+  if (!summary.verifies) fail("{}: {}", checkpoint, summary.problem);
+  return config_from(line, parse_text(summary.info.config, checkpoint));
+}
+
+}  // namespace
+
+int eval_command(World& world, const std::vector<std::string>& arguments) {
+  const CommandLine line = world.together([&] { return parse_command_line(arguments, {}, 1); });
+  if (line.help) {
+    if (world.speaks()) fmt::print("{}", kHelp);
+    return 0;
+  }
+  const Config config = world.together([&] {
+    if (line.positional.empty())
+      fail_usage("eval: name a checkpoint: switchyard eval runs/NAME/checkpoint-00000468.h5");
+    Config layered = config_of(line.positional[0], line);
+    check_ranks(layered, world.size());
+    return layered;
+  });
+  const Dataset dataset = world.together([&] { return load_dataset(data_options(config)); });
+  Session session(config);
+  const auto trainer =
+      world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
+  world.alike([&] { trainer->load(MPI_COMM_WORLD, line.positional[0], true); });
+  const Evaluation evaluation = trainer->evaluate();
+  const std::string digest = trainer->digest();
+  if (world.speaks())
+    fmt::print("{} after step {}, {} test samples of {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n",
+               line.positional[0], trainer->step(), dataset.test.count, dataset.name, evaluation.accuracy,
+               evaluation.loss, digest);
+  return 0;
+}
 
 }  // namespace switchyard

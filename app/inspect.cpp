@@ -1,7 +1,154 @@
+// switchyard inspect: what a configuration, checkpoint or results file holds; for several results files, one table.
+#include <algorithm>
+#include <filesystem>
+
 #include "app/commands.hpp"
+#include "app/session.hpp"
+#include "app/text.hpp"
+#include "config/command_line.hpp"
+#include "io/checkpoint.hpp"
+#include "io/results.hpp"
+#include "model/products.hpp"
+#include "train/trainer.hpp"
 
 namespace switchyard {
 
-int inspect_command(World&, const std::vector<std::string>&) { return 1; }
+namespace {
+
+constexpr const char* kHelp =
+    "switchyard inspect FILE.cfg [--KEY VALUE ...]   the model: parameters, layers, cost\n"
+    "switchyard inspect CHECKPOINT.h5                what it holds, and whether it verifies\n"
+    "switchyard inspect RESULTS.h5                   the run: settings, progress, evaluations\n"
+    "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n";
+
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  for (const auto& row : rows) {
+    fmt::print("{:<{}}", row[0], widths[0]);
+    for (std::size_t i = 1; i < row.size(); ++i) fmt::print("  {:>{}}", row[i], widths[i]);
+    fmt::print("\n");
+  }
+}
+
+std::string shape_text(const std::vector<Index>& shape) {
+  std::string text;
+  for (Index extent : shape) text += (text.empty() ? "" : " x ") + std::to_string(extent);
+  return text;
+}
+
+int inspect_config(const CommandLine& line, const std::string& path) {
+  CommandLine with_file = line;
+  with_file.files.insert(with_file.files.begin(), path);
+  const Config config = config_from(with_file);
+  std::optional<ImageShape> shape = known_shape(data_options(config));
+  if (!shape) {
+    const Dataset data = load_dataset(data_options(config));
+    shape = ImageShape{data.height, data.width, data.channels, data.classes};
+  }
+  ParameterTable table;
+  const VisionTransformer model(vit_options(config, *shape), table);
+  double flop = attention_training_flop(model.options());
+  for (const ProductShape& product : training_products(model.options(), 1, 1)) flop += product.flop();
+  fmt::print("{}\n{} images of {} x {} x {}, {} classes: {} tokens\n", describe_model(config), config.data.kind,
+             shape->height, shape->width, shape->channels, shape->classes, model.options().num_tokens());
+  fmt::print("parameters {} stored, {} active\n", group_digits(table.num_stored()), group_digits(table.num_active(1)));
+  fmt::print("{:.3f} GFLOP of matrix products a training image\n\n", flop / 1e9);
+  std::vector<std::vector<std::string>> rows{{"parameter", "shape", "size"}};
+  for (ParameterId id = 0; id < table.size(); ++id)
+    rows.push_back({table[id].name, shape_text(table[id].shape), group_digits(table[id].size())});
+  print_table(rows);
+  return 0;
+}
+
+int inspect_checkpoint(const io::CheckpointSummary& summary, const std::string& path) {
+  if (!summary.verifies) fail("{}", summary.problem.empty() ? path + " does not verify" : summary.problem);
+  Index elements = 0;
+  std::vector<std::vector<std::string>> rows{{"array", "shape", "verified"}};
+  for (const io::ArraySummary& array : summary.arrays) {
+    Index size = 1;
+    for (Index extent : array.shape) size *= extent;
+    elements += size;
+    rows.push_back({array.name, shape_text(array.shape), array.verified ? "yes" : "NO"});
+  }
+  fmt::print("{}: checkpoint after step {}, verified\ndigest {}\n{} arrays, {} numbers\n", path, summary.info.step,
+             summary.info.digest, summary.arrays.size(), group_digits(elements));
+  for (const auto& [name, value] : summary.info.attributes) fmt::print("{} {}\n", name, value);
+  fmt::print("\n");
+  print_table(rows);
+  fmt::print("\nconfiguration:\n{}", summary.info.config);
+  return 0;
+}
+
+std::string attribute(const io::ResultsSummary& summary, const std::string& name) {
+  const auto found = summary.attributes.find(name);
+  return found == summary.attributes.end() || found->second.empty() ? "-" : found->second;
+}
+
+int inspect_results(const io::ResultsSummary& summary, const std::string& path) {
+  fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps,
+             summary.unfinished ? "still being written, or its writer was killed" : attribute(summary, "status"));
+  for (const auto& [name, value] : summary.attributes)
+    if (name != "config" && name != "status") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
+  if (summary.last_step)
+    fmt::print("last step {}: loss {:.4f}, gradient norm {:.4f}, {:.0f} samples/s\n", summary.last_step->step,
+               summary.last_step->loss, summary.last_step->gradient_norm, summary.last_step->samples_per_second);
+  fmt::print("\n");
+  std::vector<std::vector<std::string>> rows{{"epoch", "step", "test accuracy %", "test loss"}};
+  for (const io::EvaluationRow& row : summary.evaluations)
+    rows.push_back({fmt::format("{:.4g}", row.epoch), std::to_string(row.step),
+                    fmt::format("{:.2f}", 100 * row.accuracy), fmt::format("{:.4f}", row.loss)});
+  print_table(rows);
+  fmt::print("\nconfiguration:\n{}", attribute(summary, "config"));
+  return 0;
+}
+
+int compare_results(const std::vector<std::string>& paths) {
+  std::vector<std::vector<std::string>> rows{
+      {"model", "parameters stored", "active", "test accuracy %", "test loss", "seconds an epoch"}};
+  for (const std::string& path : paths) {
+    const io::ResultsSummary summary = io::describe_results(path);
+    if (!summary.readable) fail("{}", summary.problem);
+    const auto number = [&](const std::string& name, const auto& show) {
+      const std::string text = attribute(summary, name);
+      return text == "-" ? text : show(text);
+    };
+    const auto grouped = [](const std::string& text) { return group_digits(std::stoll(text)); };
+    rows.push_back(
+        {attribute(summary, "name"), number("parameters_stored", grouped), number("parameters_active", grouped),
+         number("test_accuracy", [](const auto& text) { return fmt::format("{:.2f}", 100 * std::stod(text)); }),
+         number("test_loss", [](const auto& text) { return fmt::format("{:.4f}", std::stod(text)); }),
+         number("seconds_per_epoch", [](const auto& text) { return fmt::format("{:.1f}", std::stod(text)); })});
+  }
+  print_table(rows);
+  return 0;
+}
+
+int inspect_file(const CommandLine& line) {
+  if (line.positional.empty()) fail_usage("inspect: name a file; `switchyard inspect --help` lists the kinds");
+  if (line.positional.size() > 1) return compare_results(line.positional);
+  const std::string& path = line.positional[0];
+  if (std::filesystem::path(path).extension() == ".cfg") return inspect_config(line, path);
+  const io::ResultsSummary results = io::describe_results(path);
+  if (results.readable) return inspect_results(results, path);
+  const io::CheckpointSummary checkpoint = io::describe_checkpoint(path);
+  // A damaged file says of itself what it was meant to be, if only by its name.
+  const bool named_results = std::filesystem::path(path).filename().string().find("results") != std::string::npos;
+  if (!checkpoint.verifies && named_results) fail("{}", results.problem);
+  return inspect_checkpoint(checkpoint, path);
+}
+
+}  // namespace
+
+int inspect_command(World& world, const std::vector<std::string>& arguments) {
+  return world.together([&] {
+    const CommandLine line = parse_command_line(arguments, {}, 1000);
+    if (!world.speaks()) return 0;
+    if (!line.help) return inspect_file(line);
+    fmt::print("{}", kHelp);
+    return 0;
+  });
+}
 
 }  // namespace switchyard

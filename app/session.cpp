@@ -36,7 +36,7 @@ std::string library_versions() {
   int length = 0;
   MPI_Get_library_version(mpi, &length);
   const std::string mpi_text(mpi, static_cast<std::size_t>(length));
-  return fmt::format("{}; HDF5 {}.{}.{}; {}; {}", kernels::library_version(), H5_VERS_MAJOR, H5_VERS_MINOR,
+  return fmt::format("{}; HDF5 {}.{}.{}; {}; GCC {}", kernels::library_version(), H5_VERS_MAJOR, H5_VERS_MINOR,
                      H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
 }
 

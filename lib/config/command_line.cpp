@@ -69,8 +69,8 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
   return result;
 }
 
-Config config_from(const CommandLine& command_line) {
-  const Config config = load_config(command_line.files, command_line.overrides);
+Config config_from(const CommandLine& command_line, const Config& base) {
+  const Config config = load_config(command_line.files, command_line.overrides, base);
   validate(config);
   return config;
 }

@@ -27,7 +27,7 @@ struct CommandLine {
 CommandLine parse_command_line(const std::vector<std::string>& arguments,
                                const boost::program_options::options_description& own, std::size_t max_positional = 0);
 
-// load_config() of its files and overrides, then validate().
-Config config_from(const CommandLine& command_line);
+// load_config() of its files and overrides over `base`, then validate().
+Config config_from(const CommandLine& command_line, const Config& base = {});
 
 }  // namespace switchyard

@@ -118,8 +118,7 @@ bool schedule_follows_length(const Config& config) {
 }  // namespace
 
 Config load_config(const std::vector<std::string>& files,
-                   const std::vector<std::pair<std::string, std::string>>& overrides) {
-  Config config;
+                   const std::vector<std::pair<std::string, std::string>>& overrides, Config config) {
   const std::vector<Key> keys = keys_of(config);
   for (const std::string& path : files) apply_text(keys, read_file(path), path);
   for (const auto& [name, value] : overrides) set_value(find_key(keys, name, "command line"), value, "command line");

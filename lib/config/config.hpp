@@ -75,11 +75,11 @@ struct Config {
   } checkpoint;
 };
 
-// Layers the files in their order over the defaults, then the overrides (key, value); the later one wins. Each value
+// Layers the files in their order over `base`, then the overrides (key, value); the later one wins. Each value
 // is checked by itself; call validate() for the rules between keys.
 // Throws Error (kUsage) naming file, line, key, what was found and what is allowed.
 Config load_config(const std::vector<std::string>& files,
-                   const std::vector<std::pair<std::string, std::string>>& overrides = {});
+                   const std::vector<std::pair<std::string, std::string>>& overrides = {}, Config base = {});
 
 // The effective configuration as INI text: every key, in the table's order, numbers exact. parse_text() gives it back;
 // keys that the text lacks take their defaults. `source` stands for the file's name in errors.

@@ -1,0 +1,27 @@
+// The matrix products that one microbatch of training costs: what a step cannot do without, and so its limit.
+#pragma once
+
+#include <vector>
+
+#include "model/vit.hpp"
+
+namespace switchyard {
+
+struct ProductShape {
+  bool transpose_a = false, transpose_b = false;
+  Index m = 0, n = 0, k = 0;
+  Index count = 1;  // how often a microbatch's forward and backward pass take it
+
+  double flop() const {
+    return 2 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) * static_cast<double>(count);
+  }
+};
+
+// Products of the linear layers for a microbatch of `samples`. Tokens of a mixture are taken to be spread evenly over
+// `segments` experts (1 where random routing sends a whole batch to one).
+std::vector<ProductShape> training_products(const VitOptions& options, Index samples, Index segments);
+
+// Of the two products inside attention and their backward pass, for one sample.
+double attention_training_flop(const VitOptions& options);
+
+}  // namespace switchyard
