@@ -1,6 +1,6 @@
-// Multi-head self-attention of each sample with itself (Vaswani et al., 1706.03762): P = softmax(Q K^T / sqrt(head_size)),
-// out = dropout(P) V. Scores stay in a thread's own scratch: only their log-sum-exp is kept for the backward pass,
-// which computes P again (Dao et al., 2205.14135).
+// Multi-head self-attention of each sample with itself (Vaswani et al., 1706.03762): P = softmax(Q K^T /
+// sqrt(head_size)), out = dropout(P) V. Scores stay in a thread's own scratch: only their log-sum-exp is kept for the
+// backward pass, which computes P again (Dao et al., 2205.14135).
 #pragma once
 
 #include "core/context.hpp"
@@ -12,10 +12,10 @@ namespace switchyard::kernels {
 // head * round_up(tokens, 8) + j. row_ids is not used.
 struct Attention {
   Index samples = 0, tokens = 0, heads = 0, head_size = 0;  // width = heads * head_size
-  const float* qkv = nullptr;     // (samples, tokens, 3, heads, head_size), without bias
-  const float* bias = nullptr;    // (3, heads, head_size)
-  float* out = nullptr;           // (samples, tokens, heads, head_size)
-  float* log_sum_exp = nullptr;   // (samples, heads, tokens)
+  const float* qkv = nullptr;                               // (samples, tokens, 3, heads, head_size), without bias
+  const float* bias = nullptr;                              // (3, heads, head_size)
+  float* out = nullptr;                                     // (samples, tokens, heads, head_size)
+  float* log_sum_exp = nullptr;                             // (samples, heads, tokens)
   Dropout dropout{};
 };
 void attention(const Context& context, const Attention& args);

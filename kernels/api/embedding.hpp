@@ -14,13 +14,14 @@ constexpr int kMaxChannels = 4;
 
 // Random crop and flip, normalisation, and cutting into patches, in one pass.
 // Pixel value v becomes (v / 255 - mean[c]) / deviation[c]; pixels that a crop takes from outside count as v = 0.
-// Draws: words of (key, row = first_row + sample, block 0): word 0 -> dy, word 1 -> dx, each to_below(2 crop_padding + 1)
-// minus crop_padding; word 2 -> mirror left to right where its top bit is set. The crop's pixel (y, x) is the image's
-// (y + dy, x + dx), mirrored afterwards.
+// Draws: words of (key, row = first_row + sample, block 0): word 0 -> dy, word 1 -> dx, each to_below(2 crop_padding +
+// 1) minus crop_padding; word 2 -> mirror left to right where its top bit is set. The crop's pixel (y, x) is the
+// image's (y + dy, x + dx), mirrored afterwards.
 struct Patchify {
   Index samples = 0, height = 0, width = 0, channels = 0, patch = 0;  // patch divides height and width
-  const std::uint8_t* images = nullptr;  // (samples, height, width, channels)
-  float* patches = nullptr;  // (samples, height / patch, width / patch, channels, patch, patch): a Conv2d's weight order
+  const std::uint8_t* images = nullptr;                               // (samples, height, width, channels)
+  float* patches =
+      nullptr;  // (samples, height / patch, width / patch, channels, patch, patch): a Conv2d's weight order
   std::array<float, kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;  // 0: no crop
   bool flip = false;

@@ -25,7 +25,8 @@ struct Adam {
 };
 void adam(const Context& context, const Adam& args);
 
-// SGD with momentum, as torch.optim.SGD: g += weight_decay p;  velocity = momentum velocity + g;  p -= learning_rate velocity.
+// SGD with momentum, as torch.optim.SGD: g += weight_decay p;  velocity = momentum velocity + g;  p -= learning_rate
+// velocity.
 struct Sgd {
   Index size = 0;
   float* parameters = nullptr;

@@ -12,11 +12,11 @@ namespace switchyard::kernels {
 // probabilities[t] = softmax(logits[t] + bias); experts[t], weights[t] = its first maximum and that probability.
 struct Top1Gate {
   Index tokens = 0, num_experts = 0;
-  const float* logits = nullptr;     // (tokens, num_experts)
-  const float* bias = nullptr;       // (num_experts)
-  float* probabilities = nullptr;    // (tokens, num_experts); may be logits
-  std::int32_t* experts = nullptr;   // (tokens)
-  float* weights = nullptr;          // (tokens)
+  const float* logits = nullptr;    // (tokens, num_experts)
+  const float* bias = nullptr;      // (num_experts)
+  float* probabilities = nullptr;   // (tokens, num_experts); may be logits
+  std::int32_t* experts = nullptr;  // (tokens)
+  float* weights = nullptr;         // (tokens)
 };
 void top1_gate(const Context& context, const Top1Gate& args);
 
@@ -36,10 +36,10 @@ void top1_gate_backward(const Context& context, const Top1GateBackward& args);
 // A stable counting sort of assignments by expert: the same slots whatever the number of threads.
 struct SortByExpert {
   Index assignments = 0, num_experts = 0;
-  const std::int32_t* experts = nullptr;           // (assignments), each in [0, num_experts)
-  std::int32_t* tokens_per_expert = nullptr;       // (num_experts)
-  std::int32_t* assignment_of_slot = nullptr;      // (assignments)
-  std::int32_t* slot_of_assignment = nullptr;      // (assignments)
+  const std::int32_t* experts = nullptr;       // (assignments), each in [0, num_experts)
+  std::int32_t* tokens_per_expert = nullptr;   // (num_experts)
+  std::int32_t* assignment_of_slot = nullptr;  // (assignments)
+  std::int32_t* slot_of_assignment = nullptr;  // (assignments)
 };
 void sort_by_expert(const Context& context, const SortByExpert& args);
 
