@@ -1,0 +1,129 @@
+// The promise: a run's result does not depend on how it was run. Each rank trains alone, without MPI, and then all
+// train together, in every layout that their number allows: the same bits must come out.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "train/small_run.hpp"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr Index kSteps = 3;  // into the second epoch
+
+void expect_same(const StepMetrics& found, const StepMetrics& expected) {
+  EXPECT_EQ(found.step, expected.step);
+  EXPECT_EQ(found.loss, expected.loss);
+  EXPECT_EQ(found.auxiliary, expected.auxiliary);
+  EXPECT_EQ(found.accuracy, expected.accuracy);
+  EXPECT_EQ(found.gradient_norm, expected.gradient_norm);
+  EXPECT_EQ(found.learning_rate, expected.learning_rate);
+  EXPECT_EQ(found.tokens_per_expert, expected.tokens_per_expert);
+}
+
+// Calls body(config) for each expert-parallel size and the numbers of threads.
+template <typename Body>
+void for_each_layout(Config config, const std::vector<Index>& thread_counts, const Body& body) {
+  for (Index experts : expert_parallel_sizes(config, world_size())) {
+    for (Index threads : thread_counts) {
+      SCOPED_TRACE("expert-parallel size " + std::to_string(experts) + ", threads " + std::to_string(threads));
+      config.parallel.experts = experts;
+      config.parallel.threads = threads;
+      body(config);
+    }
+  }
+}
+
+TEST(Layout, ParametersAndMetricsAreTheSameBits) {
+  for (const Kind& kind : all_kinds()) {
+    SCOPED_TRACE(kind.name);
+    const Config config = config_of(kind);
+    SmallRun alone = run_alone(config);
+    const std::vector<StepMetrics> expected = alone.train(kSteps);
+    for_each_layout(config, {1, 2}, [&](const Config& layout) {
+      SmallRun together = run_on_all_ranks(layout);
+      const std::vector<StepMetrics> found = together.train(kSteps);
+      for (std::size_t step = 0; step < kSteps; ++step) expect_same(found[step], expected[step]);
+      EXPECT_EQ(together->digest(), alone->digest());
+    });
+  }
+}
+
+TEST(Layout, EvaluationIsTheSameBits) {
+  for (const Kind& kind : all_kinds()) {
+    for (const char* inference : {"route", "average"}) {
+      if (kind.name == "dense" && inference == std::string("average")) continue;
+      SCOPED_TRACE(kind.name + ", " + inference);
+      Config config = config_of(kind);
+      config.ffn.inference = inference;
+      SmallRun alone = run_alone(config);
+      alone.train(1);
+      const Evaluation expected = alone->evaluate();
+      EXPECT_GT(expected.loss, 0);
+      for_each_layout(config, {2}, [&](const Config& layout) {
+        SmallRun together = run_on_all_ranks(layout);
+        together.train(1);
+        const Evaluation found = together->evaluate();
+        EXPECT_EQ(found.loss, expected.loss);
+        EXPECT_EQ(found.accuracy, expected.accuracy);
+      });
+    }
+  }
+}
+
+TEST(Layout, EvaluationDoesNotChangeTraining) {
+  const Config config = config_of(all_kinds()[1]);
+  SmallRun with = run_on_all_ranks(config), without = run_on_all_ranks(config);
+  with.train(1);
+  with->evaluate();
+  with.train(1);
+  without.train(2);
+  EXPECT_EQ(with->digest(), without->digest());
+}
+
+TEST(Layout, SgdKeepsThePromiseToo) {
+  Config config = config_of(all_kinds()[1]);
+  config.train.optimizer = "sgd";
+  SmallRun alone = run_alone(config);
+  alone.train(kSteps);
+  for_each_layout(config, {1}, [&](const Config& layout) {
+    SmallRun together = run_on_all_ranks(layout);
+    together.train(kSteps);
+    EXPECT_EQ(together->digest(), alone->digest());
+  });
+}
+
+// Digests that never changed would satisfy every test above.
+TEST(Layout, DigestsDifferWhereAnythingThatCountsDoes) {
+  const std::vector<Kind> changes{
+      {"nothing", [](Config&) {}},
+      {"run.seed", [](Config& c) { c.run.seed = 8; }},
+      {"data.crop_padding", [](Config& c) { c.data.crop_padding = 0; }},
+      {"data.flip", [](Config& c) { c.data.flip = false; }},
+      {"train.dropout", [](Config& c) { c.train.dropout = 0; }},
+      {"train.clip", [](Config& c) { c.train.clip = 0; }},
+      {"train.weight_decay", [](Config& c) { c.train.weight_decay = 0; }},
+      {"train.warmup_steps", [](Config& c) { c.train.warmup_steps = 3; }},
+      {"train.optimizer", [](Config& c) { c.train.optimizer = "adamw"; }},
+      {"train.microbatch", [](Config& c) { c.train.microbatch = 3; }},
+      {"ffn.balance_loss", [](Config& c) { c.ffn.balance_loss = 0; }},
+      {"ffn.expert_init", [](Config& c) { c.ffn.expert_init = "same"; }},
+      {"random batch", all_kinds()[2].set},
+      {"random sample", all_kinds()[3].set},
+      {"random token", all_kinds()[4].set},
+      {"random balanced", all_kinds()[5].set},
+      {"dense", all_kinds()[0].set},
+  };
+  std::set<std::string> digests;
+  for (const Kind& change : changes) {
+    Config config = config_of(all_kinds()[1]);
+    change.set(config);
+    SmallRun run = run_alone(config);
+    run.train(2);
+    EXPECT_TRUE(digests.insert(run->digest()).second) << change.name << " made no difference";
+    EXPECT_EQ(run->digest().size(), 32u);
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::testing

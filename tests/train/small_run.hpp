@@ -1,0 +1,124 @@
+// A training run that takes milliseconds, in any layout: 8x8 images, two blocks 16 wide, with dropout, crops and flips.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/dataset.hpp"
+#include "support/ranks.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard::testing {
+
+// 24 microbatches of 2 in a batch: blocks of 3 in the reduction tree, shared out by 1, 2, 4 or 8 ranks. 100 training
+// samples make two steps an epoch; of the 25 test samples the last microbatch is short, and ranks get unequal shares.
+inline Config small_config() {
+  Config config;
+  config.run.seed = 7;
+  config.run.epochs = 4;
+  config.data.kind = "synthetic";
+  config.data.crop_padding = 2;
+  config.data.flip = true;
+  config.data.synthetic_samples = 100;
+  config.data.synthetic_size = 8;
+  config.data.synthetic_channels = 3;
+  config.data.synthetic_classes = 5;
+  config.model.layers = 2;
+  config.model.width = 16;
+  config.model.heads = 2;
+  config.model.patch = 4;
+  config.ffn.hidden = 24;
+  config.ffn.experts = 4;
+  config.train.batch = 48;
+  config.train.microbatch = 2;
+  config.train.lr = 1e-2;
+  config.train.warmup_steps = 2;
+  config.train.weight_decay = 0.01;
+  config.train.clip = 1;
+  config.train.dropout = 0.2;
+  return config;
+}
+
+struct Kind {
+  std::string name;
+  std::function<void(Config&)> set;
+};
+
+// Every feed-forward network and router.
+inline std::vector<Kind> all_kinds() {
+  const auto random = [](const char* granularity) {
+    return [granularity](Config& config) {
+      config.ffn.kind = "moe";
+      config.ffn.router = "random";
+      config.ffn.granularity = granularity;
+    };
+  };
+  return {{"dense", [](Config& config) { config.ffn.kind = "dense"; }},
+          {"switch", [](Config& config) { config.ffn.kind = "moe"; }},
+          {"random batch", random("batch")},
+          {"random sample", random("sample")},
+          {"random token", random("token")},
+          {"random balanced", random("balanced")}};
+}
+
+inline Config config_of(const Kind& kind) {
+  Config config = small_config();
+  kind.set(config);
+  return config;
+}
+
+inline Dataset dataset_of(const Config& config) {
+  return load_dataset({.kind = config.data.kind,
+                       .path = config.data.path,
+                       .limit = config.data.limit,
+                       .synthetic_samples = config.data.synthetic_samples,
+                       .synthetic_size = config.data.synthetic_size,
+                       .synthetic_channels = config.data.synthetic_channels,
+                       .synthetic_classes = config.data.synthetic_classes,
+                       .seed = config.data.synthetic_seed});
+}
+
+// A trainer with all that it refers to.
+class SmallRun {
+ public:
+  SmallRun(const Config& config, std::unique_ptr<Communicator> world)
+      : cpu_(static_cast<int>(config.parallel.threads)),
+        mesh_(std::move(world), config.parallel.experts),
+        dataset_(dataset_of(config)),
+        trainer_(config, cpu_, mesh_, dataset_) {}
+
+  Trainer* operator->() { return &trainer_; }
+
+  std::vector<StepMetrics> train(Index steps) {
+    std::vector<StepMetrics> metrics;
+    for (Index i = 0; i < steps; ++i) metrics.push_back(trainer_.train_step(false));
+    return metrics;
+  }
+
+ private:
+  Cpu cpu_;
+  Mesh mesh_;
+  Dataset dataset_;
+  Trainer trainer_;
+};
+
+// On this rank alone.
+inline SmallRun run_alone(const Config& config) {
+  Config alone = config;
+  alone.parallel.experts = alone.parallel.threads = 1;
+  return {alone, make_local_communicator()};
+}
+
+inline SmallRun run_on_all_ranks(const Config& config) { return {config, world_communicator()}; }
+
+// Expert-parallel sizes that `ranks` ranks allow for this configuration.
+inline std::vector<Index> expert_parallel_sizes(const Config& config, Index ranks) {
+  std::vector<Index> sizes{1};
+  if (config.ffn.kind == "moe")
+    for (Index size = 2; size <= ranks && size <= config.ffn.experts; size *= 2) sizes.push_back(size);
+  return sizes;
+}
+
+}  // namespace switchyard::testing

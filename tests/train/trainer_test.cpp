@@ -1,0 +1,209 @@
+// What a trainer does besides keeping the promise: it learns, stops where numbers are not finite, and allocates nothing
+// once it runs.
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <new>
+
+#include "train/checkpoint_arrays.hpp"
+#include "train/small_run.hpp"
+
+namespace {
+constexpr std::size_t kLargeBlock =
+    2048;  // bytes: below the small model's activations, above strings and small vectors
+std::atomic<int> num_large_blocks{0};
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  if (bytes >= kLargeBlock) ++num_large_blocks;
+  if (void* pointer = std::malloc(bytes)) return pointer;
+  throw std::bad_alloc();
+}
+void operator delete(void* pointer) noexcept { std::free(pointer); }
+void operator delete(void* pointer, std::size_t) noexcept { std::free(pointer); }
+
+namespace switchyard::testing {
+namespace {
+
+TEST(Trainer, CountsStepsAndEpochs) {
+  Config config = small_config();
+  SmallRun run = run_on_all_ranks(config);
+  EXPECT_EQ(run->steps_per_epoch(), 2);
+  EXPECT_EQ(run->total_steps(), 8);
+  const std::vector<StepMetrics> metrics = run.train(3);
+  EXPECT_EQ(run->step(), 3);
+  EXPECT_EQ(metrics[0].step, 1);
+  EXPECT_EQ(metrics[2].epoch, 1.5);
+  EXPECT_EQ(metrics[0].learning_rate, config.train.lr / 2);  // warm-up of two steps
+  config.run.steps = 5;
+  EXPECT_EQ(run_on_all_ranks(config)->total_steps(), 5);
+  config.train.batch = 102;
+  const std::string message = message_of([&] { run_alone(config); });
+  EXPECT_TRUE(contains(message, "train.batch = 102 is more than the 100 training samples")) << message;
+}
+
+TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
+  SmallRun run = run_on_all_ranks(small_config());
+  EXPECT_FALSE(run->train_step(false).stop_requested);
+  EXPECT_TRUE(run->train_step(world_rank() == world_size() - 1).stop_requested);
+  EXPECT_FALSE(run->train_step(false).stop_requested);
+}
+
+TEST(Trainer, CountsTheTokensOfEachExpert) {
+  const Config config = config_of({"", all_kinds()[1].set});
+  const StepMetrics metrics = run_on_all_ranks(config)->train_step(false);
+  ASSERT_EQ(metrics.tokens_per_expert.size(), 8u);  // (layers, experts)
+  for (std::size_t layer = 0; layer < 2; ++layer) {
+    float tokens = 0;
+    for (std::size_t expert = 0; expert < 4; ++expert) tokens += metrics.tokens_per_expert[layer * 4 + expert];
+    EXPECT_EQ(tokens, 48 * 5);
+  }
+  EXPECT_GT(metrics.auxiliary, 0);
+  EXPECT_TRUE(run_on_all_ranks(small_config())->train_step(false).tokens_per_expert.empty());
+}
+
+TEST(Trainer, LibraryReductionGivesNearlyTheSame) {
+  Config config = config_of(all_kinds()[1]);
+  const StepMetrics tree = run_on_all_ranks(config).train(2).back();
+  config.parallel.reduction = "library";
+  config.parallel.experts = expert_parallel_sizes(config, world_size()).back();
+  const StepMetrics library = run_on_all_ranks(config).train(2).back();
+  EXPECT_NEAR(library.loss, tree.loss, 1e-4);
+  EXPECT_NEAR(library.gradient_norm, tree.gradient_norm, 1e-3 * tree.gradient_norm);
+}
+
+TEST(Trainer, LibraryReductionRunsOnAnyDivisorOfTheMicrobatches) {
+  // Three ranks would need a tree of three; here each rank that there is works on 3 of 3 W microbatches.
+  Config config = small_config();
+  config.parallel.reduction = "library";
+  config.train.batch = 6 * world_size();
+  EXPECT_TRUE(std::isfinite(run_on_all_ranks(config).train(2).back().loss));
+}
+
+TEST(Trainer, ClipsTheGlobalNorm) {
+  // SGD without momentum moves by lr * clip at most, and by exactly that where the norm is clipped.
+  Config config = small_config();
+  config.train.optimizer = "sgd";
+  config.train.momentum = config.train.weight_decay = 0;
+  config.train.warmup_steps = 0;
+  config.train.schedule = "constant";
+  config.train.lr = 1;
+  config.train.clip = 0.01;
+  SmallRun run = run_on_all_ranks(config);
+  const Index size = run->parameters().size();
+  const float* values = run->parameters().value(0);
+  const std::vector<float> before(values, values + size);
+  EXPECT_GT(run->train_step(false).gradient_norm, 0.1);
+  double moved = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) moved += std::pow(double{values[i]} - double{before[i]}, 2);
+  EXPECT_NEAR(std::sqrt(moved), 0.01, 1e-5);
+}
+
+TEST(Trainer, StopsWhereTheLossIsNotFinite) {
+  for (const Kind& kind : {all_kinds()[0], all_kinds()[1]}) {
+    SCOPED_TRACE(kind.name);
+    Config config = config_of(kind);
+    config.train.optimizer = "sgd";
+    config.train.warmup_steps = 0;
+    config.train.clip = 0;
+    config.train.lr = 1e30;
+    SmallRun run = run_on_all_ranks(config);
+    run.train(1);
+    const std::string digest = run->digest();
+    try {
+      run.train(1);
+      ADD_FAILURE() << "a loss of NaN went unnoticed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kDiverged);
+      EXPECT_TRUE(contains(error.what(), "step 2: ")) << error.what();
+      EXPECT_TRUE(contains(error.what(), "the first layer whose output is not finite is ")) << error.what();
+    }
+    EXPECT_EQ(run->step(), 1);
+    EXPECT_EQ(run->digest(), digest);
+  }
+}
+
+// A checkpoint as `run` would write it now, with one value of a parameter not a number.
+void save_with_nan(SmallRun& run, const std::string& parameter, const std::filesystem::path& path) {
+  run->save(MPI_COMM_SELF, path);
+  CheckpointArrays arrays(path);
+  arrays.values("parameters/" + parameter).back() = std::numeric_limits<float>::quiet_NaN();
+  arrays.save(path);
+}
+
+TEST(Trainer, NamesTheLayerThatIsNotFinite) {
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("switchyard-nan-" + std::to_string(getpid()) + ".h5");
+  const std::pair<std::string, std::string> places[] = {
+      {"embedding.bias", "embedding"},
+      {"blocks.0.attention.output.bias", "blocks.0.attention"},
+      {"blocks.1.experts.b2", "blocks.1.ffn"},
+      {"blocks.1.gate.weight", "blocks.1.ffn"},
+      {"head.output.bias", "head"},
+  };
+  const Config config = config_of(all_kinds()[1]);
+  for (const auto& [parameter, layer] : places) {
+    SmallRun source = run_alone(config);
+    source.train(1);
+    save_with_nan(source, parameter, path);
+    Config layout = config;
+    layout.parallel.experts = expert_parallel_sizes(config, world_size()).back();
+    SmallRun run = run_on_all_ranks(layout);
+    run->load(MPI_COMM_SELF, path);
+    const std::string message = message_of([&] { run.train(1); });
+    EXPECT_TRUE(contains(message, "step 2: the loss is ")) << parameter << ": " << message;
+    EXPECT_TRUE(contains(message, "the first layer whose output is not finite is " + layer + ".")) << message;
+  }
+  std::filesystem::remove(path);
+}
+
+TEST(Trainer, AllocatesNothingAfterTheSecondStep) {
+  for (const Kind& kind : all_kinds()) {
+    SCOPED_TRACE(kind.name);
+    SmallRun run = run_on_all_ranks(config_of(kind));
+    run.train(2);
+    const Index arena_before = run->num_arena_allocations();
+    const int large_before = num_large_blocks;
+    run->train_step(false);
+    EXPECT_EQ(run->num_arena_allocations(), arena_before);
+    EXPECT_EQ(num_large_blocks, large_before);
+    EXPECT_GT(large_before, 0);
+  }
+}
+
+TEST(Trainer, LearnsRealImages) {
+  if (!std::filesystem::exists(default_path("fashion-mnist")))
+    GTEST_SKIP() << "Fashion-MNIST (Debian package dataset-fashion-mnist) is not installed";
+  for (const Kind& kind : {all_kinds()[0], all_kinds()[1], all_kinds()[2]}) {
+    Config config = small_config();
+    kind.set(config);
+    config.data = {};
+    config.data.limit = 480;
+    config.model.patch = 7;
+    config.model.width = 32;
+    config.ffn.hidden = 64;
+    config.ffn.expert_init = "same";
+    config.train.microbatch = 12;
+    config.train.dropout = config.train.weight_decay = 0;
+    config.train.lr = 4e-3;
+    config.run.epochs = 12;
+    config.parallel.experts = expert_parallel_sizes(config, world_size()).back();
+    SmallRun run = run_on_all_ranks(config);
+    const double loss_before = run->evaluate().loss;
+    run.train(run->total_steps());
+    const Evaluation after = run->evaluate();
+    RecordProperty(kind.name + " accuracy", std::to_string(after.accuracy));
+    EXPECT_NEAR(loss_before, std::log(10), 0.5) << kind.name;
+    EXPECT_LT(after.loss, 0.5 * loss_before) << kind.name;
+    EXPECT_GT(after.accuracy, 60) << kind.name;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::testing
