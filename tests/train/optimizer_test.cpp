@@ -1,0 +1,114 @@
+// Optimisers against torch.optim (golden/optimizers.h5), and the gradient's norm over experts wherever they are.
+#include "train/optimizer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "comm/mesh.hpp"
+#include "model/golden_file.hpp"
+#include "support/ranks.hpp"
+
+namespace switchyard::testing {
+namespace {
+
+OptimizerOptions golden_options(const GoldenFile& file, const std::string& kind) {
+  OptimizerOptions options{.kind = kind, .weight_decay = file.real(kind, "weight_decay")};
+  if (kind == "sgd") {
+    options.momentum = file.real(kind, "momentum");
+  } else {
+    options.beta1 = file.real(kind, "beta1");
+    options.beta2 = file.real(kind, "beta2");
+    options.epsilon = file.real(kind, "eps");
+  }
+  return options;
+}
+
+class GoldenOptimizer : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenOptimizer, StepsAsTorchDoes) {
+  const std::string kind = GetParam();
+  const GoldenFile file("optimizers");
+  const std::vector<float> start = file.floats("start"), all_gradients = file.floats("gradients"),
+                           expected = file.floats(kind);
+  const Cpu cpu;
+  ParameterTable table;
+  const auto size = static_cast<Index>(start.size());
+  table.add({"parameters", {size}, false, {}});
+  ParameterStore store(Device::kCpu, table, 0, 0);
+  // Clipping multiplies gradients before anything else: a fourth of four times the gradient is the gradient.
+  for (float scale : {1.0f, 0.25f}) {
+    Optimizer optimizer(cpu, golden_options(file, kind), size);
+    std::copy(start.begin(), start.end(), store.values());
+    for (Index step = 0; step < 3; ++step) {
+      std::vector<float> gradients(all_gradients.begin() + step * size, all_gradients.begin() + (step + 1) * size);
+      for (float& gradient : gradients) gradient /= scale;
+      optimizer.update(cpu, store, gradients.data(), file.real(kind, "lr"), double{scale}, step + 1);
+      for (Index i = 0; i < size; ++i)
+        EXPECT_NEAR(store.values()[i], expected[static_cast<std::size_t>(step * size + i)], 4e-7)
+            << "step " << step << ", element " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, GoldenOptimizer, ::testing::Values("adam", "adamw", "sgd"),
+                         [](const auto& kind) { return std::string(kind.param); });
+
+TEST(Optimizer, NamesWhatItKeeps) {
+  const Cpu cpu;
+  const auto names = [&](const char* kind) {
+    OptimizerOptions options;
+    options.kind = kind;
+    Optimizer optimizer(cpu, options, 3);
+    std::string all;
+    for (const Optimizer::State& state : optimizer.states()) {
+      all += state.name + " ";
+      for (Index i = 0; i < 3; ++i) EXPECT_EQ(state.values.data()[i], 0);
+    }
+    return all;
+  };
+  EXPECT_EQ(names("adam"), "first_moment second_moment ");
+  EXPECT_EQ(names("adamw"), "first_moment second_moment ");
+  EXPECT_EQ(names("sgd"), "velocity ");
+  const std::string message = message_of([&] { names("lion"); });
+  EXPECT_TRUE(contains(message, "\"lion\" is not one of adam, adamw, sgd")) << message;
+}
+
+TEST(GradientNorm, IsTheSameBitsWhoeverOwnsTheExperts) {
+  ParameterTable table;
+  table.add({"dense", {33, 7}, false, {}});
+  table.add({"experts.w", {8, 11, 5}, true, {}});
+  table.add({"bias", {19}, false, {}});
+  table.add({"experts.b", {8, 3}, true, {}});
+  const Cpu cpu;
+  // Element i of slice s of a parameter is the same in every layout.
+  const auto norm = [&](Communicator& group) {
+    const Index local = 8 / group.size(), first = local * group.rank();
+    const ParameterStore store(Device::kCpu, table, first, local);
+    std::vector<float> gradients(static_cast<std::size_t>(store.size()));
+    for (ParameterId id = 0; id < table.size(); ++id) {
+      for (Index slice = 0; slice < store.local_slices(id); ++slice) {
+        const Index global_slice = table[id].per_expert ? first + slice : 0;
+        const auto values =
+            order_sensitive_floats(table[id].slice_size(), static_cast<std::uint64_t>(100 * id + global_slice));
+        std::copy(values.begin(), values.end(), gradients.begin() + store.offset(id, slice));
+      }
+    }
+    return gradient_norm(cpu, store, group, gradients.data());
+  };
+  double reference = 0;
+  for (ParameterId id = 0; id < table.size(); ++id)
+    for (Index slice = 0; slice < table[id].num_slices(); ++slice)
+      for (float value : order_sensitive_floats(table[id].slice_size(), static_cast<std::uint64_t>(100 * id + slice)))
+        reference += double{value} * double{value};
+
+  const double alone = norm(*make_local_communicator());
+  EXPECT_NEAR(alone, std::sqrt(reference), 1e-12 * alone);
+  for (Index experts = 1; experts <= world_size(); experts *= 2) {
+    const Mesh mesh(world_communicator(), experts);
+    EXPECT_EQ(norm(mesh.expert_group()), alone) << "P " << experts;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::testing
