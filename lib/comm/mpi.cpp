@@ -113,10 +113,14 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
-  [[noreturn]] void fail_missing(std::string_view what) const {
+  [[noreturn]] void fail_missing(std::string_view what) {
+    // MPI_Testall leaves every request as it is until all are done, so each is asked on its own.
     std::set<int> missing;
-    for (std::size_t i = 0; i < requests_.size(); ++i)
-      if (requests_[i] != MPI_REQUEST_NULL) missing.insert(world_rank(peers_[i]));
+    for (std::size_t i = 0; i < requests_.size(); ++i) {
+      int done = 0;
+      check(MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE), what);
+      if (!done) missing.insert(world_rank(peers_[i]));
+    }
     std::string names;
     for (int peer : missing) names += (names.empty() ? "" : ", ") + std::to_string(peer);
     fail(
