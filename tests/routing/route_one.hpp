@@ -1,0 +1,112 @@
+// A router on its own: parameters, memory, and the microbatches it is asked about.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "routing/router.hpp"
+#include "support/ranks.hpp"
+
+namespace switchyard::testing {
+
+// A plan's arrays, copied out of the arena.
+struct Routes {
+  std::vector<std::int32_t> experts;  // (tokens)
+  std::vector<float> weights;         // (tokens); empty: all 1
+  std::vector<std::int32_t> assignment_of_slot, slot_of_assignment, tokens_per_expert;
+  bool same_counts_everywhere = false;
+  double auxiliary = 0;
+};
+
+// Which microbatch of what.
+struct Place {
+  Index samples = 1, tokens_per_sample = 1, first_sample = 0, layer = 0, step = 0;
+  std::uint64_t seed = 1;
+  bool training = true;
+};
+
+class RouterUnderTest {
+ public:
+  RouterUnderTest(const std::string& name, const std::string& granularity, Index num_experts, Index width = 0,
+                  double balance_loss = 0) {
+    RouterOptions options;
+    options.name = name;
+    options.granularity = granularity;
+    options.num_experts = num_experts;
+    options.width = width;
+    options.balance_loss = balance_loss;
+    options.prefix = "gate";
+    router_ = make_router(options, table_);
+    parameters_ = std::make_unique<ParameterStore>(Device::kCpu, table_, 0, 0);
+    parameters_->initialize(cpu_, 3);
+  }
+
+  Routes route(const Place& place, const float* x = nullptr) {
+    const kernels::ArenaScope scope(arena_);
+    Routes routes;
+    const RoutePlan plan = router_->route(input(place, x), &routes.auxiliary);
+    const auto copy = [&](auto* from) { return std::vector(from, from + plan.tokens); };
+    EXPECT_EQ(plan.tokens, place.samples * place.tokens_per_sample);
+    EXPECT_EQ(plan.top_k, 1);
+    routes.experts = copy(plan.experts);
+    if (plan.weights) routes.weights = copy(plan.weights);
+    routes.assignment_of_slot = copy(plan.assignment_of_slot);
+    routes.slot_of_assignment = copy(plan.slot_of_assignment);
+    routes.tokens_per_expert = plan.tokens_per_expert;
+    routes.same_counts_everywhere = plan.same_counts_everywhere;
+    EXPECT_EQ(plan.num_experts, static_cast<Index>(routes.tokens_per_expert.size()));
+    EXPECT_TRUE(std::equal(routes.tokens_per_expert.begin(), routes.tokens_per_expert.end(), plan.device_counts));
+    return routes;
+  }
+
+  RouteInput input(const Place& place, const float* x) {
+    return {.context = cpu_,
+            .arena = arena_,
+            .parameters = *parameters_,
+            .x = x,
+            .samples = place.samples,
+            .tokens_per_sample = place.tokens_per_sample,
+            .first_sample = place.first_sample,
+            .layer = place.layer,
+            .step = place.step,
+            .seed = place.seed,
+            .training = place.training};
+  }
+
+  Router& router() { return *router_; }
+  ParameterStore& parameters() { return *parameters_; }
+  kernels::Arena& arena() { return arena_; }
+  const Context& context() const { return cpu_; }
+
+ private:
+  Cpu cpu_;
+  kernels::Arena arena_{Device::kCpu};
+  ParameterTable table_;
+  std::unique_ptr<Router> router_;
+  std::unique_ptr<ParameterStore> parameters_;
+};
+
+// Counts are those of the experts, slots are sorted by expert and in order within one, and both maps are inverse.
+inline void expect_consistent(const Routes& routes) {
+  std::vector<std::int32_t> counts(routes.tokens_per_expert.size());
+  for (std::int32_t expert : routes.experts) {
+    ASSERT_GE(expert, 0);
+    ASSERT_LT(expert, static_cast<std::int32_t>(counts.size()));
+    ++counts[static_cast<std::size_t>(expert)];
+  }
+  EXPECT_EQ(routes.tokens_per_expert, counts);
+  std::vector<std::int32_t> sorted(routes.experts.size());
+  for (std::size_t token = 0; token < sorted.size(); ++token) sorted[token] = static_cast<std::int32_t>(token);
+  std::stable_sort(sorted.begin(), sorted.end(), [&](std::int32_t a, std::int32_t b) {
+    return routes.experts[static_cast<std::size_t>(a)] < routes.experts[static_cast<std::size_t>(b)];
+  });
+  EXPECT_EQ(routes.assignment_of_slot, sorted);
+  for (std::size_t slot = 0; slot < sorted.size(); ++slot)
+    EXPECT_EQ(routes.slot_of_assignment[static_cast<std::size_t>(sorted[slot])], static_cast<std::int32_t>(slot));
+}
+
+}  // namespace switchyard::testing
