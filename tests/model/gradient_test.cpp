@@ -1,0 +1,206 @@
+// Every backward pass against finite differences of the model's own loss, with dropout, crops and flips on: the random
+// numbers of a step are a function of their place, so the same step can be taken again with a parameter moved.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "model/small_model.hpp"
+
+namespace switchyard::testing {
+namespace {
+
+VitOptions small_options(const std::string& router) {
+  VitOptions options;
+  options.image_height = 8;
+  options.image_width = 12;
+  options.channels = 3;
+  options.classes = 5;
+  options.layers = 2;
+  options.width = 12;
+  options.heads = 3;
+  options.patch = 4;
+  options.head_hidden = 14;
+  options.positions = 8;
+  options.ffn.kind = router == "dense" ? "dense" : "moe";
+  options.ffn.hidden = 20;
+  options.ffn.num_experts = router == "dense" ? 0 : 4;
+  options.ffn.router = router;
+  options.ffn.granularity = "token";
+  options.ffn.balance_loss = 0.5;  // large enough to be seen beside the cross entropy
+  options.mean.fill(0.5f);
+  options.deviation.fill(0.25f);
+  options.crop_padding = 1;
+  options.flip = true;
+  return options;
+}
+
+Batch random_batch(const VitOptions& options) {
+  Batch batch{.samples = 6, .microbatch = 3, .images = {}, .labels = {}};
+  const Index bytes = batch.samples * options.image_height * options.image_width * options.channels;
+  for (float value : random_floats(bytes, 21)) batch.images.push_back(static_cast<std::uint8_t>(128 + 127 * value));
+  for (Index sample = 0; sample < batch.samples; ++sample)
+    batch.labels.push_back(static_cast<std::int32_t>(sample % options.classes));
+  return batch;
+}
+
+// Gates far from a tie, so that a small move changes no route; other parameters away from their ones and zeros.
+void fill_parameters(SmallModel& model) {
+  model.parameters().initialize(Cpu(), 17);
+  for (ParameterId id = 0; id < model.table().size(); ++id) {
+    float* values = model.parameters().values() + model.parameters().offset(id);
+    const std::vector<float> noise = random_floats(model.size_of(id), 40 + static_cast<std::uint64_t>(id));
+    const bool gate = contains(model.table()[id].name, "gate.weight");
+    for (Index i = 0; i < model.size_of(id); ++i)
+      values[i] = gate ? 6 * values[i] : values[i] + 0.1f * noise[static_cast<std::size_t>(i)];
+  }
+}
+
+constexpr PassOptions kPass{.seed = 5, .training = true, .dropout = 0.25f};
+constexpr float kStep = 4e-3f;
+// Rounding of the losses gives about 1e-7 / kStep, the third derivative kStep^2 of itself.
+constexpr double kAbsolute = 1e-4, kRelative = 5e-3;
+
+double loss_of(const Outcome& outcome) {
+  return std::accumulate(outcome.losses.begin(), outcome.losses.end(), 0.0) /
+             static_cast<double>(outcome.losses.size()) +
+         outcome.auxiliary;
+}
+
+class Gradients : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Gradients, AreFiniteDifferencesOfTheLoss) {
+  const VitOptions options = small_options(GetParam());
+  Mesh mesh(make_local_communicator(), 1);
+  SmallModel model(options, mesh);
+  fill_parameters(model);
+  const Batch batch = random_batch(options);
+  const Outcome start = model.run(batch, kPass);
+
+  Index num_checked = 0, num_rerouted = 0, num_large = 0;
+  for (ParameterId id = 0; id < model.table().size(); ++id) {
+    for (std::uint32_t draw = 0; draw < 6; ++draw) {
+      const auto i = static_cast<Index>(to_below(random_words({.seed = 9}, static_cast<std::uint32_t>(id), draw)[0],
+                                                 static_cast<std::uint32_t>(model.size_of(id))));
+      const Index place = model.parameters().offset(id) + i;
+      float& value = model.parameters().values()[place];
+      const float before = value;
+      value = before + kStep;
+      const double distance_up = double{value} - double{before};
+      const Outcome up = model.run(batch, kPass);
+      value = before - kStep;
+      const double distance = distance_up + double{before} - double{value};
+      const Outcome down = model.run(batch, kPass);
+      value = before;
+      if (up.tokens_per_expert != start.tokens_per_expert || down.tokens_per_expert != start.tokens_per_expert) {
+        ++num_rerouted;
+        continue;
+      }
+      ++num_checked;
+      const double slope = (loss_of(up) - loss_of(down)) / distance;
+      num_large += std::abs(slope) > 20 * kAbsolute;
+      EXPECT_NEAR(start.gradients[static_cast<std::size_t>(place)], slope, kAbsolute + kRelative * std::abs(slope))
+          << model.table()[id].name << "[" << i << "]";
+    }
+  }
+  EXPECT_GT(num_checked, 5 * num_rerouted);
+  EXPECT_GT(num_large, num_checked / 2) << "most slopes are within the tolerance of 0: this test could not fail";
+}
+
+INSTANTIATE_TEST_SUITE_P(Routers, Gradients, ::testing::Values("dense", "switch", "random"),
+                         [](const auto& router) { return std::string(router.param); });
+
+TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
+  const auto losses = [](float dropout, bool augment, bool training, std::uint64_t seed) {
+    VitOptions options = small_options("dense");
+    if (!augment) options.crop_padding = 0, options.flip = false;
+    Mesh mesh(make_local_communicator(), 1);
+    SmallModel model(options, mesh);
+    fill_parameters(model);
+    return model.run(random_batch(options), {.seed = seed, .training = training, .dropout = dropout}).losses;
+  };
+  const auto plain = losses(0, false, true, 5);
+  EXPECT_NE(losses(0.25f, false, true, 5), plain);
+  EXPECT_NE(losses(0, true, true, 5), plain);
+  EXPECT_NE(losses(0.25f, false, true, 6), losses(0.25f, false, true, 5));
+  EXPECT_EQ(losses(0, false, false, 5), plain);
+  EXPECT_EQ(losses(0, true, false, 5), plain);
+}
+
+TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
+  // One image six times over: without dropout all losses are the same, with it no two.
+  const VitOptions options = [] {
+    VitOptions plain = small_options("dense");
+    plain.crop_padding = 0;
+    plain.flip = false;
+    return plain;
+  }();
+  Mesh mesh(make_local_communicator(), 1);
+  SmallModel model(options, mesh);
+  fill_parameters(model);
+  Batch batch = random_batch(options);
+  const auto bytes = static_cast<std::ptrdiff_t>(batch.images.size()) / batch.samples;
+  for (Index sample = 1; sample < batch.samples; ++sample)
+    std::copy_n(batch.images.begin(), bytes, batch.images.begin() + sample * bytes);
+  batch.labels.assign(batch.labels.size(), 2);
+  const auto num_different = [&](float dropout) {
+    std::vector<float> losses = model.run(batch, {.seed = 5, .training = true, .dropout = dropout}).losses;
+    std::sort(losses.begin(), losses.end());
+    return std::unique(losses.begin(), losses.end()) - losses.begin();
+  };
+  EXPECT_EQ(num_different(0), 1);
+  EXPECT_EQ(num_different(0.25f), batch.samples);
+}
+
+TEST(Options, ThatCannotBeAreErrors) {
+  const auto error_of = [](const std::function<void(VitOptions&)>& change) {
+    VitOptions options = small_options("dense");
+    change(options);
+    ParameterTable table;
+    return message_of([&] { VisionTransformer(options, table); });
+  };
+  EXPECT_EQ(error_of([](VitOptions&) {}), "");
+  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.patch = 3; }), "model.patch = 3 does not divide"));
+  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.heads = 5; }), "model.heads = 5 does not divide"));
+  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.positions = 5; }), "model.positions = 5 is less than the 6"));
+  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.ffn.kind = "fff"; }), "\"fff\" is not one of dense, moe"));
+}
+
+// The seed study's models: CIFAR-10, 300 wide, 12 layers, 12 heads, feed-forward 1024.
+TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
+  const auto count = [](const std::string& router) {
+    VitOptions options;
+    options.image_height = options.image_width = 32;
+    options.channels = 3;
+    options.classes = 10;
+    options.layers = options.heads = 12;
+    options.width = 300;
+    options.patch = 4;
+    options.head_hidden = 3072;
+    options.positions = 300;
+    options.ffn.kind = router == "dense" ? "dense" : "moe";
+    options.ffn.hidden = 1024;
+    options.ffn.num_experts = router == "dense" ? 0 : 4;
+    options.ffn.router = router;
+    options.ffn.granularity = "batch";
+    ParameterTable table;
+    VisionTransformer model(options, table);
+    return std::pair{table.num_stored(), table.num_active(1)};
+  };
+  EXPECT_EQ(count("dense"), std::pair(Index{12798490}, Index{12798490}));
+  EXPECT_EQ(count("switch"), std::pair(Index{34979002}, Index{12812938}));
+  EXPECT_EQ(count("random"), std::pair(Index{34964554}, Index{12798490}));
+}
+
+TEST(Options, PlacesOfAForwardPassHaveNames) {
+  ParameterTable table;
+  const VisionTransformer model(small_options("dense"), table);
+  const char* expected[] = {"embedding",          "blocks.0.attention", "blocks.0.ffn",
+                            "blocks.1.attention", "blocks.1.ffn",       "head"};
+  for (int place = 0; place < 6; ++place) EXPECT_EQ(model.place_name(place), expected[place]);
+}
+
+}  // namespace
+}  // namespace switchyard::testing
