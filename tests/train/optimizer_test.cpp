@@ -75,38 +75,42 @@ TEST(Optimizer, NamesWhatItKeeps) {
 }
 
 TEST(GradientNorm, IsTheSameBitsWhoeverOwnsTheExperts) {
+  constexpr Index kExperts = 8;
   ParameterTable table;
   table.add({"dense", {33, 7}, false, {}});
-  table.add({"experts.w", {8, 11, 5}, true, {}});
+  table.add({"experts.w", {kExperts, 11, 5}, true, {}});
   table.add({"bias", {19}, false, {}});
-  table.add({"experts.b", {8, 3}, true, {}});
+  table.add({"experts.b", {kExperts, 3}, true, {}});
   const Cpu cpu;
-  // Element i of slice s of a parameter is the same in every layout.
-  const auto norm = [&](Communicator& group) {
-    const Index local = 8 / group.size(), first = local * group.rank();
+  // The gradient of one slice is the same whoever owns it. Draws are many, so that sums in another order would show.
+  const auto gradient_of = [&](ParameterId id, Index slice, Index draw) {
+    return order_sensitive_floats(table[id].slice_size(), static_cast<std::uint64_t>((draw * 10 + id) * 10 + slice));
+  };
+  const auto norm = [&](Communicator& group, Index draw) {
+    const Index local = kExperts / group.size(), first = local * group.rank();
     const ParameterStore store(Device::kCpu, table, first, local);
     std::vector<float> gradients(static_cast<std::size_t>(store.size()));
     for (ParameterId id = 0; id < table.size(); ++id) {
       for (Index slice = 0; slice < store.local_slices(id); ++slice) {
-        const Index global_slice = table[id].per_expert ? first + slice : 0;
-        const auto values =
-            order_sensitive_floats(table[id].slice_size(), static_cast<std::uint64_t>(100 * id + global_slice));
+        const auto values = gradient_of(id, table[id].per_expert ? first + slice : 0, draw);
         std::copy(values.begin(), values.end(), gradients.begin() + store.offset(id, slice));
       }
     }
     return gradient_norm(cpu, store, group, gradients.data());
   };
-  double reference = 0;
-  for (ParameterId id = 0; id < table.size(); ++id)
-    for (Index slice = 0; slice < table[id].num_slices(); ++slice)
-      for (float value : order_sensitive_floats(table[id].slice_size(), static_cast<std::uint64_t>(100 * id + slice)))
-        reference += double{value} * double{value};
 
-  const double alone = norm(*make_local_communicator());
-  EXPECT_NEAR(alone, std::sqrt(reference), 1e-12 * alone);
-  for (Index experts = 1; experts <= world_size(); experts *= 2) {
-    const Mesh mesh(world_communicator(), experts);
-    EXPECT_EQ(norm(mesh.expert_group()), alone) << "P " << experts;
+  const auto local = make_local_communicator();
+  for (Index draw = 0; draw < 40; ++draw) {
+    double reference = 0;
+    for (ParameterId id = 0; id < table.size(); ++id)
+      for (Index slice = 0; slice < table[id].num_slices(); ++slice)
+        for (float value : gradient_of(id, slice, draw)) reference += double{value} * double{value};
+    const double alone = norm(*local, draw);
+    EXPECT_NEAR(alone, std::sqrt(reference), 1e-12 * alone);
+    for (Index experts = 1; experts <= world_size(); experts *= 2) {
+      const Mesh mesh(world_communicator(), experts);
+      EXPECT_EQ(norm(mesh.expert_group(), draw), alone) << "P " << experts;
+    }
   }
 }
 

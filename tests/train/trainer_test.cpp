@@ -20,13 +20,14 @@ constexpr std::size_t kLargeBlock =
 std::atomic<int> num_large_blocks{0};
 }  // namespace
 
-void* operator new(std::size_t bytes) {
+// Not inlined: the compiler would otherwise see free() called on what new gave.
+__attribute__((noinline)) void* operator new(std::size_t bytes) {
   if (bytes >= kLargeBlock) ++num_large_blocks;
   if (void* pointer = std::malloc(bytes)) return pointer;
   throw std::bad_alloc();
 }
-void operator delete(void* pointer) noexcept { std::free(pointer); }
-void operator delete(void* pointer, std::size_t) noexcept { std::free(pointer); }
+__attribute__((noinline)) void operator delete(void* pointer) noexcept { std::free(pointer); }
+__attribute__((noinline)) void operator delete(void* pointer, std::size_t) noexcept { std::free(pointer); }
 
 namespace switchyard::testing {
 namespace {
