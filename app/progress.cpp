@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 
 namespace switchyard {
 
@@ -19,13 +21,35 @@ constexpr double kBarSeconds = 0.2;
 constexpr double kLineSeconds = 15;
 constexpr double kSmoothing = 0.05;
 
-// Open MPI gives rank 0 a pseudo-terminal even where mpirun itself writes to a file, so under mpirun it is the parent's
-// standard output that counts.
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// mpirun, or its daemon on another machine: the nearest ancestor that is no part of a rank, as shells and tools around
+// this program are. 0 where that cannot be seen.
+int launcher() {
+  constexpr const char* kRank = "OMPI_COMM_WORLD_RANK=";
+  int pid = getppid();
+  while (pid > 1) {
+    const std::string environment = text_of(fmt::format("/proc/{}/environ", pid));
+    if (!environment.starts_with(kRank) && environment.find('\0' + std::string(kRank)) == std::string::npos) return pid;
+    // PID (NAME) STATE PARENT ...
+    const std::string stat = text_of(fmt::format("/proc/{}/stat", pid));
+    const std::size_t name_end = stat.rfind(')');
+    if (name_end == std::string::npos || name_end + 4 >= stat.size()) return 0;
+    pid = std::atoi(stat.c_str() + name_end + 4);
+  }
+  return 0;
+}
+
+// Open MPI gives rank 0 a pseudo-terminal even where mpirun itself writes to a file, so under mpirun it is the standard
+// output of mpirun that counts.
 int open_terminal() {
   const char* term = std::getenv("TERM");
   if (term && std::strcmp(term, "dumb") == 0) return -1;
   const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") && std::getenv("OMPI_MCA_ess_base_jobid");
-  const int fd = under_mpirun ? open(fmt::format("/proc/{}/fd/1", getppid()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC)
+  const int fd = under_mpirun ? open(fmt::format("/proc/{}/fd/1", launcher()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC)
                               : dup(STDOUT_FILENO);
   if (fd >= 0 && !isatty(fd)) {
     close(fd);

@@ -68,6 +68,7 @@ class TrainingRun {
   io::ResultsWriter::Attributes attributes() const;
   void open_results();
   void describe() const;
+  StepMetrics train_step();
   void log_step(const StepMetrics& metrics);
   void evaluate();
   void save_checkpoint();
@@ -122,7 +123,7 @@ void TrainingRun::resume(const std::string& from) {
   // What a checkpoint was trained with must be what it goes on with.
   world_.together([&] {
     const io::CheckpointSummary summary = io::describe_checkpoint(path);
-    if (!summary.verifies) fail("{}: {}; resume from another checkpoint", path.string(), summary.problem);
+    if (!summary.verifies) fail("{}; resume from another checkpoint", summary.problem);
     std::string differences;
     for (const std::string& each : result_differences(parse_text(summary.info.config, path.string()), config_))
       differences += (differences.empty() ? "" : ", ") + each;
@@ -196,11 +197,10 @@ int TrainingRun::run() {
   const Index epoch = trainer_->steps_per_epoch();
   const Index eval_steps = config_.run.eval_every * epoch;
   const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : epoch;
-  catch_stop_signals();
 
   bool stopped = false;
   while (trainer_->step() < trainer_->total_steps() && !stopped) {
-    const StepMetrics metrics = trainer_->train_step(stop_signal != 0);
+    const StepMetrics metrics = train_step();
     evaluation_.reset();
     log_step(metrics);
     stopped = metrics.stop_requested;
@@ -209,6 +209,20 @@ int TrainingRun::run() {
     if (last || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
   }
   return finish(stopped && trainer_->step() < trainer_->total_steps());
+}
+
+// A loss that is not finite is so on every rank.
+StepMetrics TrainingRun::train_step() {
+  try {
+    return trainer_->train_step(stop_signal != 0);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kDiverged) throw;
+    progress_.reset();
+    world_.together([&] {
+      if (results_) results_->set_attribute("status", "diverged");
+    });
+    throw AgreedError(error.what(), error.code());
+  }
 }
 
 void TrainingRun::log_step(const StepMetrics& metrics) {
@@ -317,6 +331,7 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
     check_ranks(checked, world.size());
     return checked;
   });
+  catch_stop_signals();
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {
     if (resumes && overwrite) fail_usage("--resume and --overwrite exclude each other");

@@ -3,7 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cstdio>
 #include <vector>
 
 #include "comm/mpi.hpp"
@@ -25,6 +25,8 @@ World::World(int* argc, char*** argv) {
 
 World::~World() {
   comm_.reset();
+  // mpirun may kill this process as soon as another one has left.
+  std::fflush(nullptr);
   MPI_Finalize();
 }
 
@@ -37,12 +39,13 @@ void World::agree(const std::string& problem, ExitCode code) {
   std::string report;
   const std::vector<std::string> problems = gather_texts(*comm_, "agreement on errors", problem);
   if (rank() == 0) {
-    const bool all_alike =
-        std::all_of(problems.begin(), problems.end(), [&](const auto& p) { return p == problems[0]; });
-    for (std::size_t i = 0; i < problems.size() && !(all_alike && i > 0); ++i) {
-      if (problems[i].empty()) continue;
-      report += (report.empty() ? "" : "\n") + (all_alike ? problems[i] : fmt::format("rank {}: {}", i, problems[i]));
-    }
+    // Rank 0 needs no name for what it found alone, nor where all ranks found the same.
+    const bool one_voice = std::all_of(problems.begin(), problems.end(), [&](const std::string& each) {
+      return !problems[0].empty() && (each.empty() || each == problems[0]);
+    });
+    if (one_voice) report = problems[0];
+    for (std::size_t i = 0; i < problems.size() && !one_voice; ++i)
+      if (!problems[i].empty()) report += fmt::format("{}rank {}: {}", report.empty() ? "" : "\n", i, problems[i]);
   }
   const int worst = *std::find_if(codes.begin(), codes.end(), [](int each) { return each != 0; });
   throw AgreedError(broadcast_text(*comm_, "agreement on errors", report), static_cast<ExitCode>(worst));
