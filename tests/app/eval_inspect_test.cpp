@@ -1,0 +1,96 @@
+// What can be done with a run's files afterwards: eval, inspect, and bench beside them.
+#include "io/checkpoint.hpp"
+#include "mistakes.hpp"
+
+namespace switchyard::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCheckpoint = "runs/small/checkpoint-00000009.h5";
+constexpr const char* kResults = "runs/small/results.h5";
+
+void expect_parts(const Outcome& outcome, const Words& parts) {
+  EXPECT_EQ(outcome.code, 0) << outcome;
+  for (const std::string& part : parts)
+    EXPECT_NE(outcome.out.find(part), std::string::npos) << "missing: " << part << "\n" << outcome;
+}
+
+TEST_F(Program, EvalRepeatsWhatTrainFoundOnAnyLayout) {
+  const Outcome trained = train(2, {"--parallel.experts", "2"});
+  for (const auto& [ranks, expert_ranks] : {std::pair{1, "1"}, {2, "1"}, {4, "4"}, {8, "2"}}) {
+    SCOPED_TRACE(fmt::format("{} ranks, parallel.experts = {}", ranks, expert_ranks));
+    const Outcome evaluated = run(ranks, {"eval", kCheckpoint, "--parallel.experts", expert_ranks});
+    EXPECT_EQ(evaluated.code, 0) << evaluated;
+    EXPECT_EQ(evaluated.test_line(), trained.test_line());
+    EXPECT_EQ(evaluated.digest(), trained.digest());
+  }
+  const Outcome averaged = run(2, {"eval", kCheckpoint, "--parallel.experts", "1", "--ffn.inference", "average"});
+  EXPECT_EQ(averaged.digest(), trained.digest());
+  EXPECT_NE(averaged.test_line(), trained.test_line()) << "the mean of the experts is another function";
+}
+
+// Parameters of the study that these models repeat.
+TEST_F(Program, InspectCountsTheStudysParameters) {
+  const fs::path configs(SWITCHYARD_CONFIGS);
+  expect_parts(run(1, {"inspect", configs / "vit-seed-dense.cfg"}),
+               {"parameters 12,798,490 stored, 12,798,490 active\n"});
+  expect_parts(run(1, {"inspect", configs / "vit-seed-switch.cfg"}),
+               {"parameters 34,979,002 stored, 12,812,938 active\n"});
+  expect_parts(run(1, {"inspect", configs / "vit-seed-random.cfg"}),
+               {"parameters 34,964,554 stored, 12,798,490 active\n"});
+}
+
+TEST_F(Program, InspectSaysWhatFilesHold) {
+  const std::string digest = train(2).digest();
+  expect_parts(run(1, {"inspect", kCheckpoint}), {"checkpoint after step 9, verified", digest,
+                                                  "parameters/embedding.weight", "24 x 48", "[train]\nbatch = 48\n"});
+  expect_parts(run(2, {"inspect", kResults}), {"9 logged steps, finished", digest, "ranks 2", "[train]\nbatch = 48\n"});
+  train(2, {"--run.name", "other", "--run.seed", "4"});
+  expect_parts(run(1, {"inspect", kResults, "runs/other/results.h5"}), {"small", "other"});
+}
+
+TEST_F(Program, InspectAndEvalRefuseADamagedCheckpoint) {
+  train(2);
+  for (const auto& [file, percent] : {std::pair{"cut.h5", 60}, {"empty.h5", 0}}) {
+    fs::copy_file(path(kCheckpoint), path(file));
+    fs::resize_file(path(file), fs::file_size(path(file)) * static_cast<std::uintmax_t>(percent) / 100);
+  }
+  fs::copy_file(path(kCheckpoint), path("flipped.h5"));
+  std::fstream(path("flipped.h5"), std::ios::in | std::ios::out | std::ios::binary)
+      .seekp(static_cast<std::streamoff>(fs::file_size(path("flipped.h5")) / 2))
+      .write("damage", 6);
+  for (const char* file : {"cut.h5", "empty.h5", "flipped.h5"})
+    for (const char* command : {"inspect", "eval"}) {
+      SCOPED_TRACE(fmt::format("{} {}", command, file));
+      const Outcome outcome = run(1, {command, file});
+      EXPECT_EQ(outcome.code, kFailure) << outcome;
+      EXPECT_NE((outcome.out + outcome.err).find(file), std::string::npos) << outcome;
+      EXPECT_EQ(outcome.out.find("verified\n"), std::string::npos) << outcome;
+    }
+}
+
+TEST_F(Program, BenchComparesStepsWithProducts) {
+  expect_parts(run(2, {"bench", "step", "--config", "small.cfg", "--steps", "2"}), {"images/s", "GFLOP/s"});
+}
+
+class BadUse : public Mistakes, public testing::WithParamInterface<Mistake> {};
+
+TEST_P(BadUse, IsExplained) { expect(GetParam()); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Commands, BadUse,
+    testing::Values(Mistake{"eval_of_nothing", {"eval"}, kUsage, {"eval", "checkpoint"}},
+                    Mistake{"eval_of_no_file", {"eval", "none.h5"}, kFailure, {"none.h5", "no such file"}},
+                    Mistake{
+                        "eval_of_a_configuration", {"eval", "small.cfg"}, kFailure, {"small.cfg", "not an HDF5 file"}},
+                    Mistake{"eval_of_two", {"eval", "a.h5", "b.h5"}, kUsage, {"\"b.h5\""}},
+                    Mistake{"inspect_of_nothing", {"inspect"}, kUsage, {"inspect", "file"}},
+                    Mistake{"inspect_of_no_file", {"inspect", "none.h5"}, kFailure, {"none.h5", "no such file"}},
+                    Mistake{"inspect_unknown_option", {"inspect", "small.cfg", "--quux"}, kUsage, {"--quux"}},
+                    Mistake{"bench_of_nothing", {"bench"}, kUsage, {"bench step"}},
+                    Mistake{"bench_of_something_else", {"bench", "stop"}, kUsage, {"bench step"}}),
+    name_of);
+
+}  // namespace
+}  // namespace switchyard::test
