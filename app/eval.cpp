@@ -20,7 +20,7 @@ constexpr const char* kHelp =
 // The checkpoint's own configuration under the files and keys of the command line.
 Config config_of(const std::string& checkpoint, const CommandLine& line) {
   const io::CheckpointSummary summary = io::describe_checkpoint(checkpoint);
-  if (!summary.verifies) fail("{}: {}", checkpoint, summary.problem);
+  if (!summary.verifies) fail("{}", summary.problem);
   return config_from(line, parse_text(summary.info.config, checkpoint));
 }
 

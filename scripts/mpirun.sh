@@ -1,8 +1,28 @@
 #!/usr/bin/env bash
 # mpirun.sh RANKS COMMAND...: mpirun on this one machine, with more ranks than cores where asked, and as root where that
 # is who runs it (containers).
+#
+# On SIGTERM, SIGINT or SIGHUP mpirun would leave the ranks one second before it kills them. Here they get SIGUSR1, on
+# which a run writes its checkpoint, and as long as they take; a second signal ends them at once.
 set -euo pipefail
 ranks=$1; shift
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-# 60 s between mpirun's SIGTERM and SIGKILL: a run that is told to stop writes its checkpoint first.
-exec mpirun --oversubscribe --bind-to none --mca btl self,vader --mca odls_base_sigkill_timeout 60 -n "$ranks" "$@"
+
+# In a session of its own, so that Ctrl-C at the terminal reaches this script alone; if this script is killed, mpirun
+# ends as well. mpirun need not wait before it ends the other ranks when one exits with an error: ranks agree on errors.
+setsid setpriv --pdeathsig TERM \
+  mpirun --oversubscribe --bind-to none --mca btl self,vader --mca odls_base_sigkill_timeout 0 -n "$ranks" "$@" \
+  </dev/null &
+job=$!
+stop() {
+  kill -USR1 "$job" 2>/dev/null || true
+  trap 'kill -TERM "$job" 2>/dev/null || true' TERM INT HUP
+}
+trap stop TERM INT HUP
+trap 'kill -USR1 "$job" 2>/dev/null || true' USR1
+
+# A signal ends `wait` early.
+while kill -0 "$job" 2>/dev/null; do wait "$job" || true; done
+status=0
+wait "$job" || status=$?
+exit "$status"
