@@ -16,6 +16,7 @@ MAY_INCLUDE = {
     "kernels/api": {"core"},
     "kernels/cpu": {"kernels/api", "core"},
     "kernels/cuda": {"kernels/api", "core"},
+    "kernels": {"kernels/api", "kernels/cpu", "kernels/cuda", "core"},  # the switch on the device
     "comm": {"kernels/api", "core"},
     "routing": {"comm", "kernels/api", "core"},
     "model": {"routing", "comm", "kernels/api", "core"},
