@@ -17,7 +17,7 @@ namespace switchyard::kernels::cpu {
 namespace {
 
 // oneDNN is to run on the calling thread alone: its number of threads is a property of each thread. It also allocates
-// and frees buffers in every product: the pages stay with this process, or clearing them anew costs half the time.
+// and frees buffers in every product: the pages are to stay with this process.
 void prepare_thread() {
   thread_local bool done = false;
   if (done) return;

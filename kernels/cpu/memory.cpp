@@ -12,7 +12,7 @@ namespace {
 
 constexpr Index kAlignment = 64;
 // Arrays from this size on are asked to lie in huge pages: rows far apart would else cost a look-up in the page tables
-// each (attention reads a head's columns that way: 1.4 times faster).
+// each.
 constexpr Index kHugePage = Index{2} << 20;
 
 }  // namespace

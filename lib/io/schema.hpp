@@ -41,12 +41,12 @@ struct Column {
 
 // (rows) float64 each.
 inline constexpr std::array<Column, 12> kStepsColumns = {{
-    {"steps/epoch", "epochs"},     // epochs done, with fraction
-    {"steps/loss", "nats"},        // cross entropy, mean over the batch
-    {"steps/balance_loss", "1"},   // Switch Transformer's balance loss, summed over layers; 1 a layer is balanced
-    {"steps/accuracy", "1"},       // fraction of the batch
-    {"steps/learning_rate", "1"},  //
-    {"steps/gradient_norm", "1"},  // global, before clipping
+    {"steps/epoch", "epochs"},            // epochs done, with fraction
+    {"steps/loss", "nats"},               // cross entropy, mean over the batch
+    {"steps/balance_loss", "1"},          // auxiliary losses as added to the loss: weighted, summed over layers
+    {"steps/accuracy", "1"},              // fraction of the batch
+    {"steps/learning_rate", "1"},         //
+    {"steps/gradient_norm", "1"},         // global, before clipping
     {"steps/samples_per_second", "1/s"},  // all ranks together
     {"steps/seconds", "s"},               // whole step, on rank 0, as are the four parts
     {"steps/seconds_compute", "s"},       //
