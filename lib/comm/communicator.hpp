@@ -40,7 +40,7 @@ class Communicator {
   virtual void exchange(std::string_view what, std::span<const Transfer> transfers) = 0;
 
   // The library's own sum over ranks, in whatever order: parallel.reduction = library.
-  virtual void library_sum(float* data, Index size) = 0;
+  virtual void all_reduce(float* data, Index size) = 0;
 
  protected:
   Communicator(int rank, std::vector<int> world_ranks) : rank_(rank), world_ranks_(std::move(world_ranks)) {}

@@ -12,7 +12,7 @@ class LocalCommunicator final : public Communicator {
   LocalCommunicator() : Communicator(0, {0}) {}
   Device memory() const override { return Device::kCpu; }
   std::unique_ptr<Communicator> split(int) const override { return make_local_communicator(); }
-  void library_sum(float*, Index) override {}
+  void all_reduce(float*, Index) override {}
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
     for (const Transfer& transfer : transfers) {

@@ -50,7 +50,7 @@ class MpiCommunicator final : public Communicator {
     return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_);
   }
 
-  void library_sum(float* data, Index size) override {
+  void all_reduce(float* data, Index size) override {
     for (Index done = 0; done < size; done += kLargestMessage / 4) {
       const int count = static_cast<int>(std::min(size - done, kLargestMessage / 4));
       check(MPI_Allreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_), "sum over ranks");

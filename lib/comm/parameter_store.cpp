@@ -121,7 +121,7 @@ GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bo
   const auto reduce = [&](Communicator& comm, float* sums, Index size) {
     if (use_library) {
       require_memory(comm, context.device, "sum of gradients");
-      comm.library_sum(sums, size);
+      comm.all_reduce(sums, size);
     } else {
       tree_reduce(context, comm, "sum of gradients", sums, size, scratch_.data());
     }

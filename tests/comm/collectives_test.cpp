@@ -88,7 +88,7 @@ TEST(TreeReduce, ComparesWithTheLibrarysSum) {
   const Cpu cpu;
   Floats tree = leaf_of(comm->rank(), 500), library = tree, scratch(250);
   tree_reduce(cpu, *comm, "test", tree.data(), 500, scratch.data());
-  comm->library_sum(library.data(), 500);
+  comm->all_reduce(library.data(), 500);
   for (std::size_t i = 0; i < tree.size(); ++i) EXPECT_NEAR(tree[i], library[i], 1e-2) << i;
 }
 
@@ -228,7 +228,7 @@ TEST(LocalCommunicator, IsAWorldOfOne) {
   const Cpu cpu;
   float value = 3;
   tree_reduce(cpu, *comm, "test", &value, 1, nullptr);
-  comm->library_sum(&value, 1);
+  comm->all_reduce(&value, 1);
   EXPECT_EQ(value, 3);
 }
 
