@@ -1,6 +1,7 @@
 // switchyard inspect: what a configuration, checkpoint or results file holds; for several results files, one table.
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "app/commands.hpp"
 #include "app/session.hpp"
@@ -64,16 +65,20 @@ int inspect_config(const CommandLine& line, const std::string& path) {
 
 int inspect_checkpoint(const io::CheckpointSummary& summary, const std::string& path) {
   if (!summary.verifies) fail("{}", summary.problem.empty() ? path + " does not verify" : summary.problem);
-  Index elements = 0;
-  std::vector<std::vector<std::string>> rows{{"array", "shape", "verified"}};
+  // An optimiser's arrays repeat the parameters' shapes: their sum says enough.
+  std::map<std::string, Index> sizes;
+  std::vector<std::vector<std::string>> rows{{"parameter", "shape", "size"}};
   for (const io::ArraySummary& array : summary.arrays) {
     Index size = 1;
     for (Index extent : array.shape) size *= extent;
-    elements += size;
-    rows.push_back({array.name, shape_text(array.shape), array.verified ? "yes" : "NO"});
+    const bool is_parameter = array.name.starts_with("parameters/");
+    sizes[is_parameter ? "parameters" : array.name.substr(0, array.name.rfind('/'))] += size;
+    if (is_parameter)
+      rows.push_back({array.name.substr(array.name.find('/') + 1), shape_text(array.shape), group_digits(size)});
   }
-  fmt::print("{}: checkpoint after step {}, verified\ndigest {}\n{} arrays, {} numbers\n", path, summary.info.step,
-             summary.info.digest, summary.arrays.size(), group_digits(elements));
+  fmt::print("{}: checkpoint after step {}, all {} arrays verified\ndigest {}\n", path, summary.info.step,
+             summary.arrays.size(), summary.info.digest);
+  for (const auto& [name, size] : sizes) fmt::print("{} {} numbers\n", name, group_digits(size));
   for (const auto& [name, value] : summary.info.attributes) fmt::print("{} {}\n", name, value);
   fmt::print("\n");
   print_table(rows);
@@ -109,7 +114,7 @@ int compare_results(const std::vector<std::string>& paths) {
       {"model", "parameters stored", "active", "test accuracy %", "test loss", "seconds an epoch"}};
   for (const std::string& path : paths) {
     const io::ResultsSummary summary = io::describe_results(path);
-    if (!summary.readable) fail("{}", summary.problem);
+    if (!summary.readable) fail("{}; of several files, inspect compares results files alone", summary.problem);
     const auto number = [&](const std::string& name, const auto& show) {
       const std::string text = attribute(summary, name);
       return text == "-" ? text : show(text);

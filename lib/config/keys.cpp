@@ -104,7 +104,7 @@ std::vector<Key> keys_of(Config& c) {
       {"train.warmup_steps", &c.train.warmup_steps, from(0, kMany), kResult,
        "steps over which the learning rate rises linearly from 0"},
       {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
-      {"train.dropout", &c.train.dropout, below_one(), kResult,
+      {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
        "probability of dropping an attention weight, a hidden unit or a residual unit"},
 
       {"parallel.experts", &c.parallel.experts, from(1, 65536), kNone,

@@ -44,11 +44,21 @@ std::string microbatch_for(const Config& config, Index world) {
       world);
 }
 
+// The divisors of `number` nearest to `value`, in words: "use 4 or 8".
+std::string nearest_divisors(std::string_view key, Index number, Index value) {
+  Index below = std::min(value - 1, number), above = value + 1;
+  while (below >= 1 && number % below != 0) --below;
+  while (above < number && number % above != 0) ++above;
+  if (below < 1) return fmt::format("use {} = {}", key, above);
+  if (above > number) return fmt::format("use {} = {}", key, below);
+  return fmt::format("use {} = {} or {}", key, below, above);
+}
+
 void check_model(const Config& config) {
   const Config::Model& model = config.model;
   if (model.width % model.heads != 0)
-    fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width.",
-               model.heads, model.width);
+    fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width: {}.",
+               model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
   if (model.kind != "vit") fail_usage("model.kind = {} is not known: use vit.", model.kind);
   if (config.ffn.kind != "dense" && config.ffn.kind != "moe")
     fail_usage("ffn.kind = {} is not known: use dense or moe.", config.ffn.kind);
@@ -57,8 +67,8 @@ void check_model(const Config& config) {
 void check_training(const Config& config) {
   const Config::Train& train = config.train;
   if (train.batch % train.microbatch != 0)
-    fail_usage("train.microbatch = {} does not divide train.batch = {}: a batch is a whole number of microbatches.",
-               train.microbatch, train.batch);
+    fail_usage("train.microbatch = {} does not divide train.batch = {}: a batch is a whole number of microbatches: {}.",
+               train.microbatch, train.batch, nearest_divisors("train.microbatch", train.batch, train.microbatch));
   if (train.schedule_epochs > 0 && config.run.steps == 0 && train.schedule_epochs < config.run.epochs)
     fail_usage(
         "train.schedule_epochs = {} ends before run.epochs = {}: make it at least as long, or 0 for the run's own.",
@@ -72,8 +82,8 @@ void check_parallel(const Config& config) {
                expert_ranks);
   if (config.ffn.kind == "moe" && config.ffn.experts % expert_ranks != 0)
     fail_usage(
-        "parallel.experts = {} does not divide ffn.experts = {}: each rank of a group holds equally many experts.",
-        expert_ranks, config.ffn.experts);
+        "parallel.experts = {} does not divide ffn.experts = {}: each rank of a group holds equally many experts: {}.",
+        expert_ranks, config.ffn.experts, nearest_divisors("parallel.experts", config.ffn.experts, expert_ranks));
   if (keeps_tree(config) && !is_power_of_two(expert_ranks))
     fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
                expert_ranks);
@@ -109,15 +119,13 @@ void check_ranks(const Config& config, int world) {
   if (!fits)
     fail_usage(
         "{} ranks cannot share the M = {} microbatches of a batch (train.batch {} / train.microbatch {}): the number "
-        "of "
-        "ranks must {}divide M{}: {}{}.",
+        "of ranks must {}divide M{}: {}{}.",
         world, num_microbatches, batch, microbatch, keeps_tree(config) ? "be a power of two and " : "",
         expert_ranks > 1 ? fmt::format(" and be a multiple of parallel.experts = {}", expert_ranks) : "",
         nearest_worlds(config, world), microbatch_for(config, world));
   if (world % expert_ranks != 0)
     fail_usage(
-        "parallel.experts = {} does not divide the number of ranks, {}: {}, or set parallel.experts to a divisor of "
-        "{}.",
+        "parallel.experts = {} does not divide the number of ranks, {}: {}, or set parallel.experts to a divisor of {}.",
         expert_ranks, world, nearest_worlds(config, world), world);
 }
 

@@ -1,12 +1,9 @@
 #include "model/vit.hpp"
 
-#include <cmath>
-
 #include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
-#include "kernels/api/gemm.hpp"
 #include "kernels/api/loss.hpp"
 
 namespace switchyard {
@@ -23,9 +20,7 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
                options.num_patches());
 
   const Index patch_size = options.channels * options.patch * options.patch;
-  const Initializer uniform{Initializer::Kind::kUniform, 1 / std::sqrt(static_cast<double>(patch_size))};
-  embedding_weight_ = table.add({"embedding.weight", {options.width, patch_size}, false, uniform});
-  embedding_bias_ = table.add({"embedding.bias", {options.width}, false, uniform});
+  embedding_ = Linear::add(table, "embedding.weight", "embedding.bias", patch_size, options.width);
   positions_ = table.add({"embedding.positions", {options_.positions, options.width}, false, {}});
   cls_ = table.add({"embedding.cls", {options.width}, false, {Initializer::Kind::kNormal}});
   for (Index layer = 0; layer < options.layers; ++layer) {
@@ -98,8 +93,7 @@ void VisionTransformer::prepare_evaluation(const Pass& pass) {
 
 float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) {
   const Index width = options_.width, rows = microbatch.samples * options_.num_patches();
-  const Index patch_size = options_.channels * options_.patch * options_.patch;
-  patches_ = pass.arena.take<float>(rows * patch_size);
+  patches_ = pass.arena.take<float>(rows * embedding_.in);
   kernels::Patchify patchify;
   patchify.samples = microbatch.samples;
   patchify.height = options_.image_height;
@@ -119,22 +113,13 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
   kernels::patchify(pass.context, patchify);
 
   float* projected = pass.arena.take<float>(rows * width);
-  kernels::gemm(pass.context, {.transpose_b = true,
-                               .m = rows,
-                               .n = width,
-                               .k = patch_size,
-                               .a = patches_,
-                               .lda = patch_size,
-                               .b = pass.parameters.value(embedding_weight_),
-                               .ldb = patch_size,
-                               .c = projected,
-                               .ldc = width});
+  embedding_.forward(pass, rows, patches_, projected);
   float* x = pass.arena.take<float>(microbatch.samples * options_.num_tokens() * width);
   kernels::embed_tokens(pass.context, {.samples = microbatch.samples,
                                        .patches = options_.num_patches(),
                                        .width = width,
                                        .projected = projected,
-                                       .bias = pass.parameters.value(embedding_bias_),
+                                       .bias = pass.parameters.value(embedding_.bias),
                                        .positions = pass.parameters.value(positions_),
                                        .cls = pass.parameters.value(cls_),
                                        .y = x});
@@ -144,10 +129,9 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
 void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
   const kernels::ArenaScope scope(pass.arena);
   const Index width = options_.width, rows = microbatch_.samples * options_.num_patches();
-  const auto d_bias = pass.gradients->leaf(embedding_bias_, pass.arena);
+  const auto d_bias = pass.gradients->leaf(embedding_.bias, pass.arena);
   const auto d_positions = pass.gradients->leaf(positions_, pass.arena);
   const auto d_cls = pass.gradients->leaf(cls_, pass.arena);
-  const auto d_weight = pass.gradients->leaf(embedding_weight_, pass.arena);
   // Rows of the position table that no patch uses.
   const Index used = options_.num_patches() * width;
   kernels::fill_zero(pass.context, d_positions.data + used, (options_.positions * width - used) * Index{sizeof(float)});
@@ -160,18 +144,8 @@ void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
                                                 .d_bias = d_bias.data,
                                                 .d_positions = d_positions.data,
                                                 .d_cls = d_cls.data});
-  const Index patch_size = options_.channels * options_.patch * options_.patch;
-  kernels::gemm(pass.context, {.transpose_a = true,
-                               .m = width,
-                               .n = patch_size,
-                               .k = rows,
-                               .a = d_projected,
-                               .lda = width,
-                               .b = patches_,
-                               .ldb = patch_size,
-                               .c = d_weight.data,
-                               .ldc = patch_size});
-  for (const auto& leaf : {d_bias, d_positions, d_cls, d_weight}) pass.gradients->add(pass.context, leaf);
+  for (const auto& leaf : {d_bias, d_positions, d_cls}) pass.gradients->add(pass.context, leaf);
+  embedding_.backward(pass, rows, patches_, d_projected, nullptr);
 }
 
 VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Microbatch& microbatch, const float* x) {

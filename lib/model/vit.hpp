@@ -66,10 +66,11 @@ class VisionTransformer {
   void embed_backward(const Pass& pass, const float* d_x);
 
   VitOptions options_;
-  ParameterId embedding_weight_ = -1, embedding_bias_ = -1, positions_ = -1, cls_ = -1;
+  Linear embedding_;
+  ParameterId positions_ = -1, cls_ = -1;
   std::vector<Block> blocks_;
   std::unique_ptr<LayerNorm> head_norm_;
-  Linear hidden_, output_;  // hidden_.weight < 0: the head is one linear layer
+  Linear hidden_, output_;  // hidden_ only where options_.head_hidden > 0
 
   // Of the microbatch at hand:
   Microbatch microbatch_;

@@ -35,8 +35,8 @@ class Optimizer {
   std::vector<State> states_;
 };
 
-// sqrt of the sum of squares of all gradients of the model, added parameter by parameter in table order, experts in
-// theirs: the same bits on every rank. Collective over the expert group.
+// sqrt of the sum of squares of all gradients of the model, added parameter by parameter in table order, those of
+// experts last: the same bits on every rank. Collective over the expert group.
 double gradient_norm(const Context& context, const ParameterStore& parameters, Communicator& expert_group,
                      const float* gradients);
 

@@ -137,9 +137,10 @@ void Trainer::fail_not_finite(const StepMetrics& metrics) {
   const std::string where = place == FiniteProbe::kNone
                                 ? "every layer's output is finite, so a gradient overflowed in the backward pass"
                                 : "the first layer whose output is not finite is " + model_->place_name(place);
+  const auto text = [](double value) { return std::isnan(value) ? "not a number" : fmt::format("{:.6g}", value); };
   throw Error(fmt::format("step {}: the loss is {} and the gradient norm {}; {}. Parameters were not changed. Try a "
                           "lower train.lr, train.clip = 1, or some train.warmup_steps.",
-                          metrics.step, metrics.loss, metrics.gradient_norm, where),
+                          metrics.step, text(metrics.loss), text(metrics.gradient_norm), where),
               ExitCode::kDiverged);
 }
 
