@@ -76,8 +76,8 @@ int inspect_checkpoint(const io::CheckpointSummary& summary, const std::string& 
     if (is_parameter)
       rows.push_back({array.name.substr(array.name.find('/') + 1), shape_text(array.shape), group_digits(size)});
   }
-  fmt::print("{}: checkpoint after step {}, all {} arrays verified\ndigest {}\n", path, summary.info.step,
-             summary.arrays.size(), summary.info.digest);
+  fmt::print("{}: checkpoint after step {}, verified\ndigest {}\n{} arrays\n", path, summary.info.step,
+             summary.info.digest, summary.arrays.size());
   for (const auto& [name, size] : sizes) fmt::print("{} {} numbers\n", name, group_digits(size));
   for (const auto& [name, value] : summary.info.attributes) fmt::print("{} {}\n", name, value);
   fmt::print("\n");

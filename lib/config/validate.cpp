@@ -125,7 +125,8 @@ void check_ranks(const Config& config, int world) {
         nearest_worlds(config, world), microbatch_for(config, world));
   if (world % expert_ranks != 0)
     fail_usage(
-        "parallel.experts = {} does not divide the number of ranks, {}: {}, or set parallel.experts to a divisor of {}.",
+        "parallel.experts = {} does not divide the number of ranks, {}: {}, or set parallel.experts to a divisor of "
+        "{}.",
         expert_ranks, world, nearest_worlds(config, world), world);
 }
 

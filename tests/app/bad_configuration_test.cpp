@@ -24,10 +24,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"abbreviated_option", train_with({"--train.b", "3"}), kUsage, {"train.b", "mean train.batch?"}},
         Mistake{"value_missing", train_with({"--train.batch"}), kUsage, {"--train.batch", "missing"}},
         Mistake{"stray_word", train_with({"other.cfg"}), kUsage, {"\"other.cfg\"", "--help"}},
-        Mistake{"out_of_range",
-                train_with({"--train.dropout", "1"}),
-                kUsage,
-                {"train.dropout", "\"1\"", "from 0 to below 1"}},
+        Mistake{
+            "out_of_range", train_with({"--train.dropout", "1"}), kUsage, {"train.dropout", "\"1\"", "from 0 to 0.99"}},
         Mistake{
             "not_a_number", train_with({"--train.batch", "many"}), kUsage, {"train.batch", "\"many\"", "whole number"}},
         Mistake{"not_a_choice",

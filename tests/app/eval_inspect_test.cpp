@@ -43,8 +43,8 @@ TEST_F(Program, InspectCountsTheStudysParameters) {
 
 TEST_F(Program, InspectSaysWhatFilesHold) {
   const std::string digest = train(2).digest();
-  expect_parts(run(1, {"inspect", kCheckpoint}), {"checkpoint after step 9, verified", digest,
-                                                  "parameters/embedding.weight", "24 x 48", "[train]\nbatch = 48\n"});
+  expect_parts(run(1, {"inspect", kCheckpoint}),
+               {"checkpoint after step 9, verified", digest, "embedding.weight", "24 x 48", "[train]\nbatch = 48\n"});
   expect_parts(run(2, {"inspect", kResults}), {"9 logged steps, finished", digest, "ranks 2", "[train]\nbatch = 48\n"});
   train(2, {"--run.name", "other", "--run.seed", "4"});
   expect_parts(run(1, {"inspect", kResults, "runs/other/results.h5"}), {"small", "other"});
