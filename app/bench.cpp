@@ -4,10 +4,10 @@
 #include <numeric>
 
 #include "app/commands.hpp"
+#include "app/onednn_product.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
 #include "config/command_line.hpp"
-#include "kernels/api/gemm.hpp"
 #include "model/products.hpp"
 #include "train/trainer.hpp"
 
@@ -20,8 +20,8 @@ namespace po = boost::program_options;
 constexpr const char* kHelp =
     "switchyard bench step --config FILE [--steps N] [--KEY VALUE ...]\n\n"
     "Times N training steps (10 unless told) of the configured model on data of its shape, and in turn with them the\n"
-    "matrix products alone, at the model's own shapes. Prints images/s, GFLOP/s, and the share of the products' "
-    "rate.\n";
+    "matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s, and the\n"
+    "share of oneDNN's rate.\n";
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -29,44 +29,26 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-// The matrix products of one microbatch, on arrays of their own.
+// oneDNN's matrix products of one microbatch, on every thread of this rank at once.
 class ProductsAlone {
  public:
-  ProductsAlone(const Context& context, std::vector<ProductShape> shapes)
-      : context_(context), shapes_(std::move(shapes)) {
-    Index a = 1, b = 1, c = 1;
-    for (const ProductShape& s : shapes_) {
-      a = std::max(a, s.m * s.k);
-      b = std::max(b, s.k * s.n);
-      c = std::max(c, s.m * s.n);
-    }
-    a_ = random_array(a);
-    b_ = random_array(b);
-    c_ = kernels::Array<float>(context.device, c);
-    seconds_.resize(shapes_.size());
+  ProductsAlone(const Context& context, const std::vector<ProductShape>& shapes, kernels::Precision precision)
+      : context_(context), shapes_(shapes), seconds_(shapes.size()) {
+    for (const ProductShape& shape : shapes)
+      for (int thread = 0; thread < context.threads->num_threads(); ++thread) products_.emplace_back(shape, precision);
   }
 
   // A few of each shape.
   void measure() {
-    for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      const ProductShape& s = shapes_[i];
-      const kernels::Gemm product{.transpose_a = s.transpose_a,
-                                  .transpose_b = s.transpose_b,
-                                  .m = s.m,
-                                  .n = s.n,
-                                  .k = s.k,
-                                  .a = a_.data(),
-                                  .lda = s.transpose_a ? s.m : s.k,
-                                  .b = b_.data(),
-                                  .ldb = s.transpose_b ? s.k : s.n,
-                                  .c = c_.data(),
-                                  .ldc = s.n};
+    const Index num_threads = context_.threads->num_threads();
+    for (std::size_t i = 0; i < shapes_.size(); ++i)
       for (int repeat = 0; repeat < 3; ++repeat) {
         const double start = seconds_now();
-        kernels::gemm(context_, product);
-        seconds_[i].push_back(seconds_now() - start);
+        context_.threads->parallel_for(num_threads, [&](Index thread) {
+          products_[i * static_cast<std::size_t>(num_threads) + static_cast<std::size_t>(thread)].run();
+        });
+        seconds_[i].push_back((seconds_now() - start) / static_cast<double>(num_threads));
       }
-    }
   }
 
   double flop() const {
@@ -81,18 +63,9 @@ class ProductsAlone {
   }
 
  private:
-  kernels::Array<float> random_array(Index size) const {
-    std::vector<float> values(static_cast<std::size_t>(size));
-    for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] = to_unit_float(random_words({}, 0, static_cast<std::uint32_t>(i))[0]) - 0.5f;
-    kernels::Array<float> array(context_.device, size);
-    array.upload(context_, values);
-    return array;
-  }
-
   const Context& context_;
   std::vector<ProductShape> shapes_;
-  kernels::Array<float> a_, b_, c_;
+  std::vector<OneDnnProduct> products_;       // by shape, then thread
   std::vector<std::vector<double>> seconds_;  // by shape
 };
 
@@ -125,8 +98,9 @@ int bench_step(World& world, const Config& config, Index num_steps) {
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
   const VitOptions& model = trainer->model().options();
   const bool one_expert_a_batch = config.ffn.router == "random" && config.ffn.granularity == "batch";
-  ProductsAlone products(
-      session.context, training_products(model, config.train.microbatch, one_expert_a_batch ? 1 : config.ffn.experts));
+  ProductsAlone products(session.context,
+                         training_products(model, config.train.microbatch, one_expert_a_batch ? 1 : config.ffn.experts),
+                         kernels::Precision::kFp32);
 
   std::vector<double> seconds, exchange, reduce, wait;
   trainer->train_step(false);

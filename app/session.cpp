@@ -2,7 +2,9 @@
 
 #include <hdf5.h>
 #include <mpi.h>
+#include <sched.h>
 
+#include "app/text.hpp"
 #include "comm/mpi.hpp"
 #include "kernels/api/version.hpp"
 
@@ -40,9 +42,27 @@ std::string library_versions() {
                      H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
 }
 
+namespace {
+
+// Open MPI binds a rank to one core unless told otherwise, and then its threads share it.
+void warn_of_too_few_cores(const Mesh& mesh, Index threads) {
+  cpu_set_t cores;
+  if (mesh.world().rank() != 0 || sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+  if (CPU_COUNT(&cores) < threads)
+    fmt::print(
+        stderr,
+        "switchyard: warning: parallel.threads = {}, but a rank may use only {}: start mpirun with --bind-to none "
+        "or --map-by slot:PE={}\n",
+        threads, plural(CPU_COUNT(&cores), "core"), threads);
+}
+
+}  // namespace
+
 Session::Session(const Config& config)
     : threads(static_cast<int>(config.parallel.threads)),
       context{Device::kCpu, &threads},
-      mesh(make_mpi_communicator(MPI_COMM_WORLD, config.parallel.timeout), config.parallel.experts) {}
+      mesh(make_mpi_communicator(MPI_COMM_WORLD, config.parallel.timeout), config.parallel.experts) {
+  warn_of_too_few_cores(mesh, config.parallel.threads);
+}
 
 }  // namespace switchyard

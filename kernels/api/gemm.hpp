@@ -7,7 +7,10 @@
 
 namespace switchyard::kernels {
 
-// C = op(A) op(B) + beta C, all row-major, fp32. op(A) is (m, k), op(B) is (k, n), C is (m, n).
+// What operands are rounded to before they are multiplied; sums are fp32 in any case.
+enum class Precision { kFp32, kBf16 };
+
+// C = op(A) op(B) + beta C, all row-major, fp32 in memory. op(A) is (m, k), op(B) is (k, n), C is (m, n).
 // beta is 0 (C is only written) or 1. The bits of C depend on the shapes alone, never on the number of threads.
 struct Gemm {
   bool transpose_a = false;  // A is stored (k, m)
@@ -20,6 +23,7 @@ struct Gemm {
   float* c = nullptr;
   Index ldc = 0;
   float beta = 0;
+  Precision precision = Precision::kFp32;
 };
 
 // Independent products, run together: one for a dense layer, one an expert segment for a mixture. m, n or k may be 0.

@@ -4,7 +4,7 @@
 
 namespace switchyard::kernels {
 
-// The libraries whose products these kernels call: "oneDNN 2.6.3".
+// Of what the bits of the kernels' results may depend on: "kernels for AVX-512 with bf16".
 std::string library_version();
 
 }  // namespace switchyard::kernels

@@ -1,118 +1,87 @@
+// Matrix products: B is packed whole, in panels that a tile of C reads in order; then each block of rows of C packs its
+// own rows of A and goes tile by tile. An element of C is one sum along k, in order, in one register: its bits depend
+// on its row of A and its column of B alone, not on m, n, the other products or the threads.
 #include "kernels/api/gemm.hpp"
 
 #include <algorithm>
-#include <atomic>
 
-#include <dnnl.h>
-#include <malloc.h>
-#include <omp.h>
-
-#include "core/error.hpp"
+#include "kernels/cpu/gemm_pack.hpp"
+#include "kernels/cpu/gemm_tile.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/scratch.hpp"
-#include "kernels/cpu/transpose.hpp"
 
 namespace switchyard::kernels::cpu {
 
 namespace {
 
-// oneDNN is to run on the calling thread alone: its number of threads is a property of each thread. It also allocates
-// and frees buffers in every product: the pages are to stay with this process.
-void prepare_thread() {
-  thread_local bool done = false;
-  if (done) return;
-  omp_set_num_threads(1);
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest that glibc takes
-  mallopt(M_TRIM_THRESHOLD, 512 << 20);
-  done = true;
+template <typename Visit>
+auto with_unit(Precision precision, const Visit& visit) {
+  return precision == Precision::kBf16 ? visit(Bf16Unit{}) : visit(Fp32Unit{});
 }
 
-// An operand that is transposed into scratch before its product: read (rows, cols), written (cols, rows), rows of the
-// copy `stride` elements apart.
-struct Copy {
-  bool is_b = false;  // else A
-  const float* from = nullptr;
-  Index rows = 0, cols = 0, from_stride = 0;
-  float* to = nullptr;
-  Index stride = 0;
-  Index num_blocks = 0;
-};
-constexpr Index kCopyBlockRows = 4 * kTransposeTile;
-
-// What runs: the products as oneDNN is to see them, each cut into blocks of rows of C.
 struct Plan {
   Gemm product;
-  Copy copy;
-  Index block_rows = 0, num_blocks = 0;
+  Operand a, b;
+  Index depth_units = 0;
+  Index num_pack_parts = 0;  // of B
+  Index num_blocks = 0, block_rows = 0;
+  std::uint32_t* packed_b = nullptr;
+
+  Index packed_size() const { return round_up(product.n, kGemmCols) * depth_units; }
 };
 
-// oneDNN packs a transposed B anew in every call, so in every block: one transposition for all of them costs less
-// (65 -> 100 GFLOP/s a core at k = 1024). A transposed A it packs well, but for rows 4 KiB apart, which share a few
-// sets of the caches (80 -> 92).
-bool worth_transposing_b(const Gemm& g) { return g.transpose_b && g.m >= 48; }
-bool worth_transposing_a(const Gemm& g) { return g.transpose_a && !g.transpose_b && g.n >= 48 && g.lda % 1024 == 0; }
-
-// oneDNN gives a row of C other bits in another number of rows, so the cut is a function of the shape alone.
-Index rows_in_block(const Gemm& g) {
-  constexpr Index kMaxBlocks = 8, kMinRows = 64;
-  constexpr double kMinFlops = 2e6;  // some 20 microseconds
-  const double flops = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-  const Index num_blocks =
-      std::clamp(std::min(static_cast<Index>(flops / kMinFlops), ceil_div(g.m, kMinRows)), Index{1}, kMaxBlocks);
-  return round_up(ceil_div(g.m, num_blocks), 16);
+// A block's packed rows of A take part of the second-level cache, beside the panel of B at hand; several threads get
+// several blocks each.
+Index rows_in_block(const Gemm& g, Index depth, int num_threads) {
+  constexpr Index kPackedUnits = 96 << 10, kBlocksPerThread = 4;
+  Index rows = std::min(g.m, kPackedUnits / std::max<Index>(depth, 1));
+  if (num_threads > 1) rows = std::min(rows, ceil_div(g.m, kBlocksPerThread * num_threads));
+  return std::max(round_up(rows, kGemmRows), kGemmRows);
 }
 
-Plan make_plan(const Gemm& product) {
-  Plan plan{.product = product, .copy = {}};
-  Gemm& g = plan.product;
+template <typename Unit>
+Plan make_plan(const Gemm& g, int num_threads) {
+  Plan plan;
+  plan.product = g;
   if (g.m == 0 || g.n == 0) return plan;
-  plan.block_rows = rows_in_block(g);
+  plan.a = {g.a, g.m, g.k, g.lda, !g.transpose_a};
+  plan.b = {g.b, g.n, g.k, g.ldb, g.transpose_b};
+  plan.depth_units = depth_units<Unit>(g.k);
+  plan.num_pack_parts = num_pack_parts<Unit>(plan.b, 0, g.n, kGemmCols);
+  plan.block_rows = rows_in_block(g, plan.depth_units, num_threads);
   plan.num_blocks = ceil_div(g.m, plan.block_rows);
-  if (g.k == 0) return plan;
-  Copy& copy = plan.copy;
-  if (worth_transposing_b(g)) copy = {.is_b = true, .from = g.b, .rows = g.n, .cols = g.k, .from_stride = g.ldb};
-  if (worth_transposing_a(g)) copy = {.is_b = false, .from = g.a, .rows = g.k, .cols = g.m, .from_stride = g.lda};
-  copy.stride = round_up(copy.rows, kTransposeTile) | kTransposeTile;  // never a large power of two
-  copy.num_blocks = ceil_div(copy.rows, kCopyBlockRows);
   return plan;
 }
 
-void use_copy(Plan& plan, float* to) {
-  Gemm& g = plan.product;
-  plan.copy.to = to;
-  (plan.copy.is_b ? g.b : g.a) = to;
-  (plan.copy.is_b ? g.ldb : g.lda) = plan.copy.stride;
-  (plan.copy.is_b ? g.transpose_b : g.transpose_a) = false;
-}
-
-void transpose_block(const Copy& copy, Index block_idx) {
-  const Index first_row = block_idx * kCopyBlockRows;
-  transpose(std::min(kCopyBlockRows, copy.rows - first_row), copy.cols, copy.from + first_row * copy.from_stride,
-            copy.from_stride, copy.to + first_row, copy.stride);
-}
-
-dnnl_status_t multiply_block(const Plan& plan, Index block_idx) {
+template <typename Unit>
+void multiply_block(const Plan& plan, Index block) {
+  thread_local Scratch<std::uint32_t> scratch;
   const Gemm& g = plan.product;
-  const Index first_row = block_idx * plan.block_rows, rows = std::min(plan.block_rows, g.m - first_row);
-  float* c = g.c + first_row * g.ldc;
-  if (g.k == 0) {
-    if (g.beta == 0)
-      for (Index row = 0; row < rows; ++row) std::fill_n(c + row * g.ldc, g.n, 0.0f);
-    return dnnl_success;
-  }
-  return dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N', rows, g.n, g.k, 1.0f,
-                    g.a + first_row * (g.transpose_a ? 1 : g.lda), g.lda, g.b, g.ldb, g.beta, c, g.ldc);
+  const Index first_row = block * plan.block_rows, end_row = std::min(g.m, first_row + plan.block_rows);
+  std::uint32_t* packed_a = scratch.get(plan.block_rows * plan.depth_units);
+  const Index num_parts = num_pack_parts<Unit>(plan.a, first_row, end_row, kGemmRows);
+  for (Index part = 0; part < num_parts; ++part) pack_part<Unit>(plan.a, first_row, end_row, kGemmRows, part, packed_a);
+  for (Index col = 0; col < g.n; col += kGemmCols)
+    for (Index row = first_row; row < end_row; row += kGemmRows)
+      gemm_tile<Unit>({.depth_units = plan.depth_units,
+                       .a = packed_a + (row - first_row) * plan.depth_units,
+                       .b = plan.packed_b + col * plan.depth_units,
+                       .rows = std::min(kGemmRows, end_row - row),
+                       .cols = std::min(kGemmCols, g.n - col),
+                       .c = g.c + row * g.ldc + col,
+                       .c_stride = g.ldc,
+                       .adds = g.beta != 0});
 }
 
-// Calls body(plan, block_idx) for every block of every plan, count(plan) being their number in one.
+// Calls body(plan, part) for every part < count(plan) of every plan.
 template <typename Count, typename Body>
-void for_blocks(const Context& context, std::span<const Plan> plans, const Count& count, const Body& body) {
-  Index num_blocks = 0;
-  for (const Plan& plan : plans) num_blocks += count(plan);
-  context.threads->parallel_for(num_blocks, [&](Index block_idx) {
+void for_parts(const Context& context, std::span<const Plan> plans, const Count& count, const Body& body) {
+  Index num_parts = 0;
+  for (const Plan& plan : plans) num_parts += count(plan);
+  context.threads->parallel_for(num_parts, [&](Index part) {
     const Plan* plan = plans.data();
-    for (; block_idx >= count(*plan); ++plan) block_idx -= count(*plan);
-    body(*plan, block_idx);
+    for (; part >= count(*plan); ++plan) part -= count(*plan);
+    body(*plan, part);
   });
 }
 
@@ -120,35 +89,32 @@ void for_blocks(const Context& context, std::span<const Plan> plans, const Count
 
 void gemm(const Context& context, std::span<const Gemm> products) {
   thread_local Scratch<Plan> plan_scratch;
-  thread_local Scratch<float> copy_scratch;
-  const auto num_products = static_cast<Index>(products.size());
-  const std::span<Plan> plans(plan_scratch.get(num_products), products.size());
-  Index copied = 0;
+  thread_local Scratch<std::uint32_t> packed_scratch;
+  const std::span<Plan> plans(plan_scratch.get(static_cast<Index>(products.size())), products.size());
+  Index packed_size = 0;
   for (std::size_t p = 0; p < products.size(); ++p) {
-    plans[p] = make_plan(products[p]);
-    copied += plans[p].copy.cols * plans[p].copy.stride;
+    plans[p] = with_unit(products[p].precision, [&](auto unit) {
+      return make_plan<decltype(unit)>(products[p], context.threads->num_threads());
+    });
+    packed_size += plans[p].packed_size();
   }
-  float* to = copy_scratch.get(copied);
+  std::uint32_t* packed = packed_scratch.get(packed_size);
   for (Plan& plan : plans) {
-    if (plan.copy.num_blocks == 0) continue;
-    use_copy(plan, to);
-    to += plan.copy.cols * plan.copy.stride;
+    plan.packed_b = packed;
+    packed += plan.packed_size();
   }
-
-  for_blocks(
-      context, plans, [](const Plan& plan) { return plan.copy.num_blocks; },
-      [](const Plan& plan, Index block_idx) { transpose_block(plan.copy, block_idx); });
-  std::atomic<int> status{dnnl_success};
-  for_blocks(
-      context, plans, [](const Plan& plan) { return plan.num_blocks; },
-      [&](const Plan& plan, Index block_idx) {
-        prepare_thread();
-        const dnnl_status_t own = multiply_block(plan, block_idx);
-        if (own != dnnl_success) status = own;
+  for_parts(
+      context, plans, [](const Plan& plan) { return plan.num_pack_parts; },
+      [](const Plan& plan, Index part) {
+        with_unit(plan.product.precision, [&](auto unit) {
+          pack_part<decltype(unit)>(plan.b, 0, plan.product.n, kGemmCols, part, plan.packed_b);
+        });
       });
-  if (status != dnnl_success)
-    fail("gemm: oneDNN refused a matrix product (status {}); is libdnnl the version that this program was built with?",
-         status.load());
+  for_parts(
+      context, plans, [](const Plan& plan) { return plan.num_blocks; },
+      [](const Plan& plan, Index block) {
+        with_unit(plan.product.precision, [&](auto unit) { multiply_block<decltype(unit)>(plan, block); });
+      });
 }
 
 }  // namespace switchyard::kernels::cpu

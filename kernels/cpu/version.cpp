@@ -1,13 +1,18 @@
 #include "kernels/api/version.hpp"
 
-#include <dnnl.h>
 #include <fmt/format.h>
 
 namespace switchyard::kernels {
 
 std::string library_version() {
-  const dnnl_version_t* version = dnnl_version();
-  return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+#if defined(__AVX512BF16__)
+  constexpr const char* kInstructions = "AVX-512 with bf16";
+#elif defined(__AVX512F__)
+  constexpr const char* kInstructions = "AVX-512";
+#else
+  constexpr const char* kInstructions = "AVX2 or less";
+#endif
+  return fmt::format("kernels for {}", kInstructions);
 }
 
 }  // namespace switchyard::kernels

@@ -1,5 +1,8 @@
 #include "kernels/api/gemm.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernel_test.hpp"
 
 namespace switchyard::kernels {
@@ -11,53 +14,109 @@ struct Case {
 constexpr Case kCases[] = {{0, 3, 4},   {3, 0, 4},    {5, 7, 0},     {1, 1, 1},       {2, 3, 17},      {17, 25, 3},
                            {65, 65, 2}, {33, 10, 64}, {544, 64, 64}, {130, 300, 256}, {261, 170, 300}, {1, 1000, 300}};
 
+// Nearest, ties to even, as IEEE rounding to eight bits of fraction.
+double rounded_to_bf16(float x) {
+  int exponent = 0;
+  const double fraction = std::frexp(double{x}, &exponent);  // 0.5 <= |fraction| < 1
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
+
 // The whole of C as stored, with rows ldc apart; untouched between the rows.
-Doubles reference(const Gemm& g, const Floats& initial_c) {
+Doubles reference(const Gemm& g, const Floats& a_floats, const Floats& b_floats, const Floats& initial_c) {
+  const auto operand = [&](const Floats& floats) {
+    Doubles values = widen(floats);
+    if (g.precision == Precision::kBf16) std::transform(floats.begin(), floats.end(), values.begin(), rounded_to_bf16);
+    return values;
+  };
+  const Doubles a = operand(a_floats), b = operand(b_floats);
   Doubles c = widen(initial_c);
   for (Index i = 0; i < g.m; ++i)
     for (Index j = 0; j < g.n; ++j) {
       double sum = 0;
       for (Index l = 0; l < g.k; ++l)
-        sum += double{g.a[g.transpose_a ? l * g.lda + i : i * g.lda + l]} *
-               double{g.b[g.transpose_b ? j * g.ldb + l : l * g.ldb + j]};
+        sum += a[static_cast<std::size_t>(g.transpose_a ? l * g.lda + i : i * g.lda + l)] *
+               b[static_cast<std::size_t>(g.transpose_b ? j * g.ldb + l : l * g.ldb + j)];
       double& out = c[static_cast<std::size_t>(i * g.ldc + j)];
       out = sum + (g.beta == 0 ? 0.0 : out);
     }
   return c;
 }
 
-TEST(Gemm, MatchesTheReferenceInEveryOrientation) {
+void expect_matches_reference(const Case& shape, bool transpose_a, bool transpose_b, float beta, Index gap,
+                              Precision precision) {
+  SCOPED_TRACE(testing::Message() << shape.m << " " << shape.n << " " << shape.k << ", transposed " << transpose_a
+                                  << transpose_b << ", beta " << beta << ", gap " << gap
+                                  << (precision == Precision::kBf16 ? ", bf16" : ""));
+  Gemm g{.transpose_a = transpose_a,
+         .transpose_b = transpose_b,
+         .m = shape.m,
+         .n = shape.n,
+         .k = shape.k,
+         .beta = beta,
+         .precision = precision};
+  g.lda = (transpose_a ? g.m : g.k) + gap;
+  g.ldb = (transpose_b ? g.k : g.n) + gap;
+  g.ldc = g.n + gap;
+  const Floats a = random_floats((transpose_a ? g.k : g.m) * g.lda, 1);
+  const Floats b = random_floats((transpose_b ? g.n : g.k) * g.ldb, 2);
+  const Floats initial =
+      beta == 0 ? Floats(static_cast<std::size_t>(g.m * g.ldc), kPoison) : random_floats(g.m * g.ldc, 3);
+  g.a = a.data();
+  g.b = b.data();
+  const Floats c = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output out(initial);
+    Gemm with_output = g;
+    with_output.c = out.data();
+    gemm(context, with_output);
+    return {out.values()};
+  })[0];
+  expect_near(c, reference(g, a, b, initial), 1e-5, "C");
+}
+
+TEST(Gemm, MatchesTheReferenceInEveryOrientationAndPrecision) {
   for (const Case& shape : kCases)
     for (const bool transpose_a : {false, true})
       for (const bool transpose_b : {false, true})
         for (const float beta : {0.0f, 1.0f})
-          for (const Index gap : {0, 3}) {
-            SCOPED_TRACE(testing::Message() << shape.m << " " << shape.n << " " << shape.k << ", transposed "
-                                            << transpose_a << transpose_b << ", beta " << beta << ", gap " << gap);
-            Gemm g{.transpose_a = transpose_a,
-                   .transpose_b = transpose_b,
-                   .m = shape.m,
-                   .n = shape.n,
-                   .k = shape.k,
-                   .beta = beta};
-            g.lda = (transpose_a ? g.m : g.k) + gap;
-            g.ldb = (transpose_b ? g.k : g.n) + gap;
-            g.ldc = g.n + gap;
-            const Floats a = random_floats((transpose_a ? g.k : g.m) * g.lda, 1);
-            const Floats b = random_floats((transpose_b ? g.n : g.k) * g.ldb, 2);
-            const Floats initial =
-                beta == 0 ? Floats(static_cast<std::size_t>(g.m * g.ldc), kPoison) : random_floats(g.m * g.ldc, 3);
-            g.a = a.data();
-            g.b = b.data();
-            const Floats c = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-              Output out(initial);
-              Gemm with_output = g;
-              with_output.c = out.data();
-              gemm(context, with_output);
-              return {out.values()};
-            })[0];
-            expect_near(c, reference(g, initial), 1e-5, "C");
-          }
+          for (const Index gap : {0, 3})
+            for (const Precision precision : {Precision::kFp32, Precision::kBf16})
+              expect_matches_reference(shape, transpose_a, transpose_b, beta, gap, precision);
+}
+
+// What lets threads, expert segments and ranks cut a product wherever they like.
+TEST(Gemm, BitsOfARowDependNeitherOnOtherRowsNorOnColumns) {
+  constexpr Index kM = 131, kN = 100, kK = 77;
+  const Floats a = random_floats(kM * kK, 1), b = random_floats(kN * kK, 2);
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const auto product = [&](Index first_row, Index m, Index first_col, Index n) {
+      Floats c(static_cast<std::size_t>(m * n));
+      gemm(context, Gemm{.transpose_b = true,
+                         .m = m,
+                         .n = n,
+                         .k = kK,
+                         .a = a.data() + first_row * kK,
+                         .lda = kK,
+                         .b = b.data() + first_col * kK,
+                         .ldb = kK,
+                         .c = c.data(),
+                         .ldc = n,
+                         .precision = precision});
+      return c;
+    };
+    const Floats whole = product(0, kM, 0, kN);
+    for (const Index first_row : {0, 1, 13, 120})
+      for (const Index first_col : {0, 5, 33, 99}) {
+        const Index m = std::min<Index>(11, kM - first_row), n = std::min<Index>(40, kN - first_col);
+        const Floats part = product(first_row, m, first_col, n);
+        Floats same_part;
+        for (Index i = 0; i < m; ++i)
+          for (Index j = 0; j < n; ++j)
+            same_part.push_back(whole[static_cast<std::size_t>((first_row + i) * kN + first_col + j)]);
+        EXPECT_TRUE(same_bits(part, same_part)) << first_row << " " << first_col;
+      }
+  }
 }
 
 TEST(Gemm, IndependentProductsRunTogetherGiveWhatTheyGiveAlone) {

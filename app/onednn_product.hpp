@@ -1,0 +1,33 @@
+// A matrix product as oneDNN computes it, on one thread and on arrays of its own: what `switchyard bench` measures the
+// program's own products against.
+#pragma once
+
+#include <dnnl.hpp>
+
+#include <vector>
+
+#include "kernels/api/gemm.hpp"
+#include "model/products.hpp"
+
+namespace switchyard {
+
+class OneDnnProduct {
+ public:
+  OneDnnProduct(const ProductShape& shape, kernels::Precision precision);
+  // The product once, on the calling thread: dnnl_sgemm or the matmul primitive, whichever was faster when tried.
+  void run();
+
+ private:
+  void run_sgemm();
+  void run_matmul();
+
+  ProductShape shape_;
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::matmul matmul_;
+  dnnl::memory a_, b_, c_;
+  std::vector<float> sgemm_b_;  // B in plain layout; matmul's own lies as the primitive likes it
+  bool takes_sgemm_ = false;
+};
+
+}  // namespace switchyard

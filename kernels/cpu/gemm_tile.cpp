@@ -1,0 +1,60 @@
+#include "kernels/cpu/gemm_tile.hpp"
+
+namespace switchyard::kernels::cpu {
+
+namespace {
+
+inline void store_row(const GemmTile& tile, Index row, Index first_col, FloatLanes sum) {
+  float* c = tile.c + row * tile.c_stride + first_col;
+  const Index cols = tile.cols - first_col;
+  if (tile.adds) sum += load_floats(c, cols);
+  if (cols >= kUnitLanes)
+    store_floats(c, sum);
+  else
+    store_some(c, (Units)sum, cols);
+}
+
+template <typename Unit, int kRows, int kVectors>
+void multiply(const GemmTile& tile) {
+  FloatLanes sums[kRows][kVectors] = {};
+  const std::uint32_t* a = tile.a;
+  const std::uint32_t* b = tile.b;
+  for (Index unit = 0; unit < tile.depth_units; ++unit, a += kGemmRows, b += kGemmCols) {
+    Units b_units[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) b_units[v] = reinterpret_cast<const Units*>(b)[v];
+#pragma GCC unroll 12
+    for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) Unit::multiply_add(sums[row][v], a[row], b_units[v]);
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row)
+    if (row < tile.rows)
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) store_row(tile, row, v * kUnitLanes, sums[row][v]);
+}
+
+template <typename Unit, int kVectors>
+void multiply_rows(const GemmTile& tile) {
+  if constexpr (kGemmRows > 8)
+    if (tile.rows > 8) return multiply<Unit, kGemmRows, kVectors>(tile);
+  if constexpr (kGemmRows > 4)
+    if (tile.rows > 4) return multiply<Unit, 8, kVectors>(tile);
+  return multiply<Unit, 4, kVectors>(tile);
+}
+
+}  // namespace
+
+template <typename Unit>
+void gemm_tile(const GemmTile& tile) {
+  if (tile.cols > kUnitLanes)
+    multiply_rows<Unit, 2>(tile);
+  else
+    multiply_rows<Unit, 1>(tile);
+}
+
+template void gemm_tile<Fp32Unit>(const GemmTile&);
+template void gemm_tile<Bf16Unit>(const GemmTile&);
+
+}  // namespace switchyard::kernels::cpu

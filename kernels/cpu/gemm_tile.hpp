@@ -1,0 +1,29 @@
+// The innermost loop of a product: a tile of C in registers, from one packed panel of A and one of B.
+#pragma once
+
+#include "kernels/cpu/gemm_units.hpp"
+
+namespace switchyard::kernels::cpu {
+
+// With AVX-512 24 of 32 registers hold sums, without it 8 of 16.
+#ifdef __AVX512F__
+constexpr Index kGemmRows = 12;
+#else
+constexpr Index kGemmRows = 4;
+#endif
+constexpr Index kGemmCols = 2 * kUnitLanes;
+
+struct GemmTile {
+  Index depth_units = 0;
+  const std::uint32_t* a = nullptr;  // (depth_units, kGemmRows)
+  const std::uint32_t* b = nullptr;  // (depth_units, kGemmCols)
+  Index rows = 0, cols = 0;          // of C that are written
+  float* c = nullptr;
+  Index c_stride = 0;
+  bool adds = false;  // to C
+};
+// C = or += A B. Each element of C is summed along the depth in order, whatever the tile it lies in.
+template <typename Unit>
+void gemm_tile(const GemmTile& tile);
+
+}  // namespace switchyard::kernels::cpu
