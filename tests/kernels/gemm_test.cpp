@@ -1,7 +1,10 @@
 #include "kernels/api/gemm.hpp"
 
+#include <sys/time.h>
+
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 
 #include "kernel_test.hpp"
 
@@ -177,6 +180,42 @@ TEST(Gemm, BitsDoNotDependOnAlignment) {
     if (offset == 0) first = values;
     EXPECT_TRUE(same_bits(values, first)) << "offset " << offset;
   }
+}
+
+volatile std::sig_atomic_t num_signals = 0;
+
+// A signal's frame lands below the stack pointer, so a product that moves that pointer into the heap (some
+// just-in-time compilers do) loses data when a run is told to stop.
+TEST(Gemm, SignalsDoNoHarm) {
+  constexpr Index kSize = 256;
+  const Floats a = random_floats(kSize * kSize, 1), b = random_floats(kSize * kSize, 2);
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  const auto product = [&] {
+    Floats c(kSize * kSize);
+    gemm(context, Gemm{.m = kSize,
+                       .n = kSize,
+                       .k = kSize,
+                       .a = a.data(),
+                       .lda = kSize,
+                       .b = b.data(),
+                       .ldb = kSize,
+                       .c = c.data(),
+                       .ldc = kSize});
+    return c;
+  };
+  const Floats expected = product();
+  struct sigaction count {};
+  count.sa_handler = [](int) { num_signals = num_signals + 1; };
+  struct sigaction before {};
+  sigaction(SIGALRM, &count, &before);
+  const itimerval every_millisecond{{0, 1000}, {0, 1000}}, never{};
+  setitimer(ITIMER_REAL, &every_millisecond, nullptr);
+  bool same = true;
+  while (num_signals < 100) same = same && same_bits(product(), expected);
+  setitimer(ITIMER_REAL, &never, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+  EXPECT_TRUE(same);
 }
 
 }  // namespace
