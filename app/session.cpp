@@ -3,7 +3,6 @@
 #include <hdf5.h>
 #include <mpi.h>
 
-#include "comm/mpi.hpp"
 #include "kernels/api/version.hpp"
 
 namespace switchyard {
@@ -40,9 +39,9 @@ std::string library_versions() {
                      H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
 }
 
-Session::Session(const Config& config)
-    : threads(static_cast<int>(config.parallel.threads)),
-      context{Device::kCpu, &threads},
-      mesh(make_mpi_communicator(MPI_COMM_WORLD, config.parallel.timeout), config.parallel.experts) {}
+Session::Session(const Config& config, World& world)
+    : threads(world.together([&] { return std::make_unique<ThreadPool>(static_cast<int>(config.parallel.threads)); })),
+      context{Device::kCpu, threads.get()},
+      mesh(world.comm().split(0), config.parallel.experts) {}
 
 }  // namespace switchyard
