@@ -93,7 +93,7 @@ double sum_over_ranks(World& world, double value) {
 
 int bench_step(World& world, const Config& config, Index num_steps) {
   const Dataset data = world.together([&] { return data_for_bench(config); });
-  Session session(config);
+  Session session(config, world);
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
   const VitOptions& model = trainer->model().options();
@@ -155,6 +155,7 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
     check_ranks(checked, world.size());
     return checked;
   });
+  world.comm().set_timeout(config.parallel.timeout);
   return bench_step(world, config, line.options["steps"].as<Index>());
 }
 

@@ -1,6 +1,4 @@
 // switchyard eval: the test accuracy of a checkpoint, on any number of ranks.
-#include <mpi.h>
-
 #include "app/commands.hpp"
 #include "app/session.hpp"
 #include "config/command_line.hpp"
@@ -39,11 +37,12 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
     check_ranks(layered, world.size());
     return layered;
   });
+  world.comm().set_timeout(config.parallel.timeout);
   const Dataset dataset = world.together([&] { return load_dataset(data_options(config)); });
-  Session session(config);
+  Session session(config, world);
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
-  world.alike([&] { trainer->load(MPI_COMM_WORLD, line.positional[0], true); });
+  trainer->load(world.comm(), line.positional[0], true);
   const Evaluation evaluation = trainer->evaluate();
   const std::string digest = trainer->digest();
   if (world.speaks())

@@ -5,7 +5,6 @@
 #include <sched.h>
 
 #include "app/text.hpp"
-#include "comm/mpi.hpp"
 #include "kernels/api/version.hpp"
 
 namespace switchyard {
@@ -58,10 +57,10 @@ void warn_of_too_few_cores(const Mesh& mesh, Index threads) {
 
 }  // namespace
 
-Session::Session(const Config& config)
-    : threads(static_cast<int>(config.parallel.threads)),
-      context{Device::kCpu, &threads},
-      mesh(make_mpi_communicator(MPI_COMM_WORLD, config.parallel.timeout), config.parallel.experts) {
+Session::Session(const Config& config, World& world)
+    : threads(world.together([&] { return std::make_unique<ThreadPool>(static_cast<int>(config.parallel.threads)); })),
+      context{Device::kCpu, threads.get()},
+      mesh(world.comm().split(0), config.parallel.experts) {
   warn_of_too_few_cores(mesh, config.parallel.threads);
 }
 

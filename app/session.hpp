@@ -1,6 +1,8 @@
 // What train, eval and bench set up alike: ranks, threads, data and model from a configuration.
 #pragma once
 
+#include <memory>
+
 #include "app/world.hpp"
 #include "comm/mesh.hpp"
 #include "config/config.hpp"
@@ -16,9 +18,9 @@ std::string library_versions();
 
 // Threads, the kernels' context, and the mesh. Collective.
 struct Session {
-  Session(const Config& config);
+  Session(const Config& config, World& world);
 
-  ThreadPool threads;
+  std::unique_ptr<ThreadPool> threads;
   Context context;
   Mesh mesh;
 };

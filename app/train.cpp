@@ -1,5 +1,4 @@
 // switchyard train: from a configuration to a results file, checkpoints and a digest.
-#include <mpi.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -55,7 +54,7 @@ class TrainingRun {
       : world_(world),
         config_(config),
         files_{fs::path(config.run.out) / config.run.name},
-        session_(config),
+        session_(config, world),
         trainer_(world.together(
             [&] { return std::make_unique<Trainer>(config, session_.context, session_.mesh, dataset); })) {}
 
@@ -110,8 +109,7 @@ void TrainingRun::resume(const std::string& from) {
   std::vector<std::string> warnings;
   fs::path path = from;
   if (from.empty()) {
-    const auto newest =
-        world_.alike([&] { return io::newest_valid_checkpoint(MPI_COMM_WORLD, files_.folder, warnings); });
+    const auto newest = io::newest_valid_checkpoint(world_.comm(), files_.folder, warnings);
     if (world_.speaks())
       for (const std::string& warning : warnings) fmt::print(stderr, "switchyard: warning: {}\n", warning);
     if (!newest) {
@@ -133,7 +131,7 @@ void TrainingRun::resume(const std::string& from) {
           "start a new run under another run.name",
           path.string(), differences);
   });
-  world_.alike([&] { trainer_->load(MPI_COMM_WORLD, path); });
+  trainer_->load(world_.comm(), path);
   saved_step_ = trainer_->step();
   if (world_.speaks()) fmt::print("resuming {} after step {}\n", path.string(), trainer_->step());
 }
@@ -273,7 +271,7 @@ void TrainingRun::save_checkpoint() {
     if (world_.speaks()) results_->sync();
   });
   const fs::path path = io::checkpoint_path(files_.folder, trainer_->step());
-  world_.alike([&] { trainer_->save(MPI_COMM_WORLD, path); });
+  trainer_->save(world_.comm(), path);
   saved_step_ = trainer_->step();
   if (world_.speaks()) io::remove_old_checkpoints(files_.folder, config_.checkpoint.keep);
 }
@@ -331,6 +329,7 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
     check_ranks(checked, world.size());
     return checked;
   });
+  world.comm().set_timeout(config.parallel.timeout);
   catch_stop_signals();
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {

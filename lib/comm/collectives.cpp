@@ -1,5 +1,7 @@
 #include "comm/collectives.hpp"
 
+#include <vector>
+
 #include "core/error.hpp"
 #include "kernels/api/reduce.hpp"
 
@@ -66,69 +68,6 @@ void tree_reduce(const Context& context, Communicator& comm, std::string_view wh
                             missing.size * 4};
     comm.exchange(what, std::span(&transfer, 1));
   }
-}
-
-void all_gather(Communicator& comm, std::string_view what, const void* send, Index bytes, void* receive) {
-  std::vector<Transfer> transfers;
-  for (int peer = 0; peer < comm.size(); ++peer)
-    transfers.push_back({peer, send, bytes, static_cast<std::byte*>(receive) + peer * bytes, bytes});
-  comm.exchange(what, transfers);
-}
-
-void broadcast(Communicator& comm, std::string_view what, void* data, Index bytes, int root) {
-  std::vector<Transfer> transfers;
-  if (comm.rank() == root) {
-    for (int peer = 0; peer < comm.size(); ++peer)
-      if (peer != root) transfers.push_back({peer, data, bytes, nullptr, 0});
-  } else {
-    transfers.push_back({root, nullptr, 0, data, bytes});
-  }
-  comm.exchange(what, transfers);
-}
-
-void barrier(Communicator& comm, std::string_view what) {
-  // Dissemination: after round k a rank has heard, directly or not, from 2^k ranks before it.
-  for (int distance = 1; distance < comm.size(); distance *= 2) {
-    const int to = (comm.rank() + distance) % comm.size();
-    const int from = (comm.rank() - distance + comm.size()) % comm.size();
-    char token = 0, heard = 0;
-    if (to == from) {
-      const Transfer both{to, &token, 1, &heard, 1};
-      comm.exchange(what, std::span(&both, 1));
-    } else {
-      const std::array<Transfer, 2> transfers{Transfer{to, &token, 1, nullptr, 0},
-                                              Transfer{from, nullptr, 0, &heard, 1}};
-      comm.exchange(what, transfers);
-    }
-  }
-}
-
-std::vector<std::string> gather_texts(Communicator& comm, std::string_view what, const std::string& text) {
-  const Index length = static_cast<Index>(text.size());
-  std::vector<Index> lengths(static_cast<std::size_t>(comm.size()));
-  all_gather(comm, what, &length, sizeof(length), lengths.data());
-  std::vector<std::string> texts;
-  std::vector<Transfer> transfers;
-  if (comm.rank() == 0) {
-    for (Index each : lengths) texts.emplace_back(static_cast<std::size_t>(each), '\0');
-    texts[0] = text;
-    for (int peer = 1; peer < comm.size(); ++peer) {
-      const auto i = static_cast<std::size_t>(peer);
-      transfers.push_back({peer, nullptr, 0, texts[i].data(), lengths[i]});
-    }
-  } else {
-    transfers.push_back({0, text.data(), length, nullptr, 0});
-  }
-  comm.exchange(what, transfers);
-  return texts;
-}
-
-std::string broadcast_text(Communicator& comm, std::string_view what, const std::string& text) {
-  Index length = static_cast<Index>(text.size());
-  broadcast(comm, what, &length, sizeof(length), 0);
-  std::string received = comm.rank() == 0 ? text : std::string(static_cast<std::size_t>(length), '\0');
-  broadcast(comm, what, received.data(), length, 0);
-  return received;
 }
 
 void require_memory(const Communicator& comm, Device device, std::string_view what) {

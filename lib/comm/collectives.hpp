@@ -1,9 +1,8 @@
-// The collectives in use, over Communicator's one primitive. Except for tree_reduce's arithmetic they move bytes.
+// The collectives over arrays, in the memory that the communicator moves; core/ranks.hpp has those over host memory.
 #pragma once
 
 #include <span>
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include "comm/communicator.hpp"
 #include "core/context.hpp"
@@ -19,17 +18,6 @@ void all_to_all_v(Communicator& comm, std::string_view what, const void* send, s
 // halving, then doubling: Rabenseifner, 2004). The number of ranks is a power of two. scratch: at least (size + 1) / 2.
 void tree_reduce(const Context& context, Communicator& comm, std::string_view what, float* data, Index size,
                  float* scratch);
-
-// receive holds every rank's `bytes` bytes in rank order, on every rank.
-void all_gather(Communicator& comm, std::string_view what, const void* send, Index bytes, void* receive);
-
-void broadcast(Communicator& comm, std::string_view what, void* data, Index bytes, int root);
-void barrier(Communicator& comm, std::string_view what);
-
-// Host memory of any length from every rank to rank 0, in rank order (empty on the others).
-std::vector<std::string> gather_texts(Communicator& comm, std::string_view what, const std::string& text);
-// Rank 0's text, on every rank.
-std::string broadcast_text(Communicator& comm, std::string_view what, const std::string& text);
 
 // Fails where the communicator cannot name the context's memory.
 void require_memory(const Communicator& comm, Device device, std::string_view what);

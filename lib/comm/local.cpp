@@ -11,7 +11,8 @@ class LocalCommunicator final : public Communicator {
  public:
   LocalCommunicator() : Communicator(0, {0}) {}
   Device memory() const override { return Device::kCpu; }
-  std::unique_ptr<Communicator> split(int) const override { return make_local_communicator(); }
+  std::unique_ptr<Communicator> split(int) override { return make_local_communicator(); }
+  void set_timeout(Index) override {}
   void all_reduce(float*, Index) override {}
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {

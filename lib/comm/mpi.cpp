@@ -6,6 +6,9 @@
 #include <set>
 #include <thread>
 
+#include <fmt/ranges.h>
+
+#include "comm/roll_call.hpp"
 #include "core/error.hpp"
 
 namespace switchyard {
@@ -14,7 +17,9 @@ namespace {
 
 constexpr Index kLargestMessage = Index{1} << 30;  // MPI counts are int
 constexpr int kTag = 1;
-constexpr int kPollsBeforeSleep = 200;
+constexpr Index kPollsBeforeSleep = 200;
+constexpr auto kBetweenLooks = std::chrono::milliseconds(50);  // at the clock's deadline and at the roll call
+constexpr int kAllOthers = -1;                                 // as the peer of a request
 
 void check(int code, std::string_view what) {
   if (code == MPI_SUCCESS) return;
@@ -27,8 +32,12 @@ void check(int code, std::string_view what) {
 class MpiCommunicator final : public Communicator {
  public:
   // Takes over `comm`.
-  MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world_ranks, Index timeout_seconds)
-      : Communicator(rank, std::move(world_ranks)), comm_(comm), timeout_(timeout_seconds) {}
+  MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world_ranks, Index timeout_seconds,
+                  std::shared_ptr<RollCall> roll_call)
+      : Communicator(rank, std::move(world_ranks)),
+        comm_(comm),
+        timeout_(timeout_seconds),
+        roll_call_(std::move(roll_call)) {}
 
   ~MpiCommunicator() override {
     int finalized = 0;
@@ -38,23 +47,34 @@ class MpiCommunicator final : public Communicator {
 
   Device memory() const override { return Device::kCpu; }
 
-  std::unique_ptr<Communicator> split(int color) const override {
+  void set_timeout(Index seconds) override { timeout_ = seconds; }
+
+  std::unique_ptr<Communicator> split(int color) override {
+    constexpr std::string_view kWhat = "splitting ranks into groups";
+    // MPI_Comm_split waits without end; after this all ranks are there.
+    std::vector<int> colors(static_cast<std::size_t>(size()));
+    all_gather(*this, kWhat, &color, sizeof(color), colors.data());
+    std::vector<int> members;
+    int part_rank = 0;
+    for (int each = 0; each < size(); ++each) {
+      if (colors[static_cast<std::size_t>(each)] != color) continue;
+      if (each == rank()) part_rank = static_cast<int>(members.size());
+      members.push_back(world_rank(each));
+    }
     MPI_Comm part = MPI_COMM_NULL;
-    check(MPI_Comm_split(comm_, color, rank(), &part), "splitting ranks into groups");
-    int part_rank = 0, part_size = 0;
-    MPI_Comm_rank(part, &part_rank);
-    MPI_Comm_size(part, &part_size);
-    const int world_rank = world_ranks()[static_cast<std::size_t>(rank())];
-    std::vector<int> members(static_cast<std::size_t>(part_size));
-    check(MPI_Allgather(&world_rank, 1, MPI_INT, members.data(), 1, MPI_INT, part), "splitting ranks into groups");
-    return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_);
+    check(MPI_Comm_split(comm_, color, rank(), &part), kWhat);
+    return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_, roll_call_);
   }
 
   void all_reduce(float* data, Index size) override {
+    requests_.clear();
+    peers_.clear();
     for (Index done = 0; done < size; done += kLargestMessage / 4) {
       const int count = static_cast<int>(std::min(size - done, kLargestMessage / 4));
-      check(MPI_Allreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_), "sum over ranks");
+      check(MPI_Iallreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_, add_request(kAllOthers)),
+            "sum over ranks");
     }
+    wait_for_all("sum over ranks");
   }
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
@@ -101,36 +121,56 @@ class MpiCommunicator final : public Communicator {
   }
 
   void wait_for_all(std::string_view what) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_);
-    for (int polls = 0;; ++polls) {
+    using Clock = std::chrono::steady_clock;
+    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
+    auto next_look = Clock::now() + kBetweenLooks;
+    for (Index polls = 0;; ++polls) {
       int done = 0;
       check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), what);
       if (done) return;
       if (polls < kPollsBeforeSleep) continue;
       // More ranks than cores must still make progress, so give the core away.
       std::this_thread::yield();
-      if (polls % 1024 == 0 && std::chrono::steady_clock::now() > deadline) fail_missing(what);
+      const auto now = Clock::now();
+      if (now < next_look) continue;
+      next_look = now + kBetweenLooks;
+      while (const auto asker = roll_call_->next_asker()) roll_call_->answer(*asker, waits_for(what));
+      if (now < deadline) continue;
+      const std::set<int> peers = waits_for(what);
+      if (peers.empty()) return;
+      fail_missing(what, peers);
     }
   }
 
-  [[noreturn]] void fail_missing(std::string_view what) {
-    // MPI_Testall leaves every request as it is until all are done, so each is asked on its own.
-    std::set<int> missing;
+  // World ranks. MPI_Testall leaves every request as it is until all are done, so each is asked on its own.
+  std::set<int> waits_for(std::string_view what) {
+    std::set<int> found;
     for (std::size_t i = 0; i < requests_.size(); ++i) {
       int done = 0;
       check(MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE), what);
-      if (!done) missing.insert(world_rank(peers_[i]));
+      if (done) continue;
+      if (peers_[i] != kAllOthers) found.insert(world_rank(peers_[i]));
+      for (int peer = 0; peer < size() && peers_[i] == kAllOthers; ++peer)
+        if (peer != rank()) found.insert(world_rank(peer));
     }
-    std::string names;
-    for (int peer : missing) names += (names.empty() ? "" : ", ") + std::to_string(peer);
+    return found;
+  }
+
+  [[noreturn]] void fail_missing(std::string_view what, const std::set<int>& peers) {
+    const std::set<int> missing = roll_call_->missing(peers);
+    if (missing.empty())
+      fail("{}: rank {} waited {} s for rank {}. All ranks answer, but wait for one another: raise parallel.timeout.",
+           what, world_rank(rank()), timeout_, fmt::join(peers, ", "));
     fail(
-        "{}: rank {} waited {} s for rank {}, which did not come. Look for its error message or at its node; if it is "
-        "only slow, raise parallel.timeout.",
-        what, world_rank(rank()), timeout_, names);
+        "{}: rank {} waited {} s, and there is no answer from rank {}. Look for its error message or at its node; if "
+        "it "
+        "is only slow, raise parallel.timeout.",
+        what, world_rank(rank()), timeout_, fmt::join(missing, ", "));
   }
 
   MPI_Comm comm_;
   Index timeout_;
+  std::shared_ptr<RollCall> roll_call_;
   std::vector<MPI_Request> requests_;
   std::vector<int> peers_;  // of each request
 };
@@ -146,7 +186,8 @@ std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, Index timeo
   MPI_Comm_size(comm, &size);
   std::vector<int> world_ranks(static_cast<std::size_t>(size));
   for (int i = 0; i < size; ++i) world_ranks[static_cast<std::size_t>(i)] = i;
-  return std::make_unique<MpiCommunicator>(comm, rank, std::move(world_ranks), timeout_seconds);
+  return std::make_unique<MpiCommunicator>(comm, rank, std::move(world_ranks), timeout_seconds,
+                                           std::make_shared<RollCall>(parent));
 }
 
 }  // namespace switchyard

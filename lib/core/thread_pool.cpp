@@ -2,6 +2,12 @@
 
 #include <immintrin.h>
 
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "core/error.hpp"
+
 namespace switchyard {
 
 namespace {
@@ -22,10 +28,25 @@ void wait_while_equal(const std::atomic<T>& value, T old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int num_threads) {
-  for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { work(); });
+  std::string reason;
+  try {
+    for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { work(); });
+    return;
+  } catch (const std::system_error& error) {
+    reason = error.code().message();
+  } catch (const std::bad_alloc&) {
+    reason = "not enough memory";
+  }
+  stop();
+  fail(
+      "parallel.threads = {}: only {} threads could be started ({}); give a smaller number, or raise the limits on "
+      "processes and memory (ulimit -u, ulimit -v)",
+      num_threads, workers_.size() + 1, reason);
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stopping_ = true;
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
@@ -44,10 +65,17 @@ void ThreadPool::run(Index num_blocks, Call call, const void* body) {
   for (int busy = num_busy_.load(std::memory_order_acquire); busy != 0;
        busy = num_busy_.load(std::memory_order_acquire))
     wait_while_equal(num_busy_, busy);
+  if (!failed_.exchange(false)) return;
+  std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-void ThreadPool::take_blocks() {
-  for (Index block = next_block_++; block < num_blocks_; block = next_block_++) call_(body_, block);
+void ThreadPool::take_blocks() noexcept {
+  try {
+    for (Index block = next_block_++; block < num_blocks_; block = next_block_++) call_(body_, block);
+  } catch (...) {
+    next_block_ = num_blocks_;
+    if (!failed_.exchange(true)) error_ = std::current_exception();
+  }
 }
 
 void ThreadPool::work() {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -13,7 +14,7 @@ namespace switchyard {
 
 class ThreadPool {
  public:
-  // num_threads counts the caller; 1 starts no thread at all.
+  // num_threads counts the caller; 1 starts no thread at all. Fails where the system does not give so many.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -21,7 +22,8 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(block) for each block in [0, num_blocks), returns when all are done. body must not throw.
+  // Calls body(block) for each block in [0, num_blocks), returns when all are done. If one throws, blocks that have not
+  // begun are skipped, and the first exception is thrown here once no thread uses body any more.
   template <typename Body>
   void parallel_for(Index num_blocks, const Body& body) {
     if (workers_.empty() || num_blocks <= 1) {
@@ -35,8 +37,9 @@ class ThreadPool {
  private:
   using Call = void (*)(const void*, Index);
   void run(Index num_blocks, Call call, const void* body);
-  void take_blocks();
+  void take_blocks() noexcept;
   void work();
+  void stop();
 
   std::vector<std::thread> workers_;
   Call call_ = nullptr;
@@ -46,6 +49,8 @@ class ThreadPool {
   std::atomic<int> num_busy_{0};
   std::atomic<std::uint32_t> generation_{0};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;  // written by whoever sets failed_
 };
 
 }  // namespace switchyard

@@ -12,8 +12,7 @@
 #include <string>
 #include <vector>
 
-#include <mpi.h>
-
+#include "core/ranks.hpp"
 #include "core/types.hpp"
 
 namespace switchyard::io {
@@ -37,15 +36,15 @@ struct CheckpointInfo {
 };
 
 // Collective. Writes PATH.tmp, syncs it to disk and renames it, so that PATH is whole or is not there. On a failure
-// anywhere every rank throws the same Error, PATH.tmp is gone and older files are as they were. `info` counts on rank
-// 0.
-void save_checkpoint(MPI_Comm comm, const std::filesystem::path& path, const CheckpointInfo& info,
+// anywhere every rank throws the same AgreedError, PATH.tmp is gone and older files are as they were. `info` counts on
+// rank 0.
+void save_checkpoint(Ranks& ranks, const std::filesystem::path& path, const CheckpointInfo& info,
                      std::span<const ArraySlice> slices);
 
-// Collective. Fills each slice and verifies what it reads; on a failure every rank throws the same Error. Names and
-// shapes must be the file's own. A top-level group may be left out as a whole (so `parameters/...` loads without
+// Collective. Fills each slice and verifies what it reads; on a failure every rank throws the same AgreedError. Names
+// and shapes must be the file's own. A top-level group may be left out as a whole (so `parameters/...` loads without
 // `optimizer/...`), but not a part of one.
-CheckpointInfo load_checkpoint(MPI_Comm comm, const std::filesystem::path& path, std::span<const ArraySlice> slices);
+CheckpointInfo load_checkpoint(Ranks& ranks, const std::filesystem::path& path, std::span<const ArraySlice> slices);
 
 struct ArraySummary {
   std::string name;
@@ -75,7 +74,7 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesystem::path& folder,
                                                              std::vector<std::string>& warnings);
 // The same, collective: rank 0 looks, every rank gets the answer, rank 0 the warnings.
-std::optional<std::filesystem::path> newest_valid_checkpoint(MPI_Comm comm, const std::filesystem::path& folder,
+std::optional<std::filesystem::path> newest_valid_checkpoint(Ranks& ranks, const std::filesystem::path& folder,
                                                              std::vector<std::string>& warnings);
 
 // Removes all but the newest `keep` checkpoints (at least one stays), and temporary files that a killed save left.

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "core/agreement.hpp"
 #include "io/checkpoint.hpp"
-#include "io/collective.hpp"
 
 namespace switchyard::io {
 namespace {
@@ -55,13 +55,13 @@ std::optional<fs::path> newest_valid_checkpoint(const fs::path& folder, std::vec
   return std::nullopt;
 }
 
-std::optional<fs::path> newest_valid_checkpoint(MPI_Comm comm, const fs::path& folder,
+std::optional<fs::path> newest_valid_checkpoint(Ranks& ranks, const fs::path& folder,
                                                 std::vector<std::string>& warnings) {
   std::string found;
-  on_root(comm, [&] {
+  on_root(ranks, "search for a checkpoint", [&] {
     if (const auto path = newest_valid_checkpoint(folder, warnings)) found = path->string();
   });
-  broadcast(comm, found);
+  found = broadcast_text(ranks, "search for a checkpoint", found);
   return found.empty() ? std::nullopt : std::optional<fs::path>(found);
 }
 

@@ -6,9 +6,9 @@
 
 #include <xxhash.h>
 
+#include "core/agreement.hpp"
 #include "io/checkpoint.hpp"
 #include "io/checkpoint_file.hpp"
-#include "io/collective.hpp"
 #include "io/schema.hpp"
 
 namespace switchyard::io {
@@ -98,23 +98,24 @@ void verify_array(const h5::Handle& file, const ArrayRecord& array, const fs::pa
 
 }  // namespace
 
-CheckpointInfo load_checkpoint(MPI_Comm comm, const fs::path& path, std::span<const ArraySlice> slices) {
+CheckpointInfo load_checkpoint(Ranks& ranks, const fs::path& path, std::span<const ArraySlice> slices) {
+  constexpr std::string_view kWhat = "loading a checkpoint";
   h5::silence();
   std::string packed;
-  on_root(comm, [&] {
+  on_root(ranks, kWhat, [&] {
     const CheckpointHeader header = read_checkpoint_header(open_checkpoint(path), path);
     match(header, slices, path);
     packed = pack(header.info);
   });
-  broadcast(comm, packed);
-  together(comm, [&] {
+  packed = broadcast_text(ranks, kWhat, packed);
+  together(ranks, kWhat, [&] {
     check_slices(slices);
     const h5::Handle file = open_checkpoint(path);
     for (const ArraySlice& slice : slices)
-      if (slice.per_expert || rank_of(comm) == kRoot) read_slice(file, slice, path);
+      if (slice.per_expert || ranks.rank() == 0) read_slice(file, slice, path);
   });
   for (const ArraySlice& slice : slices)
-    if (!slice.per_expert) broadcast(comm, slice.data, static_cast<std::size_t>(num_elements(slice.shape)));
+    if (!slice.per_expert) broadcast(ranks, kWhat, slice.data, num_elements(slice.shape) * Index{sizeof(float)}, 0);
   return unpack(packed);
 }
 

@@ -8,14 +8,15 @@
 // that node waits for ever. And HDF5 cannot close a file in parallel that one rank failed to write.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <map>
 #include <set>
 
 #include <xxhash.h>
 
+#include "core/agreement.hpp"
 #include "io/checkpoint.hpp"
 #include "io/checkpoint_file.hpp"
-#include "io/collective.hpp"
 #include "io/disk.hpp"
 #include "io/h5.hpp"
 #include "io/schema.hpp"
@@ -24,6 +25,8 @@ namespace switchyard::io {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kWhat = "saving a checkpoint";  // for messages about ranks that do not come
 static_assert(std::endian::native == std::endian::little, "checksums are over little-endian bytes");
 
 // Object headers with checksums (from 1.8 on), but none of the flags for concurrent access that a killed process
@@ -33,9 +36,9 @@ h5::Handle checkpoint_access() { return h5::file_access(H5F_LIBVER_V18, H5F_LIBV
 Index num_checksums(const ArraySlice& slice) { return slice.per_expert ? slice.shape[0] : 1; }
 
 // Checks this rank's list; its hash must then be the same on all ranks.
-void check_slices(MPI_Comm comm, std::span<const ArraySlice> slices) {
+void check_slices(Ranks& ranks, std::span<const ArraySlice> slices) {
   XXH64_hash_t hash = 0;
-  together(comm, [&] {
+  together(ranks, kWhat, [&] {
     CheckpointHeader header;
     std::set<std::string_view> names;
     for (const ArraySlice& slice : slices) {
@@ -55,41 +58,55 @@ void check_slices(MPI_Comm comm, std::span<const ArraySlice> slices) {
     }
     hash = checksum_of(header);
   });
-  const std::uint64_t mine[2] = {hash, ~hash};
-  std::uint64_t largest[2];
-  MPI_Allreduce(mine, largest, 2, MPI_UINT64_T, MPI_MAX, comm);
-  if (largest[0] != ~largest[1]) fail("ranks disagree about the arrays of the checkpoint");
+  std::vector<XXH64_hash_t> hashes(static_cast<std::size_t>(ranks.size()));
+  all_gather(ranks, kWhat, &hash, sizeof(hash), hashes.data());
+  for (const XXH64_hash_t each : hashes)
+    if (each != hashes[0]) throw AgreedError("ranks disagree about the arrays of the checkpoint");
+}
+
+struct Checksum {
+  Index slot;  // counted over all arrays, one after another
+  std::uint64_t sum;
+};
+
+// Of what this rank writes.
+std::string own_checksums(std::span<const ArraySlice> slices) {
+  std::string bytes;
+  Index begin = 0;
+  for (const ArraySlice& slice : slices) {
+    const Index num_parts = !slice.writes || slice.count == 0 ? 0 : slice.per_expert ? slice.count : 1;
+    const Index part_elements = num_elements(slice.shape) / num_checksums(slice);
+    for (Index part = 0; part < num_parts; ++part) {
+      const Checksum checksum{
+          begin + (slice.per_expert ? slice.first + part : 0),
+          XXH3_64bits(slice.data + part * part_elements, static_cast<std::size_t>(part_elements) * sizeof(float))};
+      bytes.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+    }
+    begin += num_checksums(slice);
+  }
+  return bytes;
 }
 
 // Every rank sums its own experts' bytes; rank 0 gets the header's records.
-std::vector<ArrayRecord> gather_checksums(MPI_Comm comm, std::span<const ArraySlice> slices) {
-  std::vector<std::uint64_t> sums;         // of all arrays, one after another; 0 where another rank writes
-  std::vector<std::uint64_t> num_writers;  // alike
-  for (const ArraySlice& slice : slices) {
-    const std::size_t begin = sums.size();
-    sums.resize(begin + num_checksums(slice));
-    num_writers.resize(sums.size());
-    if (!slice.writes || slice.count == 0) continue;
-    const Index num_parts = slice.per_expert ? slice.count : 1;
-    const Index part_elements = num_elements(slice.shape) / num_checksums(slice);
-    for (Index part = 0; part < num_parts; ++part) {
-      const std::size_t slot = begin + (slice.per_expert ? slice.first + part : 0);
-      sums[slot] = XXH3_64bits(slice.data + part * part_elements, part_elements * sizeof(float));
-      num_writers[slot] = 1;
-    }
-  }
-  std::vector<std::uint64_t> all_sums(sums.size()), all_writers(sums.size());
-  MPI_Reduce(sums.data(), all_sums.data(), static_cast<int>(sums.size()), MPI_UINT64_T, MPI_SUM, kRoot, comm);
-  MPI_Reduce(num_writers.data(), all_writers.data(), static_cast<int>(sums.size()), MPI_UINT64_T, MPI_SUM, kRoot, comm);
+std::vector<ArrayRecord> gather_checksums(Ranks& ranks, std::span<const ArraySlice> slices) {
+  const std::vector<std::string> gathered = gather_texts(ranks, kWhat, own_checksums(slices));
   std::vector<ArrayRecord> records;
-  on_root(comm, [&] {
-    std::size_t slot = 0;
+  on_root(ranks, kWhat, [&] {
+    std::map<Index, std::vector<std::uint64_t>> sums;  // of each slot, by each rank that would write it
+    for (const std::string& bytes : gathered) {
+      for (std::size_t at = 0; at < bytes.size(); at += sizeof(Checksum)) {
+        Checksum checksum;
+        std::memcpy(&checksum, bytes.data() + at, sizeof(checksum));
+        sums[checksum.slot].push_back(checksum.sum);
+      }
+    }
+    Index slot = 0;
     for (const ArraySlice& slice : slices) {
       ArrayRecord record{std::string(plain_name(slice.name)), slice.shape, slice.per_expert, {}};
       for (Index part = 0; part < num_checksums(slice); ++part, ++slot) {
-        if (all_writers[slot] != 1)
-          fail("array {}, expert {}: {} ranks would write it; it must be one", slice.name, part, all_writers[slot]);
-        record.checksums.push_back(all_sums[slot]);
+        if (sums[slot].size() != 1)
+          fail("array {}, expert {}: {} ranks would write it; it must be one", slice.name, part, sums[slot].size());
+        record.checksums.push_back(sums[slot][0]);
       }
       records.push_back(std::move(record));
     }
@@ -180,28 +197,28 @@ void write_slices(const fs::path& path, std::span<const ArraySlice> slices, cons
 
 }  // namespace
 
-void save_checkpoint(MPI_Comm comm, const fs::path& path, const CheckpointInfo& info,
+void save_checkpoint(Ranks& ranks, const fs::path& path, const CheckpointInfo& info,
                      std::span<const ArraySlice> slices) {
   h5::silence();
-  check_slices(comm, slices);
-  const CheckpointHeader header{schema::kCheckpointVersion, info, gather_checksums(comm, slices)};
+  check_slices(ranks, slices);
+  const CheckpointHeader header{schema::kCheckpointVersion, info, gather_checksums(ranks, slices)};
   const fs::path temporary = path.string() + ".tmp";
   try {
     std::vector<Index> places(slices.size());  // in the order of slices
-    on_root(comm, [&] {
+    on_root(ranks, kWhat, [&] {
       const Places by_name = write_skeleton(temporary, header);
       for (std::size_t i = 0; i < slices.size(); ++i) places[i] = by_name.find(plain_name(slices[i].name))->second;
     });
-    MPI_Bcast(places.data(), static_cast<int>(places.size()), MPI_INT64_T, kRoot, comm);
-    together(comm, [&] { write_slices(temporary, slices, places); });
-    on_root(comm, [&] {
+    broadcast(ranks, kWhat, places.data(), static_cast<Index>(places.size() * sizeof(Index)), 0);
+    together(ranks, kWhat, [&] { write_slices(temporary, slices, places); });
+    on_root(ranks, kWhat, [&] {
       sync_file(temporary);
       fs::rename(temporary, path);
       sync_folder(path.parent_path());
     });
   } catch (...) {
     std::error_code ignored;
-    if (rank_of(comm) == kRoot) fs::remove(temporary, ignored);
+    if (ranks.rank() == 0) fs::remove(temporary, ignored);
     throw;
   }
 }

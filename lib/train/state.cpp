@@ -41,7 +41,7 @@ Trainer::HostArrays Trainer::host_arrays(bool parameters_only) {
   return arrays;
 }
 
-void Trainer::save(MPI_Comm comm, const std::filesystem::path& path) {
+void Trainer::save(Ranks& ranks, const std::filesystem::path& path) {
   const HostArrays arrays = host_arrays(false);
   io::CheckpointInfo info;
   info.step = step_;
@@ -49,12 +49,12 @@ void Trainer::save(MPI_Comm comm, const std::filesystem::path& path) {
   info.digest = digest();
   info.attributes["data"] =
       fmt::format("{}x{}x{} {} classes", dataset_.height, dataset_.width, dataset_.channels, dataset_.classes);
-  io::save_checkpoint(comm, path, info, arrays.slices);
+  io::save_checkpoint(ranks, path, info, arrays.slices);
 }
 
-io::CheckpointInfo Trainer::load(MPI_Comm comm, const std::filesystem::path& path, bool parameters_only) {
+io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only) {
   const HostArrays arrays = host_arrays(parameters_only);
-  io::CheckpointInfo info = io::load_checkpoint(comm, path, arrays.slices);
+  io::CheckpointInfo info = io::load_checkpoint(ranks, path, arrays.slices);
   const Index bytes = parameters_->size() * Index{sizeof(float)};
   kernels::copy_to_device(context_, parameters_->values(), arrays.copies[0].data(), bytes);
   if (!parameters_only)

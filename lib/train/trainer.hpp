@@ -2,8 +2,6 @@
 // itself, evaluation.cpp the evaluation, state.cpp checkpoints and digest.
 #pragma once
 
-#include <mpi.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -62,9 +60,9 @@ class Trainer {
 
   // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
   std::string digest();
-  void save(MPI_Comm comm, const std::filesystem::path& path);
+  void save(Ranks& ranks, const std::filesystem::path& path);
   // With the optimiser and the place in the data, or parameters alone.
-  io::CheckpointInfo load(MPI_Comm comm, const std::filesystem::path& path, bool parameters_only = false);
+  io::CheckpointInfo load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only = false);
 
  private:
   Pass training_pass(PhaseSeconds& seconds);

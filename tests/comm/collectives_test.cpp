@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <thread>
 
@@ -177,8 +178,8 @@ TEST(TimeOut, NamesTheRankThatDidNotCome) {
     const int rank = comm->rank();
     const std::string message = message_of([&] { all_gather(*comm, "a test", &rank, sizeof(rank), all.data()); });
     EXPECT_LT(seconds_now() - start, 10);
-    EXPECT_TRUE(contains(message, "a test: rank " + std::to_string(rank) + " waited 1 s for rank " +
-                                      std::to_string(missing) + ", which did not come"))
+    EXPECT_TRUE(contains(message, "a test: rank " + std::to_string(rank) +
+                                      " waited 1 s, and there is no answer from rank " + std::to_string(missing) + "."))
         << message;
   }
   MPI_Barrier(MPI_COMM_WORLD);
@@ -189,8 +190,68 @@ TEST(TimeOut, NamesWorldRanksInsideAGroup) {
   const auto group = world_communicator(1)->split(world_rank() % 2);
   if (world_rank() == 1) {
     const std::string message = message_of([&] { barrier(*group, "a test"); });
-    EXPECT_TRUE(contains(message, "rank 1 waited 1 s for rank 3, which")) << message;
+    EXPECT_TRUE(contains(message, "rank 1 waited 1 s, and there is no answer from rank 3.")) << message;
   }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+// Ranks that wait for one another wait, in the end, for the last: it alone is named, by all others and in time.
+void expect_the_last_rank_is_named(const std::function<void(Communicator&)>& collective) {
+  const auto comm = world_communicator(1);
+  const int missing = comm->size() - 1;
+  if (comm->rank() != missing) {
+    const double start = seconds_now();
+    const std::string message = message_of([&] { collective(*comm); });
+    EXPECT_LT(seconds_now() - start, 20);
+    EXPECT_TRUE(contains(message, " no answer from rank " + std::to_string(missing) + ".")) << message;
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST(TimeOut, NamesNoRankThatItselfWaits) {
+  if (world_size() == 1) GTEST_SKIP() << "one rank waits for nobody";
+  const Cpu cpu;
+  Floats data(1000, 1.0f), scratch(500);
+  expect_the_last_rank_is_named(
+      [&](Communicator& comm) { tree_reduce(cpu, comm, "a test", data.data(), 1000, scratch.data()); });
+  expect_the_last_rank_is_named([&](Communicator& comm) { comm.all_reduce(data.data(), 1000); });
+  expect_the_last_rank_is_named([&](Communicator& comm) { comm.split(0); });
+}
+
+TEST(TimeOut, FollowsRanksThatWaitInAnotherGroup) {
+  if (world_size() < 4) GTEST_SKIP() << "needs two groups of two ranks";
+  const auto comm = world_communicator(1);
+  const auto neighbours = comm->split(world_rank() / 2), others = comm->split(world_rank() % 2);
+  // 0 waits for 1, which waits for 3.
+  if (world_rank() < 2) {
+    const std::string message = message_of([&] { barrier(world_rank() == 0 ? *neighbours : *others, "a test"); });
+    EXPECT_TRUE(contains(message, " no answer from rank 3.")) << message;
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST(TimeOut, CanBeSetLaterAndHoldsForGroups) {
+  if (world_size() == 1) GTEST_SKIP() << "one rank waits for nobody";
+  const auto comm = world_communicator(600);
+  comm->set_timeout(1);
+  const auto group = comm->split(0);
+  if (world_rank() == 0) {
+    EXPECT_TRUE(contains(message_of([&] { barrier(*group, "a test"); }), "waited 1 s"));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+// Nothing is wrong with any rank: they wait for one another.
+TEST(TimeOut, SaysSoWhereAllRanksAnswer) {
+  if (world_size() == 1) GTEST_SKIP() << "one rank waits for nobody";
+  const auto comm = world_communicator(1);
+  char byte = 0;
+  const Transfer receive{comm->rank() ^ 1, nullptr, 0, &byte, 1};
+  const auto group = comm->split(0);
+  // Each pair waits in two communicators, so that no message can come.
+  Communicator& mine = comm->rank() % 2 == 0 ? *comm : *group;
+  const std::string message = message_of([&] { mine.exchange("a test", std::span(&receive, 1)); });
+  EXPECT_TRUE(contains(message, "All ranks answer, but wait for one another")) << message;
   MPI_Barrier(MPI_COMM_WORLD);
 }
 

@@ -173,6 +173,7 @@ TEST(Checkpoint, AMissingFolderIsTheSameErrorOnEveryRank) {
 TEST(CheckpointFolder, TheNewestThatVerifiesIsFoundAndDamagedOnesArePassedOverWithAWarning) {
   const TemporaryFolder folder(MPI_COMM_WORLD);
   const MPI_Comm world = MPI_COMM_WORLD;
+  const auto ranks = make_mpi_communicator(world, kTimeout);
   for (const Index step : {9, 20, 100'000'000})
     save_checkpoint(world, checkpoint_path(folder.path(), step), some_info(), arrays_of_rank(world, true).slices);
   if (rank_in(world) == 0) {
@@ -182,12 +183,12 @@ TEST(CheckpointFolder, TheNewestThatVerifiesIsFoundAndDamagedOnesArePassedOverWi
     write_bytes(folder / "checkpoint-final.h5", "a user's own");
   }
   std::vector<std::string> warnings;
-  const auto found = newest_valid_checkpoint(world, folder.path(), warnings);
+  const auto found = newest_valid_checkpoint(*ranks, folder.path(), warnings);
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(*found, folder / "checkpoint-00000020.h5");
   EXPECT_EQ(warnings.size(), rank_in(world) == 0 ? 1u : 0u);
   for (const std::string& warning : warnings) EXPECT_TRUE(contains(warning, "checkpoint-100000000.h5")) << warning;
-  EXPECT_FALSE(newest_valid_checkpoint(world, folder / "none", warnings).has_value());
+  EXPECT_FALSE(newest_valid_checkpoint(*ranks, folder / "none", warnings).has_value());
 }
 
 TEST(CheckpointFolder, OldCheckpointsAndStaleTemporaryFilesGoOthersStay) {

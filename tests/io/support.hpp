@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include "comm/mpi.hpp"
 #include "core/error.hpp"
 #include "io/checkpoint.hpp"
 
@@ -133,6 +134,18 @@ inline Arrays arrays_of_rank(MPI_Comm comm, bool filled, Index rows = 5) {
   Arrays arrays(rank * each, each, filled, rows);
   arrays.slices[0].writes = rank == 0;
   return arrays;
+}
+
+constexpr Index kTimeout = 60;  // seconds; a test that hangs fails by then
+
+// Collective over `comm`.
+inline void save_checkpoint(MPI_Comm comm, const std::filesystem::path& path, const CheckpointInfo& info,
+                            std::span<const ArraySlice> slices) {
+  io::save_checkpoint(*make_mpi_communicator(comm, kTimeout), path, info, slices);
+}
+inline CheckpointInfo load_checkpoint(MPI_Comm comm, const std::filesystem::path& path,
+                                      std::span<const ArraySlice> slices) {
+  return io::load_checkpoint(*make_mpi_communicator(comm, kTimeout), path, slices);
 }
 
 inline CheckpointInfo some_info() {

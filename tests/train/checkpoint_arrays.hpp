@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/communicator.hpp"
 #include "core/error.hpp"
 #include "io/checkpoint.hpp"
 
@@ -19,7 +20,7 @@ class CheckpointArrays {
       values_.emplace_back(static_cast<std::size_t>(size));
       slices_.push_back({array.name, array.shape, array.per_expert, 0, array.shape[0], values_.back().data(), true});
     }
-    info_ = io::load_checkpoint(MPI_COMM_SELF, path, slices_);
+    info_ = io::load_checkpoint(*make_local_communicator(), path, slices_);
   }
 
   const std::vector<std::vector<float>>& all() const { return values_; }
@@ -31,7 +32,9 @@ class CheckpointArrays {
     fail("no array {} in the checkpoint", name);
   }
 
-  void save(const std::filesystem::path& path) const { io::save_checkpoint(MPI_COMM_SELF, path, info_, slices_); }
+  void save(const std::filesystem::path& path) const {
+    io::save_checkpoint(*make_local_communicator(), path, info_, slices_);
+  }
 
  private:
   std::vector<std::vector<float>> values_;

@@ -61,7 +61,7 @@ void compare_resumed_runs(const Config& config) {
       on_first_ranks(writers, [&](MPI_Comm comm) {
         SmallRun run = run_on(comm, config, writer_experts);
         run.train(1);
-        run->save(comm, path);
+        run->save(*make_mpi_communicator(comm, kTimeout), path);
       });
       for (Index readers = 1; readers <= world_size(); readers *= 2) {
         for (Index reader_experts : expert_parallel_sizes(config, readers)) {
@@ -69,7 +69,7 @@ void compare_resumed_runs(const Config& config) {
                        std::to_string(readers) + " ranks, P " + std::to_string(reader_experts));
           on_first_ranks(readers, [&](MPI_Comm comm) {
             SmallRun run = run_on(comm, config, reader_experts);
-            const io::CheckpointInfo info = run->load(comm, path);
+            const io::CheckpointInfo info = run->load(*make_mpi_communicator(comm, kTimeout), path);
             EXPECT_EQ(info.step, 1);
             EXPECT_EQ(info.digest, run->digest());
             EXPECT_EQ(run->step(), 1);
@@ -100,14 +100,14 @@ TEST(Resume, EveryLayoutSavesTheSameArrays) {
     if (world_rank() == 0) {
       SmallRun alone = run_alone(config);
       alone.train(2);
-      alone->save(MPI_COMM_SELF, folder / "alone.h5");
+      alone->save(*make_local_communicator(), folder / "alone.h5");
     }
     MPI_Barrier(MPI_COMM_WORLD);
     for (Index experts : expert_parallel_sizes(config, world_size())) {
       config.parallel.experts = experts;
       SmallRun run = run_on_all_ranks(config);
       run.train(2);
-      run->save(MPI_COMM_WORLD, folder / "together.h5");
+      run->save(*world_communicator(), folder / "together.h5");
       const CheckpointArrays expected(folder / "alone.h5"), found(folder / "together.h5");
       EXPECT_EQ(found.info().digest, expected.info().digest);
       const std::size_t copies = std::string(optimizer) == "adam" ? 3 : 2;  // parameters, and moments or velocity
@@ -124,9 +124,9 @@ TEST(Resume, ParametersAloneLeaveTheOptimiserAsItStarts) {
   const Config config = config_of(all_kinds()[1]);
   SmallRun run = run_on_all_ranks(config), whole = run_on_all_ranks(config), parameters = run_on_all_ranks(config);
   run.train(2);
-  run->save(MPI_COMM_WORLD, folder / "checkpoint.h5");
-  whole->load(MPI_COMM_WORLD, folder / "checkpoint.h5");
-  parameters->load(MPI_COMM_WORLD, folder / "checkpoint.h5", true);
+  run->save(*world_communicator(), folder / "checkpoint.h5");
+  whole->load(*world_communicator(), folder / "checkpoint.h5");
+  parameters->load(*world_communicator(), folder / "checkpoint.h5", true);
   EXPECT_EQ(parameters->digest(), run->digest());
   EXPECT_EQ(parameters->evaluate().loss, run->evaluate().loss);
   run.train(1);
@@ -140,11 +140,11 @@ TEST(Resume, AnotherModelsCheckpointIsRefused) {
   const SharedFolder folder;
   Config config = config_of(all_kinds()[1]);
   SmallRun run = run_on_all_ranks(config);
-  run->save(MPI_COMM_WORLD, folder / "checkpoint.h5");
+  run->save(*world_communicator(), folder / "checkpoint.h5");
   config.ffn.hidden += 1;
   SmallRun other = run_on_all_ranks(config);
   const std::string digest = other->digest();
-  const std::string message = message_of([&] { other->load(MPI_COMM_WORLD, folder / "checkpoint.h5"); });
+  const std::string message = message_of([&] { other->load(*world_communicator(), folder / "checkpoint.h5"); });
   EXPECT_TRUE(contains(message, "blocks.0.experts")) << message;
   EXPECT_EQ(other->digest(), digest);
 }

@@ -132,7 +132,7 @@ TEST(Trainer, StopsWhereTheLossIsNotFinite) {
 
 // A checkpoint as `run` would write it now, with one value of a parameter not a number.
 void save_with_nan(SmallRun& run, const std::string& parameter, const std::filesystem::path& path) {
-  run->save(MPI_COMM_SELF, path);
+  run->save(*make_local_communicator(), path);
   CheckpointArrays arrays(path);
   arrays.values("parameters/" + parameter).back() = std::numeric_limits<float>::quiet_NaN();
   arrays.save(path);
@@ -156,7 +156,7 @@ TEST(Trainer, NamesTheLayerThatIsNotFinite) {
     Config layout = config;
     layout.parallel.experts = expert_parallel_sizes(config, world_size()).back();
     SmallRun run = run_on_all_ranks(layout);
-    run->load(MPI_COMM_SELF, path);
+    run->load(*make_local_communicator(), path);
     const std::string message = message_of([&] { run.train(1); });
     EXPECT_TRUE(contains(message, "step 2: the loss is ")) << parameter << ": " << message;
     EXPECT_TRUE(contains(message, "the first layer whose output is not finite is " + layer + ".")) << message;

@@ -1,0 +1,61 @@
+// A rank that stands still, as on a node that hangs: after parallel.timeout the others end the run and name it,
+// wherever it stopped.
+#include <csignal>
+
+#include "program.hpp"
+
+namespace switchyard::test {
+namespace {
+
+const Words kShort = {"--parallel.timeout", "3", "--run.epochs", "100000"};
+
+// From /proc: the program catches the signals that stop it once its configuration is read.
+bool has_read_its_configuration(pid_t pid) {
+  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("SigCgt:")) return (std::stoull(line.substr(7), nullptr, 16) >> (SIGUSR1 - 1)) & 1;
+  return false;
+}
+
+class StoppedRank : public Program {
+ protected:
+  void expect_named(Running& running, const std::function<bool(pid_t)>& condition) {
+    pid_t pid = -1;
+    ASSERT_TRUE(wait_until([&] {
+      const auto ranks = running.ranks();
+      if (ranks.size() != 2 || !condition(ranks[1])) return false;
+      pid = ranks[1];
+      return true;
+    })) << running.wait(1);
+    kill(pid, SIGSTOP);
+    const Outcome outcome = running.wait(30);
+    EXPECT_EQ(outcome.code, 1) << outcome;
+    EXPECT_NE(outcome.err.find("rank 0 waited 3 s, and there is no answer from rank 1."), std::string::npos) << outcome;
+  }
+};
+
+TEST_F(StoppedRank, WhileDataLoad) {
+  const auto running = start(2, training(kShort + Words{"--data.synthetic_samples", "100000"}));
+  expect_named(*running, has_read_its_configuration);
+  EXPECT_EQ(running->out(), "") << "it should have stopped before the data were there";
+}
+
+TEST_F(StoppedRank, WhileTraining) {
+  const auto running = start(2, training(kShort + Words{"--checkpoint.every", "1000000"}));
+  expect_named(*running, [&](pid_t) { return running->out().find("\nmesh: ") != std::string::npos; });
+}
+
+TEST_F(StoppedRank, WhileSaving) {
+  const auto running = start(2, training(kShort + Words{"--checkpoint.every", "1", "--model.width", "192"}));
+  expect_named(*running, [&](pid_t) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(run_folder(), error), end; !error && entry != end;
+         entry.increment(error))
+      if (entry->path().extension() == ".tmp") return true;
+    return false;
+  });
+  newest_checkpoint();  // every file with a checkpoint's name verifies
+}
+
+}  // namespace
+}  // namespace switchyard::test
