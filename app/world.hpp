@@ -60,6 +60,17 @@ class World {
     }
   }
 
+  // For training and evaluating: a loss that is not finite is so on every rank, any other failure may be one rank's.
+  template <typename Body>
+  auto diverging_alike(const Body& body) -> decltype(body()) {
+    try {
+      return body();
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kDiverged) throw;
+      throw AgreedError(error.what(), error.code());
+    }
+  }
+
  private:
   template <typename Body>
   static void capture(const Body& body, std::string& problem, ExitCode& code) {

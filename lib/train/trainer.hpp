@@ -77,6 +77,8 @@ class Trainer {
                    bool stop_requested);
   StepMetrics read_metrics(const float* device_metrics) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
+  // Collective. In words: of all ranks' passes with a probe; `none` where every output was finite.
+  std::string first_bad_layer(const FiniteProbe& probe, const std::string& none);
   bool has_mixture() const { return config_.ffn.kind == "moe"; }
   Index num_metrics() const;
 
