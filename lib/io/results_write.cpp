@@ -130,6 +130,7 @@ void ResultsWriter::append(const RoutingRow& row) {
 }
 
 void ResultsWriter::set_attribute(const std::string& name, const std::string& value) {
+  if (!state_->failure.empty()) fail("{}", state_->failure);
   const fs::path& path = state_->path;
   const h5::Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   if (!attribute.is_open()) fail("{}: was made without an attribute {}", path.string(), name);
