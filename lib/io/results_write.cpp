@@ -43,11 +43,11 @@ struct ResultsWriter::State {
   void publish();
   void flush();
   void flush_if_due();
+  void reserve(Index bytes);
   void close();
 
  private:
   std::vector<Table*> tables();
-  void reserve(Index bytes);
   void flush_file();
   template <typename Row, std::size_t kNumColumns>
   void write_columns(Table& table, const std::vector<Row>& rows, const std::array<double Row::*, kNumColumns>& members);
@@ -139,6 +139,7 @@ void ResultsWriter::set_attribute(const std::string& name, const std::string& va
   padded.resize(H5Tget_size(type));
   if (padded.size() < value.size())
     fail("{}: attribute {} has room for {} bytes, not for {}", path.string(), name, padded.size(), value.size());
+  state_->reserve(kMetadataBytes);  // it has its place, but HDF5 may not meet a file that it cannot write
   h5::check(H5Awrite(attribute, type, padded.data()), path, "write attribute " + name);
 }
 
