@@ -43,7 +43,7 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
   trainer->load(world.comm(), line.positional[0], true);
-  const Evaluation evaluation = trainer->evaluate();
+  const Evaluation evaluation = world.diverging_alike([&] { return trainer->evaluate(); });
   const std::string digest = trainer->digest();
   if (world.speaks())
     fmt::print("{} after step {}, {} test samples of {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n",

@@ -91,9 +91,14 @@ std::string attribute(const io::ResultsSummary& summary, const std::string& name
   return found == summary.attributes.end() || found->second.empty() ? "-" : found->second;
 }
 
+std::string state_of(const io::ResultsSummary& summary) {
+  if (summary.unfinished) return "still being written, or its writer was killed";
+  const std::string status = attribute(summary, "status");
+  return status == "running" ? "ended early" : status;  // closed by a run that could not say why
+}
+
 int inspect_results(const io::ResultsSummary& summary, const std::string& path) {
-  fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps,
-             summary.unfinished ? "still being written, or its writer was killed" : attribute(summary, "status"));
+  fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps, state_of(summary));
   for (const auto& [name, value] : summary.attributes)
     if (name != "config" && name != "status") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
   if (summary.last_step)

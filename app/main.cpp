@@ -1,8 +1,10 @@
 // switchyard train | eval | inspect | bench
 #include <mpi.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <optional>
 
 #include "app/commands.hpp"
@@ -53,15 +55,11 @@ int run(World& world, const std::vector<std::string>& arguments) {
       switchyard::ExitCode::kUsage);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  // A write beyond a file-size limit is then an error like any other, not the end of the process.
-  std::signal(SIGXFSZ, SIG_IGN);
-  World world(&argc, &argv);
+// Failures become messages and exit codes.
+int guarded_run(World& world, const std::vector<std::string>& arguments) {
   int code = static_cast<int>(switchyard::ExitCode::kFailure);
   try {
-    return run(world, {argv + 1, argv + argc});
+    return run(world, arguments);
   } catch (const switchyard::AgreedError& error) {
     if (world.speaks()) fmt::print(stderr, "switchyard: {}\n", error.what());
     return static_cast<int>(error.code());
@@ -77,4 +75,18 @@ int main(int argc, char** argv) {
   std::fflush(nullptr);
   if (world.size() > 1) MPI_Abort(MPI_COMM_WORLD, code);
   return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A write beyond a file-size limit is then an error like any other, not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  World world(&argc, &argv);
+  const int code = guarded_run(world, {argv + 1, argv + argc});
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+  fmt::print(stderr, "switchyard: standard output could not be written{}; send it to where there is room\n",
+             errno != 0 ? fmt::format(" ({})", std::strerror(errno)) : "");
+  return code != 0 ? code : static_cast<int>(switchyard::ExitCode::kFailure);
 }

@@ -30,6 +30,17 @@ class World {
     return switchyard::together(*comm_, "agreement on errors", body);
   }
 
+  // For training and evaluating: a loss that is not finite is so on every rank, any other failure may be one rank's.
+  template <typename Body>
+  auto diverging_alike(const Body& body) -> decltype(body()) {
+    try {
+      return body();
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kDiverged) throw;
+      throw AgreedError(error.what(), error.code());
+    }
+  }
+
  private:
   std::unique_ptr<Communicator> comm_;
 };

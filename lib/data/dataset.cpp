@@ -1,6 +1,9 @@
 #include "data/dataset.hpp"
 
+#include <xxhash.h>
+
 #include <filesystem>
+#include <memory>
 #include <new>
 
 #include "core/error.hpp"
@@ -20,7 +23,23 @@ Dataset load_kind(const DataOptions& options, const std::string& path) {
   fail("data.kind = {} is not known: use fashion-mnist, mnist, cifar10, cifar100, hdf5 or synthetic.", kind);
 }
 
+std::string describe_split(const Split& split) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  XXH3_128bits_reset(state.get());
+  XXH3_128bits_update(state.get(), split.images.data(), split.images.size());
+  XXH3_128bits_update(state.get(), split.labels.data(), split.labels.size() * sizeof(split.labels[0]));
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  return fmt::format("{} samples, XXH3-128 {:016x}{:016x}", split.count, hash.high64, hash.low64);
+}
+
 }  // namespace
+
+std::map<std::string, std::string> data_attributes(const Dataset& dataset) {
+  return {
+      {"data", fmt::format("{}x{}x{} {} classes", dataset.height, dataset.width, dataset.channels, dataset.classes)},
+      {"data_train", describe_split(dataset.train)},
+      {"data_test", describe_split(dataset.test)}};
+}
 
 Dataset load_dataset(const DataOptions& options) {
   const std::string path = options.path.empty() ? default_path(options.kind) : options.path;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +45,10 @@ std::optional<ImageShape> known_shape(const DataOptions& options);
 
 // Where data lie when no path is given; empty for kinds without such a place.
 std::string default_path(const std::string& kind);
+
+// What tells one data set from another, for files: `data` (shape and classes), `data_train` and `data_test` (number of
+// samples, XXH3-128 over images and labels).
+std::map<std::string, std::string> data_attributes(const Dataset& dataset);
 
 // The order in which an epoch visits `count` samples: a random permutation, a function of its arguments only.
 std::vector<std::uint32_t> epoch_order(std::uint64_t seed, Index epoch, Index count);

@@ -46,6 +46,9 @@ void save_checkpoint(Ranks& ranks, const std::filesystem::path& path, const Chec
 // `optimizer/...`), but not a part of one.
 CheckpointInfo load_checkpoint(Ranks& ranks, const std::filesystem::path& path, std::span<const ArraySlice> slices);
 
+// On this rank alone. What a checkpoint says of itself, its header verified but none of its arrays.
+CheckpointInfo read_checkpoint_info(const std::filesystem::path& path);
+
 struct ArraySummary {
   std::string name;
   std::vector<Index> shape;
@@ -67,18 +70,16 @@ CheckpointSummary describe_checkpoint(const std::filesystem::path& path);
 // FOLDER/checkpoint-00000123.h5
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder, Index step);
 
-// Checkpoints in a folder by their names, oldest first. No folder, no checkpoints.
+// Checkpoints in a folder by their names, oldest first. No folder, no checkpoints; fails where it cannot be listed.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
 // The checkpoint with the most steps that verifies; a warning for each that was passed over.
 std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesystem::path& folder,
                                                              std::vector<std::string>& warnings);
-// The same, collective: rank 0 looks, every rank gets the answer, rank 0 the warnings.
-std::optional<std::filesystem::path> newest_valid_checkpoint(Ranks& ranks, const std::filesystem::path& folder,
-                                                             std::vector<std::string>& warnings);
 
-// Removes all but the newest `keep` checkpoints (at least one stays), and temporary files that a killed save left.
-// Other files are left alone. Call it on one rank, while none saves.
-void remove_old_checkpoints(const std::filesystem::path& folder, Index keep);
+// After the checkpoint of `step` was saved: keeps the newest `keep` of those up to it (itself at least), and removes
+// older ones, later ones, which a run that resumed before them left behind, and temporary files that a killed save
+// left. Other files are left alone. Call it on one rank, while none saves.
+void remove_old_checkpoints(const std::filesystem::path& folder, Index step, Index keep);
 
 }  // namespace switchyard::io

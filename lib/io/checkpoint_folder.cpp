@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "core/agreement.hpp"
+#include "core/error.hpp"
 #include "io/checkpoint.hpp"
 
 namespace switchyard::io {
@@ -25,16 +25,17 @@ std::optional<Index> step_in(std::string_view name, std::string_view suffix) {
   return step;
 }
 
-// Files of such names, fewest steps first.
-std::vector<fs::path> list(const fs::path& folder, std::string_view suffix) {
+// Files of such names with their steps, fewest first.
+std::vector<std::pair<Index, fs::path>> list(const fs::path& folder, std::string_view suffix) {
   std::vector<std::pair<Index, fs::path>> found;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     if (const auto step = step_in(entry->path().filename().string(), suffix)) found.emplace_back(*step, entry->path());
+  if (error && error != std::errc::no_such_file_or_directory)
+    fail("{}: cannot list the checkpoints in it ({}): see to it that it is a folder that can be read", folder.string(),
+         error.message());
   std::sort(found.begin(), found.end());
-  std::vector<fs::path> paths;
-  for (auto& [step, path] : found) paths.push_back(std::move(path));
-  return paths;
+  return found;
 }
 
 }  // namespace
@@ -43,7 +44,11 @@ fs::path checkpoint_path(const fs::path& folder, Index step) {
   return folder / fmt::format("{}{:08}{}", kPrefix, step, kSuffix);
 }
 
-std::vector<fs::path> list_checkpoints(const fs::path& folder) { return list(folder, kSuffix); }
+std::vector<fs::path> list_checkpoints(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  for (auto& [step, path] : list(folder, kSuffix)) paths.push_back(std::move(path));
+  return paths;
+}
 
 std::optional<fs::path> newest_valid_checkpoint(const fs::path& folder, std::vector<std::string>& warnings) {
   std::vector<fs::path> paths = list_checkpoints(folder);
@@ -55,22 +60,18 @@ std::optional<fs::path> newest_valid_checkpoint(const fs::path& folder, std::vec
   return std::nullopt;
 }
 
-std::optional<fs::path> newest_valid_checkpoint(Ranks& ranks, const fs::path& folder,
-                                                std::vector<std::string>& warnings) {
-  std::string found;
-  on_root(ranks, "search for a checkpoint", [&] {
-    if (const auto path = newest_valid_checkpoint(folder, warnings)) found = path->string();
-  });
-  found = broadcast_text(ranks, "search for a checkpoint", found);
-  return found.empty() ? std::nullopt : std::optional<fs::path>(found);
-}
-
-void remove_old_checkpoints(const fs::path& folder, Index keep) {
+void remove_old_checkpoints(const fs::path& folder, Index step, Index keep) {
   std::error_code ignored;
-  std::vector<fs::path> paths = list_checkpoints(folder);
-  paths.resize(std::max<std::size_t>(paths.size(), std::max<Index>(keep, 1)) - std::max<Index>(keep, 1));
-  for (const fs::path& path : paths) fs::remove(path, ignored);
-  for (const fs::path& path : list(folder, kTemporarySuffix)) fs::remove(path, ignored);
+  Index num_kept = 0;
+  auto checkpoints = list(folder, kSuffix);
+  for (; !checkpoints.empty(); checkpoints.pop_back()) {
+    const auto& [its_step, path] = checkpoints.back();
+    if (its_step > step || num_kept >= std::max<Index>(keep, 1))
+      fs::remove(path, ignored);
+    else
+      ++num_kept;
+  }
+  for (const auto& [its_step, path] : list(folder, kTemporarySuffix)) fs::remove(path, ignored);
 }
 
 }  // namespace switchyard::io

@@ -119,6 +119,10 @@ CheckpointInfo load_checkpoint(Ranks& ranks, const fs::path& path, std::span<con
   return unpack(packed);
 }
 
+CheckpointInfo read_checkpoint_info(const fs::path& path) {
+  return read_checkpoint_header(open_checkpoint(path), path).info;
+}
+
 CheckpointSummary describe_checkpoint(const fs::path& path) {
   CheckpointSummary summary;
   try {

@@ -53,11 +53,11 @@ struct ResultsWriter::State {
   void publish();
   void flush();
   void flush_if_due();
+  void reserve(Index bytes);
   void close();
 
  private:
   std::vector<Table*> tables();
-  void reserve(Index bytes);
   void flush_file();
   template <typename Row, std::size_t kNumColumns>
   void write_columns(Table& table, const std::vector<Row>& rows, const std::array<double Row::*, kNumColumns>& members);
@@ -140,6 +140,7 @@ void ResultsWriter::append(const RoutingRow& row) {
 }
 
 void ResultsWriter::set_attribute(const std::string& name, const std::string& value) {
+  if (!state_->failure.empty()) fail("{}", state_->failure);
   const fs::path& path = state_->path;
   const h5::Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   if (!attribute.is_open()) fail("{}: was made without an attribute {}", path.string(), name);
@@ -148,6 +149,7 @@ void ResultsWriter::set_attribute(const std::string& name, const std::string& va
   padded.resize(H5Tget_size(type));
   if (padded.size() < value.size())
     fail("{}: attribute {} has room for {} bytes, not for {}", path.string(), name, padded.size(), value.size());
+  state_->reserve(kMetadataBytes);  // it has its place, but HDF5 may not meet a file that it cannot write
   h5::check(H5Awrite(attribute, type, padded.data()), path, "write attribute " + name);
 }
 

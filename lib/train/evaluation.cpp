@@ -1,9 +1,11 @@
 // Evaluation: the test split in microbatches, shared out over ranks. Losses are added sample by sample in order, so the
 // figures are the same bits on any number of ranks.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "comm/collectives.hpp"
+#include "core/error.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -26,17 +28,18 @@ Evaluation Trainer::evaluate() {
   const Index first = per_rank * size * mesh_.world().rank();
   std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
   std::vector<float> local(static_cast<std::size_t>(2 * per_rank * size));  // losses, then 1 for each correct answer
-  for (Index i = 0; i < per_rank; ++i) {
+  const auto evaluate_microbatch = [&](const Pass& with, Index i) {
     const kernels::ArenaScope activations(arena_);
     const Index begin = std::min(count, first + i * size), end = std::min(count, begin + size);
     std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(begin));
     const Microbatch microbatch =
         load_microbatch(dataset_.test, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
-    const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
+    const VisionTransformer::Losses losses = model_->forward(with, microbatch);
     const Index bytes = (end - begin) * Index{sizeof(float)};
     kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
     kernels::copy_to_host(context_, local.data() + (per_rank + i) * size, losses.correct, bytes);
-  }
+  };
+  for (Index i = 0; i < per_rank; ++i) evaluate_microbatch(pass, i);
 
   std::vector<float> all(local.size() * static_cast<std::size_t>(mesh_.world().size()));
   all_gather(mesh_.world(), "losses of the test set", local.data(), static_cast<Index>(local.size() * sizeof(float)),
@@ -51,7 +54,18 @@ Evaluation Trainer::evaluate() {
   evaluation.loss /= static_cast<double>(count);
   evaluation.accuracy *= 100 / static_cast<double>(count);
   evaluation.seconds = seconds_now() - start;
-  return evaluation;
+  if (std::isfinite(evaluation.loss)) return evaluation;
+
+  // Once more, looking at every layer.
+  FiniteProbe probe;
+  Pass probing = pass;
+  probing.probe = &probe;
+  for (Index i = 0; i < per_rank; ++i) evaluate_microbatch(probing, i);
+  throw Error(fmt::format("step {}: the test loss is {}; {}. Go on from an earlier checkpoint, or train anew with a "
+                          "lower train.lr, train.clip = 1, or some train.warmup_steps.",
+                          step_, std::isnan(evaluation.loss) ? "not a number" : "infinite",
+                          first_bad_layer(probe, "every layer's output is finite")),
+              ExitCode::kDiverged);
 }
 
 }  // namespace switchyard

@@ -47,8 +47,7 @@ void Trainer::save(Ranks& ranks, const std::filesystem::path& path) {
   info.step = step_;
   info.config = to_text(config_);
   info.digest = digest();
-  info.attributes["data"] =
-      fmt::format("{}x{}x{} {} classes", dataset_.height, dataset_.width, dataset_.channels, dataset_.classes);
+  info.attributes = data_attributes_;
   io::save_checkpoint(ranks, path, info, arrays.slices);
 }
 

@@ -131,17 +131,21 @@ void Trainer::fail_not_finite(const StepMetrics& metrics) {
         batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch));
     model_->forward(pass, load_microbatch(dataset_.train, samples, first_sample));
   }
-  std::vector<int> first_bad(static_cast<std::size_t>(mesh_.world().size()));
-  all_gather(mesh_.world(), "search for the first bad layer", &probe.first_bad, sizeof(int), first_bad.data());
-  const int place = *std::min_element(first_bad.begin(), first_bad.end());
-  const std::string where = place == FiniteProbe::kNone
-                                ? "every layer's output is finite, so a gradient overflowed in the backward pass"
-                                : "the first layer whose output is not finite is " + model_->place_name(place);
+  const std::string where =
+      first_bad_layer(probe, "every layer's output is finite, so a gradient overflowed in the backward pass");
   const auto text = [](double value) { return std::isnan(value) ? "not a number" : fmt::format("{:.6g}", value); };
   throw Error(fmt::format("step {}: the loss is {} and the gradient norm {}; {}. Parameters were not changed. Try a "
                           "lower train.lr, train.clip = 1, or some train.warmup_steps.",
                           metrics.step, text(metrics.loss), text(metrics.gradient_norm), where),
               ExitCode::kDiverged);
+}
+
+std::string Trainer::first_bad_layer(const FiniteProbe& probe, const std::string& none) {
+  std::vector<int> first_bad(static_cast<std::size_t>(mesh_.world().size()));
+  all_gather(mesh_.world(), "search for the first bad layer", &probe.first_bad, sizeof(int), first_bad.data());
+  const int place = *std::min_element(first_bad.begin(), first_bad.end());
+  if (place == FiniteProbe::kNone) return none;
+  return "the first layer whose output is not finite is " + model_->place_name(place);
 }
 
 }  // namespace switchyard

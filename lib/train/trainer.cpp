@@ -36,7 +36,12 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
 }
 
 Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset)
-    : config_(config), context_(context), mesh_(mesh), dataset_(dataset), arena_(context.device) {
+    : config_(config),
+      context_(context),
+      mesh_(mesh),
+      dataset_(dataset),
+      data_attributes_(switchyard::data_attributes(dataset)),
+      arena_(context.device) {
   const Index batch = config.train.batch;
   steps_per_epoch_ = dataset.train.count / batch;
   if (steps_per_epoch_ == 0)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,12 +48,14 @@ class Trainer {
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
   // gradient is not finite. stop_requested: this rank was told to stop; every rank learns of it in the metrics.
   StepMetrics train_step(bool stop_requested);
-  // Every sample of the test split once.
+  // Every sample of the test split once. Fails with ExitCode::kDiverged, on every rank, where their loss is not finite.
   Evaluation evaluate();
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }
   Index total_steps() const { return total_steps_; }
+  // data_attributes() of its dataset; checkpoints carry them.
+  const std::map<std::string, std::string>& data_attributes() const { return data_attributes_; }
   const ParameterTable& table() const { return table_; }
   const VisionTransformer& model() const { return *model_; }
   const ParameterStore& parameters() const { return *parameters_; }
@@ -72,6 +75,8 @@ class Trainer {
                    bool stop_requested);
   StepMetrics read_metrics(const float* device_metrics) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
+  // Collective. In words: of all ranks' passes with a probe; `none` where every output was finite.
+  std::string first_bad_layer(const FiniteProbe& probe, const std::string& none);
   bool has_mixture() const { return config_.ffn.kind == "moe"; }
   Index num_metrics() const;
 
@@ -85,6 +90,7 @@ class Trainer {
   const Context& context_;
   Mesh& mesh_;
   const Dataset& dataset_;
+  const std::map<std::string, std::string> data_attributes_;
   Index steps_per_epoch_, total_steps_;
   Index num_microbatches_, local_microbatches_, first_microbatch_;  // of a batch
   Index step_ = 0;

@@ -62,6 +62,9 @@ TEST_P(OneRanksFiles, CannotGrow) {
   const io::ResultsSummary results = io::describe_results(run_folder() / "results.h5");
   EXPECT_TRUE(results.readable) << results.problem;
   EXPECT_GE(results.num_steps, newest_checkpoint()) << "rows of every step that was saved";
+  if (GetParam() != 0) {  // rank 0, which writes results, could write no more
+    EXPECT_EQ(results.attributes.at("status"), "failed");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, OneRanksFiles, testing::Values(0u, 1u),

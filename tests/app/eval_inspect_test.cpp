@@ -1,5 +1,6 @@
 // What can be done with a run's files afterwards: eval, inspect, and bench beside them.
 #include "io/checkpoint.hpp"
+#include "io/results.hpp"
 #include "mistakes.hpp"
 
 namespace switchyard::test {
@@ -48,6 +49,11 @@ TEST_F(Program, InspectSaysWhatFilesHold) {
   expect_parts(run(2, {"inspect", kResults}), {"9 logged steps, finished", digest, "ranks 2", "[train]\nbatch = 48\n"});
   train(2, {"--run.name", "other", "--run.seed", "4"});
   expect_parts(run(1, {"inspect", kResults, "runs/other/results.h5"}), {"small", "other"});
+}
+
+TEST_F(Program, InspectSaysWhenARunEndedEarly) {
+  io::ResultsWriter::create(path("early.h5"), {{"config", ""}, {"status", "running"}}, {}).close();
+  expect_parts(run(1, {"inspect", "early.h5"}), {"early.h5: results, 0 logged steps, ended early\n"});
 }
 
 TEST_F(Program, InspectAndEvalRefuseADamagedCheckpoint) {

@@ -109,5 +109,18 @@ TEST_F(Program, NoBarOnADumbTerminal) {
   EXPECT_EQ(outcome.out.find('\033'), std::string::npos) << outcome;
 }
 
+// Neither is silence: what could not be written was what the user asked for.
+TEST_F(Program, AFullDeviceIsAnError) {
+  ASSERT_EQ(train(1).code, 0);
+  for (const char* words :
+       {"--help", "--version", "train --help", "inspect runs/small/results.h5", "train --config small.cfg --resume"}) {
+    SCOPED_TRACE(words);
+    Running running({"bash", "-c", fmt::format("exec {} {} >/dev/full", SWITCHYARD_PROGRAM, words)}, folder_.path());
+    const Outcome outcome = running.wait();
+    EXPECT_EQ(outcome.code, 1) << outcome;
+    EXPECT_NE(outcome.err.find("No space left on device"), std::string::npos) << outcome;
+  }
+}
+
 }  // namespace
 }  // namespace switchyard::test

@@ -1,5 +1,7 @@
 // What --resume takes, what it passes over, and what it refuses.
+#include "data_files.hpp"
 #include "io/checkpoint.hpp"
+#include "io/results.hpp"
 #include "program.hpp"
 
 namespace switchyard::test {
@@ -7,7 +9,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kUsage = 2;
+constexpr int kFailure = 1, kUsage = 2;
 
 class Resume : public Program {
  protected:
@@ -37,8 +39,8 @@ TEST_F(Resume, FromEachStepOnOtherLayouts) {
   for (Index step = 1; step <= 8; ++step) {
     SCOPED_TRACE(fmt::format("from step {}", step));
     const Words& layout = layouts[step % 4];
-    const Outcome resumed = train(std::stoi(layout[0]), {"--resume", checkpoint(step).string(), "--parallel.experts",
-                                                         layout[1], "--checkpoint.keep", "100"});
+    const Outcome resumed = train(
+        std::stoi(layout[0]), kKeepAll + Words{"--resume", checkpoint(step).string(), "--parallel.experts", layout[1]});
     ASSERT_EQ(resumed.code, 0) << resumed;
     EXPECT_EQ(resumed.line("resuming "), fmt::format("{} after step {}", checkpoint(step).string(), step));
     EXPECT_EQ(resumed.digest(), first_.digest());
@@ -71,6 +73,76 @@ TEST_F(Resume, PassesOverDamagedCheckpoints) {
   EXPECT_EQ(resumed.digest(), first_.digest());
   EXPECT_EQ(newest_checkpoint(), 9);
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
+}
+
+// Not even those that fail to verify are lost, nor the results: what could have been repaired still can.
+TEST_F(Resume, RefusesToBeginAnewWhereNoCheckpointVerifies) {
+  for (Index step = 1; step <= 9; ++step) flip_a_bit(checkpoint(step));
+  const Outcome refused = train(2, {"--resume"});
+  EXPECT_EQ(refused.code, kFailure) << refused;
+  for (const char* part :
+       {"runs/small", "none verifies", "checkpoint-00000001.h5", "checkpoint-00000009.h5", "remove", "--overwrite"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  EXPECT_EQ(io::list_checkpoints(run_folder()).size(), 9u);
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
+  EXPECT_EQ(train(2, {"--overwrite"}).digest(), first_.digest());
+}
+
+// The checkpoint that is printed is there, with as many before it as are to be kept and none after it.
+TEST_F(Resume, BelowNewerCheckpointsReplacesThem) {
+  const Words short_run = {"--train.schedule", "constant", "--checkpoint.every", "1", "--checkpoint.keep", "100"};
+  ASSERT_EQ(train(2, short_run + Words{"--overwrite"}).code, 0);
+  const Outcome resumed =
+      train(2, short_run + Words{"--resume", checkpoint(2).string(), "--checkpoint.keep", "2", "--run.steps", "4"});
+  EXPECT_EQ(resumed.code, 0) << resumed;
+  EXPECT_EQ(resumed.line("checkpoint "), checkpoint(4).lexically_relative(path("")).string());
+  EXPECT_EQ(io::list_checkpoints(run_folder()), (std::vector<fs::path>{checkpoint(3), checkpoint(4)}));
+  EXPECT_EQ(newest_checkpoint(), 4);
+}
+
+TEST_F(Resume, AFinishedRunUnderAnotherNameSavesItsOwnCheckpoint) {
+  const Outcome fresh = train(2, {"--run.name", "fresh", "--resume", checkpoint(9).string()});
+  EXPECT_EQ(fresh.code, 0) << fresh;
+  EXPECT_EQ(fresh.line("checkpoint "), "runs/fresh/checkpoint-00000009.h5");
+  EXPECT_TRUE(io::describe_checkpoint(path("runs/fresh/checkpoint-00000009.h5")).verifies);
+  EXPECT_EQ(fresh.digest(), first_.digest());
+}
+
+TEST_F(Resume, RefusesACheckpointPastTheEnd) {
+  const Words constant = {"--train.schedule", "constant"};
+  ASSERT_EQ(train(2, constant + Words{"--overwrite"}).code, 0);
+  const Outcome refused = train(2, constant + Words{"--resume", "--run.steps", "3"});
+  EXPECT_EQ(refused.code, kUsage) << refused;
+  for (const char* part : {"checkpoint-00000009.h5", "after step 9", "after step 3", "run.steps"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  EXPECT_EQ(newest_checkpoint(), 9);
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
+}
+
+// As many images of the same shape, but not the same ones.
+TEST_F(Resume, RefusesOtherData) {
+  write_mnist(path("mnist"));
+  write_mnist(path("other"));
+  std::string labels = idx_labels(100);
+  std::swap(labels[8 + 41], labels[8 + 42]);
+  write_gzip(path("other/train-labels-idx1-ubyte.gz"), labels);
+  const auto words = [](const char* data) {
+    return Words{"--run.name", "m", "--data.kind", "mnist", "--data.path", data, "--model.patch", "7"};
+  };
+  const Outcome whole = train(2, words("mnist"));
+  ASSERT_EQ(whole.code, 0) << whole;
+  const Outcome refused = train(2, words("other") + Words{"--resume"});
+  EXPECT_EQ(refused.code, kUsage) << refused;
+  for (const char* part : {"runs/m/checkpoint-00000006.h5", "trained on mnist ", "; other now",
+                           "data_train: 100 samples", "data.path", "run.name"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  EXPECT_EQ(refused.err.find("data_test"), std::string::npos) << "that is the same\n" << refused;
+
+  fs::rename(path("mnist"), path("moved"));
+  EXPECT_EQ(train(2, words("moved") + Words{"--resume"}).digest(), whole.digest()) << "where it lies is no matter";
+  const auto results = io::describe_results(path("runs/m/results.h5")).attributes;
+  EXPECT_EQ(results.at("data_train").substr(0, 12), "100 samples,");
+  EXPECT_EQ(results.at("data_test").substr(0, 11), "20 samples,");
 }
 
 TEST_F(Resume, RefusesAnotherConfigurationNamingTheKeys) {

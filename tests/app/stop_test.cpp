@@ -69,6 +69,22 @@ TEST_F(Program, EveryRankMayBeToldToStop) {
   EXPECT_GT(newest_checkpoint(), 0);
 }
 
+// ... and so may each reach a rank more than once, the ranks until they have ended.
+TEST_F(Program, ARankMayBeToldToStopAgainAndAgain) {
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+    SCOPED_TRACE(signal);
+    const auto running = start(2, training(kLong + Words{"--overwrite"}));
+    ASSERT_TRUE(wait_until([&] { return running->out().find("\nmesh: ") != std::string::npos; }));
+    ASSERT_TRUE(wait_until([&] {
+      running->send_to_ranks(signal);
+      return !running->is_running();
+    }));
+    const Outcome stopped = running->wait();
+    EXPECT_EQ(stopped.code, kStopped) << stopped;
+    EXPECT_GT(newest_checkpoint(), 0);
+  }
+}
+
 TEST_F(Program, AStopDuringTheLastStepIsTheEnd) {
   const Words one_step = {"--run.steps", "1", "--data.synthetic_samples", "48"};
   const auto running = start(1, training(one_step));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "config/test_files.hpp"
@@ -20,6 +21,27 @@ TEST(EpochOrder, IsAPermutation) {
     std::sort(order.begin(), order.end());
     for (Index i = 0; i < count; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
   }
+}
+
+TEST(DataAttributes, TellDataApart) {
+  const Dataset data = load_dataset({.kind = "synthetic", .synthetic_samples = 40});
+  const auto attributes = data_attributes(data);
+  EXPECT_EQ(attributes, data_attributes(data));
+  EXPECT_EQ(attributes.at("data"), "28x28x1 10 classes");
+  EXPECT_EQ(attributes.at("data_train").substr(0, 21), "40 samples, XXH3-128 ");
+  const auto changed = [&](const std::function<void(Dataset&)>& change) {
+    Dataset other = data;
+    change(other);
+    std::vector<std::string> names;
+    for (const auto& [name, value] : data_attributes(other))
+      if (attributes.at(name) != value) names.push_back(name);
+    return names;
+  };
+  const std::vector<std::string> train = {"data_train"}, test = {"data_test"};
+  EXPECT_EQ(changed([](Dataset& d) { d.train.images.back() ^= 1; }), train);
+  EXPECT_EQ(changed([](Dataset& d) { d.train.labels[0] ^= 1; }), train);
+  EXPECT_EQ(changed([](Dataset& d) { d.test.images[0] ^= 1; }), test);
+  EXPECT_EQ(changed([](Dataset& d) { d.test.labels.back() ^= 1; }), test);
 }
 
 TEST(EpochOrder, DependsOnSeedAndEpochOnly) {

@@ -95,6 +95,19 @@ TEST_F(CheckpointDamage, AFlippedBitAnywhereIsRefusedOrChangesNothing) {
   EXPECT_GT(num_refused, num_tried / 3);
 }
 
+TEST_F(CheckpointDamage, TheHeaderAloneIsReadAndVerified) {
+  const float value = Arrays::value(1, 7 * 15 + 4);
+  std::string damaged_array = bytes_, damaged_header = bytes_;
+  damaged_array[bytes_.find(std::string(reinterpret_cast<const char*>(&value), sizeof value))] ^= 1;
+  load(damaged_array);
+  EXPECT_EQ(read_checkpoint_info(path_).step, some_info().step);
+  EXPECT_EQ(read_checkpoint_info(path_).config, some_info().config);
+  MPI_Barrier(kWorld);
+  damaged_header[bytes_.find(some_info().config)] ^= 1;
+  load(damaged_header);
+  EXPECT_TRUE(contains(message_of([&] { read_checkpoint_info(path_); }), "damaged"));
+}
+
 TEST_F(CheckpointDamage, AFlippedBitInAnArrayNamesTheArrayAndExpert) {
   const float value = Arrays::value(1, 7 * 15 + 4);  // expert 7
   const auto at = bytes_.find(std::string(reinterpret_cast<const char*>(&value), sizeof value));

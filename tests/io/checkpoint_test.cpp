@@ -183,12 +183,25 @@ TEST(CheckpointFolder, TheNewestThatVerifiesIsFoundAndDamagedOnesArePassedOverWi
     write_bytes(folder / "checkpoint-final.h5", "a user's own");
   }
   std::vector<std::string> warnings;
-  const auto found = newest_valid_checkpoint(*ranks, folder.path(), warnings);
+  MPI_Barrier(world);
+  const auto found = newest_valid_checkpoint(folder.path(), warnings);
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(*found, folder / "checkpoint-00000020.h5");
-  EXPECT_EQ(warnings.size(), rank_in(world) == 0 ? 1u : 0u);
+  EXPECT_EQ(warnings.size(), 1u);
   for (const std::string& warning : warnings) EXPECT_TRUE(contains(warning, "checkpoint-100000000.h5")) << warning;
-  EXPECT_FALSE(newest_valid_checkpoint(*ranks, folder / "none", warnings).has_value());
+  EXPECT_FALSE(newest_valid_checkpoint(folder / "none", warnings).has_value());
+  MPI_Barrier(world);
+}
+
+TEST(CheckpointFolder, OneThatCannotBeListedIsNotEmpty) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "file", "x");
+  std::vector<std::string> warnings;
+  for (const auto& look : {std::function<void()>([&] { list_checkpoints(folder / "file"); }),
+                           std::function<void()>([&] { newest_valid_checkpoint(folder / "file", warnings); })}) {
+    const std::string message = message_of(look);
+    EXPECT_TRUE(contains(message, (folder / "file").string()) && contains(message, "cannot list")) << message;
+  }
 }
 
 TEST(CheckpointFolder, OldCheckpointsAndStaleTemporaryFilesGoOthersStay) {
@@ -197,15 +210,28 @@ TEST(CheckpointFolder, OldCheckpointsAndStaleTemporaryFilesGoOthersStay) {
   for (const char* name : {"checkpoint-00000001.h5", "checkpoint-00000010.h5", "checkpoint-00000002.h5",
                            "checkpoint-00000011.h5.tmp", "checkpoint-best.h5", "results.h5", "notes.tmp"})
     write_bytes(folder / name, "x");
-  remove_old_checkpoints(folder.path(), 2);
-  std::vector<std::string> left;
-  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) left.push_back(entry.path().filename());
-  std::sort(left.begin(), left.end());
-  EXPECT_EQ(left, (std::vector<std::string>{"checkpoint-00000002.h5", "checkpoint-00000010.h5", "checkpoint-best.h5",
-                                            "notes.tmp", "results.h5"}));
-  remove_old_checkpoints(folder.path(), 0);
+  const auto left = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  remove_old_checkpoints(folder.path(), 10, 2);
+  EXPECT_EQ(left(), (std::vector<std::string>{"checkpoint-00000002.h5", "checkpoint-00000010.h5", "checkpoint-best.h5",
+                                              "notes.tmp", "results.h5"}));
+  remove_old_checkpoints(folder.path(), 10, 0);
   EXPECT_TRUE(std::filesystem::exists(folder / "checkpoint-00000010.h5"));
   EXPECT_FALSE(std::filesystem::exists(folder / "checkpoint-00000002.h5"));
+}
+
+TEST(CheckpointFolder, TheOneJustSavedStaysBelowLaterOnesWhichGo) {
+  if (rank_in(MPI_COMM_WORLD) != 0) return;
+  const TemporaryFolder folder;
+  for (const Index step : {1, 2, 3, 8, 9}) write_bytes(checkpoint_path(folder.path(), step), "x");
+  remove_old_checkpoints(folder.path(), 3, 2);
+  EXPECT_EQ(list_checkpoints(folder.path()),
+            (std::vector{checkpoint_path(folder.path(), 2), checkpoint_path(folder.path(), 3)}));
 }
 
 }  // namespace

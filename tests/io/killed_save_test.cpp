@@ -55,7 +55,7 @@ TEST(KilledSave, TheOlderCheckpointIsFound) {
     const auto found = newest_valid_checkpoint(folder.path(), warnings);
     ASSERT_TRUE(found.has_value());
     EXPECT_TRUE(warnings.empty()) << warnings.front();
-    remove_old_checkpoints(folder.path(), 1);
+    remove_old_checkpoints(folder.path(), 2, 1);
     EXPECT_FALSE(std::filesystem::exists(half));
     EXPECT_TRUE(std::filesystem::exists(*found));
   }
@@ -68,7 +68,7 @@ TEST(KilledSave, TheNextRunSavesUnderTheSameNames) {
     const pid_t child = start_saving(folder.path());
     wait_for(folder / "checkpoint-00000002.h5.tmp", child);
     kill_now(child);
-    remove_old_checkpoints(folder.path(), 1);
+    remove_old_checkpoints(folder.path(), 2, 1);
   }
   const pid_t child = start_saving(folder.path());
   wait_for(folder / "checkpoint-00000003.h5", child);

@@ -44,11 +44,5 @@ TEST(MissingRank, EndsALoad) {
       [&](Ranks& ranks) { load_checkpoint(ranks, folder / "checkpoint-00000001.h5", arrays.slices); });
 }
 
-TEST(MissingRank, EndsTheSearchForACheckpoint) {
-  const TemporaryFolder folder(kWorld);
-  std::vector<std::string> warnings;
-  expect_the_last_rank_is_missed([&](Ranks& ranks) { newest_valid_checkpoint(ranks, folder.path(), warnings); });
-}
-
 }  // namespace
 }  // namespace switchyard::io::testing

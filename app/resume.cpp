@@ -1,0 +1,101 @@
+#include "app/resume.hpp"
+
+#include <map>
+#include <vector>
+
+#include "io/checkpoint.hpp"
+
+namespace switchyard {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// On rank 0: the newest checkpoint that verifies, empty where there is none at all.
+std::string newest_checkpoint(const fs::path& folder) {
+  std::vector<std::string> warnings;
+  const auto newest = io::newest_valid_checkpoint(folder, warnings);
+  for (const std::string& warning : warnings) fmt::print(stderr, "switchyard: warning: {}\n", warning);
+  if (newest) return newest->string();
+  std::string names;
+  for (const fs::path& each : io::list_checkpoints(folder))
+    names += (names.empty() ? "" : ", ") + each.filename().string();
+  if (!names.empty())
+    fail(
+        "--resume: {} holds checkpoints, but none verifies: {}. To begin anew, remove them or give --overwrite instead "
+        "of --resume",
+        folder.string(), names);
+  fmt::print("no checkpoint in {}: starting from the beginning\n", folder.string());
+  return "";
+}
+
+// What a checkpoint was trained with must be what it goes on with.
+void check_configuration(const io::CheckpointInfo& info, const std::string& path, const Config& config,
+                         Index total_steps) {
+  std::string differences;
+  for (const std::string& each : result_differences(parse_text(info.config, path), config))
+    differences += (differences.empty() ? "" : ", ") + each;
+  if (!differences.empty())
+    fail_usage(
+        "--resume: the configuration differs from that of {}: {}. Give the values that it was trained with, or "
+        "start a new run under another run.name",
+        path, differences);
+  if (info.step > total_steps)
+    fail_usage(
+        "--resume: {} was saved after step {}, but this run ends after step {}: raise {}, or resume from an earlier "
+        "checkpoint",
+        path, info.step, total_steps, config.run.steps > 0 ? "run.steps" : "run.epochs");
+}
+
+std::string data_place(const Config::Data& data) {
+  const std::string path = data.path.empty() ? default_path(data.kind) : data.path;
+  return path.empty() ? data.kind : path;
+}
+
+// Checkpoints from before these attributes were written have none.
+void check_data(const io::CheckpointInfo& info, const std::string& path, const Config& config,
+                const std::map<std::string, std::string>& data) {
+  std::string differences;
+  for (const auto& [name, value] : data)
+    if (const auto found = info.attributes.find(name); found != info.attributes.end() && found->second != value)
+      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, found->second, value);
+  if (!differences.empty())
+    fail_usage(
+        "--resume: {} was trained on {} as it was then; {} now holds other data: {}. Give the data that it was trained "
+        "on as data.path, or start a new run under another run.name",
+        path, data_place(parse_text(info.config, path).data), data_place(config.data), differences);
+}
+
+}  // namespace
+
+std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& config, const fs::path& folder,
+                               const std::string& from) {
+  // Rank 0 alone looks; loading verifies every byte again, each rank its own.
+  const std::string chosen = world.together([&] {
+    if (!world.speaks()) return std::string();
+    const std::string path = from.empty() ? newest_checkpoint(folder) : from;
+    if (path.empty()) return path;
+    io::CheckpointInfo info;
+    try {
+      info = io::read_checkpoint_info(path);
+    } catch (const Error& error) {
+      fail("{}; resume from another checkpoint", error.what());
+    }
+    check_configuration(info, path, config, trainer.total_steps());
+    return path;
+  });
+  const std::string path = broadcast_text(world.comm(), "the checkpoint to resume from", chosen);
+  if (path.empty()) return std::nullopt;
+  const io::CheckpointInfo info = [&] {
+    try {
+      return trainer.load(world.comm(), path);
+    } catch (const AgreedError& error) {
+      throw AgreedError(fmt::format("{}; resume from another checkpoint", error.what()), error.code());
+    }
+  }();
+  world.together([&] { check_data(info, path, config, trainer.data_attributes()); });
+  if (world.speaks()) fmt::print("resuming {} after step {}\n", path, trainer.step());
+  return path;
+}
+
+}  // namespace switchyard

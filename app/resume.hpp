@@ -1,0 +1,19 @@
+// --resume: which checkpoint a run goes on from, and whether it may.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "app/world.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+// Collective. Loads checkpoint `from`, or the newest one in the folder that verifies, and returns its path: nothing
+// where the folder holds none. Fails where the checkpoint does not verify, none of the folder does, or it is of a run
+// with another configuration, other data or fewer steps.
+std::optional<std::filesystem::path> resume(World& world, Trainer& trainer, const Config& config,
+                                            const std::filesystem::path& folder, const std::string& from);
+
+}  // namespace switchyard

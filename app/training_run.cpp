@@ -1,0 +1,259 @@
+#include "app/training_run.hpp"
+
+#include <mpi.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <span>
+
+#include "app/resume.hpp"
+#include "app/text.hpp"
+#include "io/checkpoint.hpp"
+#include "io/schema.hpp"
+
+namespace switchyard {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// In nats; 0 where there are no tokens.
+float load_entropy(std::span<const float> tokens_per_expert) {
+  double total = 0, entropy = 0;
+  for (float tokens : tokens_per_expert) total += tokens;
+  for (float tokens : tokens_per_expert)
+    if (tokens > 0) entropy -= tokens / total * std::log(tokens / total);
+  return static_cast<float>(entropy);
+}
+
+// Past the end of its cosine a run would go on at a learning rate of zero.
+void check_length(const Config& config, const Trainer& trainer) {
+  const Index schedule_steps = config.train.schedule_epochs * trainer.steps_per_epoch();
+  if (config.train.schedule == "cosine" && schedule_steps > 0 && trainer.total_steps() > schedule_steps)
+    fail_usage(
+        "run.steps = {} is past the end of the learning rate's schedule: train.schedule_epochs = {} of {} steps each "
+        "end after step {}. Raise train.schedule_epochs, set it to 0 for the run's own length, or lower run.steps",
+        trainer.total_steps(), config.train.schedule_epochs, trainer.steps_per_epoch(), schedule_steps);
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(World& world, const Config& config, const Dataset& dataset,
+                         const volatile std::sig_atomic_t& stop_signal)
+    : world_(world),
+      config_(config),
+      stop_signal_(stop_signal),
+      folder_(fs::path(config.run.out) / config.run.name),
+      session_(config, world),
+      trainer_(world.together([&] {
+        auto trainer = std::make_unique<Trainer>(config, session_.context, session_.mesh, dataset);
+        check_length(config, *trainer);
+        return trainer;
+      })) {}
+
+void TrainingRun::take_folder() {
+  world_.together([&] {
+    if (world_.speaks()) folder_.lock();
+  });
+}
+
+void TrainingRun::start(bool overwrite) {
+  take_folder();
+  world_.together([&] {
+    if (world_.speaks()) folder_.make_free(overwrite);
+  });
+}
+
+void TrainingRun::resume(const std::string& from) {
+  take_folder();
+  const auto path = switchyard::resume(world_, *trainer_, config_, folder_.path(), from);
+  // A checkpoint elsewhere is not this run's own. Rank 0 decides: ranks may see a file system at different times.
+  std::error_code ignored;
+  char own = path && fs::equivalent(*path, folder_.checkpoint(trainer_->step()), ignored);
+  broadcast(world_.comm(), "whether the checkpoint is the run's own", &own, sizeof(own), 0);
+  if (own) saved_step_ = trainer_->step();
+}
+
+void TrainingRun::describe() const {
+  if (!world_.speaks()) return;
+  const Mesh& mesh = session_.mesh;
+  fmt::print("{}\n", describe_model(config_));
+  fmt::print("parameters {} stored, {} active\n", group_digits(trainer_->table().num_stored()),
+             group_digits(trainer_->table().num_active(1)));
+  fmt::print("{} steps of {} samples, {} an epoch, microbatches of {}\n", trainer_->total_steps(), config_.train.batch,
+             trainer_->steps_per_epoch(), config_.train.microbatch);
+  fmt::print("mesh: {} x {}, experts over {}, {} of them\n", plural(world_.size(), "rank"),
+             plural(config_.parallel.threads, "thread"), plural(mesh.expert_group().size(), "rank"),
+             plural(mesh.replicas().size(), "replica"));
+  std::fflush(stdout);
+}
+
+io::ResultsWriter::Attributes TrainingRun::attributes() const {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  io::ResultsWriter::Attributes attributes{
+      {io::schema::kConfig, to_text(config_)},
+      {"name", config_.run.name},
+      {"version", SWITCHYARD_VERSION},
+      {"libraries", library_versions()},
+      {"host", host},
+      {"model", describe_model(config_)},
+      {"ranks", std::to_string(world_.size())},
+      {"threads", std::to_string(config_.parallel.threads)},
+      {"expert_parallel", std::to_string(session_.mesh.expert_group().size())},
+      {"reduction", config_.parallel.reduction},
+      {"parameters_stored", std::to_string(trainer_->table().num_stored())},
+      {"parameters_active", std::to_string(trainer_->table().num_active(1))},
+      // Known at the end:
+      {"status", "running"},
+      {"digest", ""},
+      {"test_accuracy", ""},
+      {"test_loss", ""},
+      {"seconds_per_epoch", ""},
+  };
+  attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
+  return attributes;
+}
+
+void TrainingRun::open_results() {
+  world_.together([&] {
+    if (!world_.speaks()) return;
+    const bool mixture = config_.ffn.kind == "moe";
+    const io::ResultsShape shape{mixture ? config_.model.layers : 0, mixture ? config_.ffn.experts : 0};
+    if (trainer_->step() > 0 && fs::exists(folder_.results()))
+      results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
+    else
+      results_ = io::ResultsWriter::create(folder_.results(), attributes(), shape);
+  });
+}
+
+int TrainingRun::run() {
+  open_results();
+  try {
+    describe();
+    return finish(!train());
+  } catch (const Error& error) {
+    record_failure(error.code() == ExitCode::kDiverged ? "diverged" : "failed");
+    throw;
+  } catch (...) {
+    record_failure("failed");
+    throw;
+  }
+}
+
+// The failure itself is what the user hears of.
+void TrainingRun::record_failure(const char* status) noexcept {
+  try {
+    progress_.reset();
+    if (results_) results_->set_attribute("status", status);
+  } catch (const std::exception&) {
+  }
+}
+
+bool TrainingRun::train() {
+  progress_.emplace(world_.speaks(), trainer_->step(), trainer_->total_steps(), trainer_->steps_per_epoch(),
+                    config_.train.batch);
+  const Index epoch = trainer_->steps_per_epoch();
+  const Index eval_steps = config_.run.eval_every * epoch;
+  const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : epoch;
+
+  bool stopped = false;
+  while (trainer_->step() < trainer_->total_steps() && !stopped) {
+    const StepMetrics metrics = world_.diverging_alike([&] { return trainer_->train_step(stop_signal_ != 0); });
+    evaluation_.reset();
+    log_step(metrics);
+    stopped = metrics.stop_requested;
+    const bool last = metrics.step == trainer_->total_steps();
+    if (last || (eval_steps > 0 && metrics.step % eval_steps == 0)) evaluate();
+    if (last || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
+  }
+  return trainer_->step() == trainer_->total_steps();
+}
+
+void TrainingRun::log_step(const StepMetrics& metrics) {
+  step_seconds_ += metrics.seconds;
+  seconds_since_evaluation_ += metrics.seconds;
+  ++num_steps_here_;
+  if (!world_.speaks()) return;
+  progress_->step(metrics);
+  if (metrics.step % config_.run.log_every != 0) return;
+  const PhaseSeconds& phases = metrics.phases;
+  results_->append(io::StepRow{.step = metrics.step,
+                               .epoch = metrics.epoch,
+                               .loss = metrics.loss,
+                               .balance_loss = metrics.auxiliary,
+                               .accuracy = metrics.accuracy / 100,
+                               .learning_rate = metrics.learning_rate,
+                               .gradient_norm = metrics.gradient_norm,
+                               .samples_per_second = static_cast<double>(config_.train.batch) / metrics.seconds,
+                               .seconds = metrics.seconds,
+                               .seconds_compute = metrics.seconds - phases.exchange - phases.reduce - phases.wait,
+                               .seconds_exchange = phases.exchange,
+                               .seconds_reduce = phases.reduce,
+                               .seconds_wait = phases.wait});
+  if (metrics.tokens_per_expert.empty()) return;
+  const auto layers = static_cast<std::size_t>(config_.model.layers);
+  io::RoutingRow routing{metrics.step, metrics.tokens_per_expert, std::vector<float>(layers, 0.0f), {}};
+  const std::size_t experts = metrics.tokens_per_expert.size() / layers;
+  for (std::size_t layer = 0; layer < layers; ++layer)
+    routing.entropy.push_back(load_entropy(std::span(metrics.tokens_per_expert).subspan(layer * experts, experts)));
+  results_->append(routing);
+}
+
+void TrainingRun::evaluate() {
+  evaluation_ = world_.diverging_alike([&] { return trainer_->evaluate(); });
+  if (!world_.speaks()) return;
+  const double epoch = static_cast<double>(trainer_->step()) / static_cast<double>(trainer_->steps_per_epoch());
+  results_->append(io::EvaluationRow{.step = trainer_->step(),
+                                     .epoch = epoch,
+                                     .loss = evaluation_->loss,
+                                     .accuracy = evaluation_->accuracy / 100,
+                                     .seconds = evaluation_->seconds});
+  progress_->evaluation(epoch, *evaluation_, seconds_since_evaluation_ + evaluation_->seconds);
+  seconds_since_evaluation_ = 0;
+}
+
+void TrainingRun::save_checkpoint() {
+  world_.together([&] {
+    if (world_.speaks()) results_->sync();
+  });
+  const fs::path path = folder_.checkpoint(trainer_->step());
+  trainer_->save(world_.comm(), path);
+  saved_step_ = trainer_->step();
+  if (world_.speaks()) io::remove_old_checkpoints(folder_.path(), saved_step_, config_.checkpoint.keep);
+}
+
+int TrainingRun::finish(bool stopped) {
+  if (saved_step_ != trainer_->step()) save_checkpoint();
+  const fs::path checkpoint = folder_.checkpoint(trainer_->step());
+  if (stopped) {
+    if (world_.speaks()) {
+      progress_.reset();
+      results_->set_attribute("status", "stopped");
+      results_->close();
+      fmt::print("stopped after step {} on signal; go on with --resume\nresult {}\ncheckpoint {}\n", trainer_->step(),
+                 folder_.results().string(), checkpoint.string());
+    }
+    return static_cast<int>(ExitCode::kStopped);
+  }
+  if (!evaluation_)
+    evaluation_ = world_.diverging_alike([&] { return trainer_->evaluate(); });  // a run resumed after its last step
+  const std::string digest = trainer_->digest();
+  if (!world_.speaks()) return 0;
+  progress_.reset();
+  results_->set_attribute("status", "finished");
+  results_->set_attribute("digest", digest);
+  results_->set_attribute("test_accuracy", fmt::format("{}", evaluation_->accuracy / 100));
+  results_->set_attribute("test_loss", fmt::format("{}", evaluation_->loss));
+  if (num_steps_here_ > 0)
+    results_->set_attribute("seconds_per_epoch",
+                            fmt::format("{:.6g}", step_seconds_ / static_cast<double>(num_steps_here_) *
+                                                      static_cast<double>(trainer_->steps_per_epoch())));
+  results_->close();
+  fmt::print("result {}\ncheckpoint {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n", folder_.results().string(),
+             checkpoint.string(), evaluation_->accuracy, evaluation_->loss, digest);
+  return 0;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,57 @@
+// One training from its first step, or a checkpoint, to its last: the loop, and what it writes and shows on the way.
+#pragma once
+
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "app/progress.hpp"
+#include "app/run_folder.hpp"
+#include "app/session.hpp"
+#include "io/results.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+// Collective, as is every member function.
+class TrainingRun {
+ public:
+  // stop_signal: not zero once this rank was told to stop.
+  TrainingRun(World& world, const Config& config, const Dataset& dataset,
+              const volatile std::sig_atomic_t& stop_signal);
+
+  // Takes the run's folder and leaves it free for a new run, or fails.
+  void start(bool overwrite);
+  // Takes the run's folder and goes on from checkpoint `from`, or from the run's newest one where that is empty.
+  void resume(const std::string& from);
+  // Returns the exit code.
+  int run();
+
+ private:
+  void take_folder();
+  io::ResultsWriter::Attributes attributes() const;
+  void open_results();
+  void describe() const;
+  bool train();  // false where the run was stopped before its end
+  void log_step(const StepMetrics& metrics);
+  void evaluate();
+  void save_checkpoint();
+  int finish(bool stopped);
+  void record_failure(const char* status) noexcept;
+
+  World& world_;
+  const Config& config_;
+  const volatile std::sig_atomic_t& stop_signal_;
+  RunFolder folder_;
+  Session session_;
+  std::unique_ptr<Trainer> trainer_;
+  std::optional<io::ResultsWriter> results_;  // rank 0
+  std::optional<Progress> progress_;
+  std::optional<Evaluation> evaluation_;  // of the parameters as they are now
+  Index saved_step_ = -1;                 // of the newest checkpoint that this run wrote or found in its own folder
+  double step_seconds_ = 0, seconds_since_evaluation_ = 0;
+  Index num_steps_here_ = 0;
+};
+
+}  // namespace switchyard
