@@ -43,7 +43,7 @@ struct DropoutBackward {
   Index rows = 0, cols = 0;
   const float* d_y = nullptr;  // (rows, cols)
   float* d_x = nullptr;        // (rows, cols); may be d_y
-  float* d_bias = nullptr;     // (cols), overwritten; null: not wanted
+  float* d_bias = nullptr;     // (cols), overwritten
   Dropout dropout{};
 };
 void dropout_backward(const Context& context, const DropoutBackward& args);
@@ -56,12 +56,11 @@ struct BiasAdd {
 };
 void bias_add(const Context& context, const BiasAdd& args);
 
-// sums[c] = scale * sum over rows of x[r, c]
+// sums[c] = sum over rows of x[r, c]
 struct ColumnSum {
   Index rows = 0, cols = 0;
   const float* x = nullptr;  // (rows, cols)
-  float scale = 1;
-  float* sums = nullptr;  // (cols), overwritten
+  float* sums = nullptr;     // (cols), overwritten
 };
 void column_sum(const Context& context, const ColumnSum& args);
 

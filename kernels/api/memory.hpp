@@ -43,9 +43,6 @@ class Array {
   void upload(const Context& context, std::span<const T> host, Index offset = 0) {
     copy_to_device(context, data_ + offset, host.data(), static_cast<Index>(host.size_bytes()));
   }
-  void download(const Context& context, std::span<T> host, Index offset = 0) const {
-    copy_to_host(context, host.data(), data_ + offset, static_cast<Index>(host.size_bytes()));
-  }
   void clear(const Context& context) { fill_zero(context, data_, size_ * Index{sizeof(T)}); }
 
  private:

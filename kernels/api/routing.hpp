@@ -50,7 +50,7 @@ struct Dispatch {
   const std::int32_t* assignment_of_slot = nullptr;  // (num_slots)
   std::int32_t first_id = 0;
   float* slots = nullptr;            // (num_slots, cols)
-  std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout; null: not wanted
+  std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout
 };
 void dispatch(const Context& context, const Dispatch& args);
 

@@ -150,7 +150,7 @@ void attention_backward(const Context& context, const AttentionBackward& args) {
   for_heads(context, args.samples, args.heads, [&](Index sample, Index head) {
     attend_head_backward(args, shape, sample, head, bias_sums + sample * 3 * width + head * args.head_size);
   });
-  add_partial_sums(args.samples, 3 * width, bias_sums, 3 * width, 1, args.d_bias);
+  add_partial_sums(args.samples, 3 * width, bias_sums, 3 * width, args.d_bias);
 }
 
 }  // namespace switchyard::kernels::cpu

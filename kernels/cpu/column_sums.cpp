@@ -15,15 +15,13 @@ float* zeroed_partial_sums(Index num_blocks, Index cols) {
   return partial_sums;
 }
 
-void add_partial_sums(Index num_blocks, Index cols, const float* partial_sums, Index stride, float scale, float* sums) {
+void add_partial_sums(Index num_blocks, Index cols, const float* partial_sums, Index stride, float* sums) {
   std::fill_n(sums, cols, 0.0f);
   for (Index block_idx = 0; block_idx < num_blocks; ++block_idx) {
     const float* block = partial_sums + block_idx * stride;
 #pragma omp simd
     for (Index c = 0; c < cols; ++c) sums[c] += block[c];
   }
-  if (scale == 1) return;
-  for (Index c = 0; c < cols; ++c) sums[c] *= scale;
 }
 
 void column_sum(const Context& context, const ColumnSum& args) {
@@ -37,7 +35,7 @@ void column_sum(const Context& context, const ColumnSum& args) {
       for (Index c = 0; c < cols; ++c) sums[c] += x[c];
     }
   });
-  add_partial_sums(num_row_blocks(args.rows), cols, partial_sums, cols, args.scale, args.sums);
+  add_partial_sums(num_row_blocks(args.rows), cols, partial_sums, cols, args.sums);
 }
 
 }  // namespace switchyard::kernels::cpu

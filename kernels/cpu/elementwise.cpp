@@ -42,7 +42,7 @@ void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBac
       });
     }
   });
-  add_partial_sums(num_blocks, cols, partial_sums, cols, 1, args.d_bias);
+  add_partial_sums(num_blocks, cols, partial_sums, cols, args.d_bias);
 }
 
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {
@@ -75,7 +75,7 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
       });
     }
   });
-  if (args.d_bias) add_partial_sums(num_blocks, cols, partial_sums, cols, 1, args.d_bias);
+  add_partial_sums(num_blocks, cols, partial_sums, cols, args.d_bias);
 }
 
 void bias_add(const Context& context, const BiasAdd& args) {

@@ -78,7 +78,7 @@ void embed_tokens_backward(const Context& context, const EmbedTokensBackward& ar
       for (Index c = 0; c < width; ++c) sums[c] += d_y[c];
     }
   });
-  add_partial_sums(args.patches, width, args.d_positions, width, 1, args.d_bias);
+  add_partial_sums(args.patches, width, args.d_positions, width, args.d_bias);
 }
 
 }  // namespace switchyard::kernels::cpu

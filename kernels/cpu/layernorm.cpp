@@ -53,8 +53,8 @@ void layernorm_backward(const Context& context, const LayerNormBackward& args) {
       }
     }
   });
-  add_partial_sums(num_blocks, cols, partial_sums, 2 * cols, 1, args.d_gamma);
-  add_partial_sums(num_blocks, cols, partial_sums + cols, 2 * cols, 1, args.d_beta);
+  add_partial_sums(num_blocks, cols, partial_sums, 2 * cols, args.d_gamma);
+  add_partial_sums(num_blocks, cols, partial_sums + cols, 2 * cols, args.d_beta);
 }
 
 }  // namespace switchyard::kernels::cpu

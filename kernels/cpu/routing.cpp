@@ -76,7 +76,7 @@ void dispatch(const Context& context, const Dispatch& args) {
   for_rows(context, args.num_slots, [&](Index slot) {
     const Index token = args.assignment_of_slot[slot] / args.top_k;
     copy(args.slots + slot * args.cols, args.rows + token * args.cols, args.cols * Index{sizeof(float)});
-    if (args.slot_ids) args.slot_ids[slot] = args.first_id + static_cast<std::int32_t>(token);
+    args.slot_ids[slot] = args.first_id + static_cast<std::int32_t>(token);
   });
 }
 

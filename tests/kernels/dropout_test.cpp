@@ -10,8 +10,10 @@ namespace {
 // Dropout as the kernels apply it, seen by giving it ones.
 Floats scales(const Context& context, Index rows, Index cols, const Dropout& dropout) {
   const Floats ones(static_cast<std::size_t>(rows * cols), 1.0f);
-  Output d_x(rows * cols);
-  dropout_backward(context, {.rows = rows, .cols = cols, .d_y = ones.data(), .d_x = d_x.data(), .dropout = dropout});
+  Output d_x(rows * cols), d_bias(cols);
+  dropout_backward(
+      context,
+      {.rows = rows, .cols = cols, .d_y = ones.data(), .d_x = d_x.data(), .d_bias = d_bias.data(), .dropout = dropout});
   return d_x.values();
 }
 

@@ -117,7 +117,7 @@ TEST_P(Elementwise, BiasDropoutResidual) {
 
 TEST_P(Elementwise, DropoutBackward) {
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-    Output d_x(size), in_place(x), d_bias(shape.cols);
+    Output d_x(size), in_place(x), d_bias(shape.cols), d_bias_in_place(shape.cols);
     DropoutBackward args{.rows = shape.rows,
                          .cols = shape.cols,
                          .d_y = x.data(),
@@ -126,12 +126,13 @@ TEST_P(Elementwise, DropoutBackward) {
                          .dropout = dropout};
     dropout_backward(context, args);
     args.d_y = args.d_x = in_place.data();
-    args.d_bias = nullptr;
+    args.d_bias = d_bias_in_place.data();
     dropout_backward(context, args);
-    return {d_x.values(), in_place.values(), d_bias.values()};
+    return {d_x.values(), in_place.values(), d_bias.values(), d_bias_in_place.values()};
   });
   const Doubles d_x = map(shape, [&](Index r, Index c, std::size_t i) { return x[i] * scale(r, c); });
   EXPECT_TRUE(same_bits(outputs[0], outputs[1])) << "in place";
+  EXPECT_TRUE(same_bits(outputs[2], outputs[3])) << "d_bias in place";
   expect_near(outputs[0], d_x, 1e-6, "d_x");
   expect_near(outputs[2], column_sums(shape, d_x), 1e-5, "d_bias");
 }
@@ -140,16 +141,14 @@ TEST_P(Elementwise, BiasAddAndColumnSum) {
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output y(x), sums(shape.cols);
     bias_add(context, {.rows = shape.rows, .cols = shape.cols, .x = y.data(), .bias = bias.data()});
-    column_sum(context, {.rows = shape.rows, .cols = shape.cols, .x = x.data(), .scale = 0.25f, .sums = sums.data()});
+    column_sum(context, {.rows = shape.rows, .cols = shape.cols, .x = x.data(), .sums = sums.data()});
     return {y.values(), sums.values()};
   });
   expect_near(
       outputs[0],
       map(shape, [&](Index, Index c, std::size_t i) { return double{x[i]} + bias[static_cast<std::size_t>(c)]; }), 1e-6,
       "x + bias");
-  Doubles sums = column_sums(shape, widen(x));
-  for (double& sum : sums) sum *= 0.25;
-  expect_near(outputs[1], sums, 1e-5, "sums");
+  expect_near(outputs[1], column_sums(shape, widen(x)), 1e-5, "sums");
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Elementwise, testing::ValuesIn(kCases));
