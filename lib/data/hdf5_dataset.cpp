@@ -1,62 +1,16 @@
 // HDF5 data: groups `train` and `test`, each with `images`, uint8 (N, H, W, C) or (N, H, W), and `labels`, any integer
 // (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label.
-#include <hdf5.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <limits>
 
 #include "core/error.hpp"
+#include "core/h5.hpp"
 #include "data/formats.hpp"
 
 namespace switchyard {
 
 namespace {
-
-class Handle {
- public:
-  using Close = herr_t (*)(hid_t);
-  Handle(hid_t id, Close close) : id_(id), close_(close) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  operator hid_t() const { return id_; }
-  bool valid() const { return id_ >= 0; }
-
- private:
-  hid_t id_;
-  Close close_;
-};
-
-// HDF5 prints its error stack by itself; here the reason goes into our own message instead.
-class QuietErrors {
- public:
-  QuietErrors() {
-    H5Eget_auto2(H5E_DEFAULT, &function_, &data_);
-    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-  }
-  ~QuietErrors() { H5Eset_auto2(H5E_DEFAULT, function_, data_); }
-  QuietErrors(const QuietErrors&) = delete;
-  QuietErrors& operator=(const QuietErrors&) = delete;
-
- private:
-  H5E_auto2_t function_ = nullptr;
-  void* data_ = nullptr;
-};
-
-// The innermost entry of HDF5's error stack.
-std::string hdf5_reason() {
-  std::string reason;
-  const auto first = [](unsigned, const H5E_error2_t* entry, void* text) -> herr_t {
-    auto& result = *static_cast<std::string*>(text);
-    if (result.empty() && entry->desc != nullptr) result = entry->desc;
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, first, &reason);
-  return reason.empty() ? "HDF5 gives no reason" : reason;
-}
 
 // One dataset: opened, its shape known and found plausible.
 class ArrayFile {
@@ -64,13 +18,13 @@ class ArrayFile {
   ArrayFile(hid_t file, const std::string& path, const std::string& name)
       : where_(path + ":" + name),
         dataset_(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose),
-        type_(dataset_.valid() ? H5Dget_type(dataset_) : -1, H5Tclose),
-        space_(dataset_.valid() ? H5Dget_space(dataset_) : -1, H5Sclose) {
-    if (!dataset_.valid() || !type_.valid() || !space_.valid())
+        type_(dataset_.is_open() ? H5Dget_type(dataset_) : -1, H5Tclose),
+        space_(dataset_.is_open() ? H5Dget_space(dataset_) : -1, H5Sclose) {
+    if (!dataset_.is_open() || !type_.is_open() || !space_.is_open())
       fail(
           "{}: there is no such dataset, or it is damaged ({}): the file needs train/images, train/labels, test/images "
           "and test/labels.",
-          where_, hdf5_reason());
+          where_, h5::last_message());
     const int rank = H5Sget_simple_extent_ndims(space_);
     shape_.resize(static_cast<std::size_t>(std::max(rank, 0)));
     if (rank > 0) H5Sget_simple_extent_dims(space_, shape_.data(), nullptr);
@@ -103,15 +57,15 @@ class ArrayFile {
   void read(hsize_t count, hid_t memory_type, void* target) const {
     std::vector<hsize_t> start(shape_.size(), 0), size = shape_;
     size[0] = count;
-    const Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
+    const h5::Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
     if (H5Sselect_hyperslab(space_, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) < 0 ||
         H5Dread(dataset_, memory_type, memory, space_, H5P_DEFAULT, target) < 0)
-      fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, hdf5_reason());
+      fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, h5::last_message());
   }
 
  private:
   std::string where_;
-  Handle dataset_, type_, space_;
+  h5::Handle dataset_, type_, space_;
   std::vector<hsize_t> shape_;
 };
 
@@ -171,13 +125,9 @@ Index largest_label(const Split& split) { return *std::max_element(split.labels.
 // The attribute `classes`, or 0 when the file has none.
 Index read_classes(hid_t file, const std::string& path) {
   if (H5Aexists(file, "classes") <= 0) return 0;
-  const Handle attribute(H5Aopen(file, "classes", H5P_DEFAULT), H5Aclose);
-  const Handle type(H5Aget_type(attribute), H5Tclose), space(H5Aget_space(attribute), H5Sclose);
-  std::int64_t classes = 0;
-  if (H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
-      H5Aread(attribute, H5T_NATIVE_INT64, &classes) < 0 || classes < 1)
-    fail("{}: the attribute `classes` is not a whole number above 0.", path);
-  return classes;
+  const auto classes = h5::read_integer(file, "classes");
+  if (!classes || *classes < 1) fail("{}: the attribute `classes` is not a whole number above 0.", path);
+  return *classes;
 }
 
 }  // namespace
@@ -186,9 +136,9 @@ Dataset load_hdf5(const std::string& path, Index limit) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored))
     fail("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
-  const QuietErrors quiet;
-  const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
-  if (!file.valid()) fail("{}: cannot open this as an HDF5 file: {}.", path, hdf5_reason());
+  h5::silence();
+  const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+  if (!file.is_open()) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());
 
   Dataset data{.name = "hdf5"};
   Shape train_shape, test_shape;

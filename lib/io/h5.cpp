@@ -5,24 +5,7 @@
 
 #include <algorithm>
 
-namespace switchyard::io::h5 {
-
-void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
-
-std::string last_message() {
-  std::string text;
-  const auto take_first = [](unsigned position, const H5E_error2_t* error, void* out) -> herr_t {
-    if (position == 0 && error->desc) *static_cast<std::string*>(out) = error->desc;
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, &text);
-  constexpr std::string_view kQuote = "error message = '";
-  if (const auto begin = text.find(kQuote); begin != text.npos) {
-    const auto end = text.find('\'', begin + kQuote.size());
-    text = text.substr(begin + kQuote.size(), end - begin - kQuote.size());
-  }
-  return text.empty() ? "HDF5 gives no reason" : text;
-}
+namespace switchyard::h5 {
 
 Handle file_access(H5F_libver_t low, H5F_libver_t high) {
   Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
@@ -90,18 +73,6 @@ std::optional<std::string> read_text(hid_t object, const char* name) {
   return text;
 }
 
-std::optional<std::int64_t> read_integer(hid_t object, const char* name) {
-  if (H5Aexists(object, name) <= 0) return std::nullopt;
-  const Handle attribute(H5Aopen(object, name, H5P_DEFAULT), H5Aclose);
-  const Handle type(H5Aget_type(attribute), H5Tclose);
-  const Handle space(H5Aget_space(attribute), H5Sclose);
-  std::int64_t value = 0;
-  if (H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
-      H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
-    return std::nullopt;
-  return value;
-}
-
 std::vector<std::string> attribute_names(hid_t object) {
   std::vector<std::string> names;
   const auto add = [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {
@@ -144,4 +115,4 @@ std::vector<Index> shape_of(hid_t dataset) {
   return {extent.begin(), extent.end()};
 }
 
-}  // namespace switchyard::io::h5
+}  // namespace switchyard::h5

@@ -1,55 +1,18 @@
-// A little C++ over HDF5's C interface, for this part only: identifiers that close themselves, results that are
-// checked, strings and numbers as attributes.
+// A little more C++ over HDF5's C interface, for this part only: results that are checked, strings and numbers as
+// attributes.
 #pragma once
 
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include <hdf5.h>
-
 #include "core/error.hpp"
+#include "core/h5.hpp"
 #include "core/types.hpp"
 
-namespace switchyard::io::h5 {
-
-// Owns one identifier.
-class Handle {
- public:
-  using Close = herr_t (*)(hid_t);
-  Handle() = default;
-  Handle(hid_t id, Close closer) : id_(id), close_(closer) {}
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
-  Handle& operator=(Handle&& other) noexcept {
-    if (this != &other) {
-      close();
-      id_ = std::exchange(other.id_, -1);
-      close_ = other.close_;
-    }
-    return *this;
-  }
-  ~Handle() { close(); }
-
-  operator hid_t() const { return id_; }
-  bool is_open() const { return id_ >= 0; }
-  // Negative on failure, as HDF5's own calls.
-  herr_t close() { return id_ >= 0 ? close_(std::exchange(id_, -1)) : 0; }
-  // Gives the identifier up without closing it.
-  hid_t release() { return std::exchange(id_, -1); }
-
- private:
-  hid_t id_ = -1;
-  Close close_ = nullptr;
-};
-
-// Keeps HDF5 from printing its error stack; called by every public function of this part.
-void silence();
-
-// The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
-std::string last_message();
+namespace switchyard::h5 {
 
 // Passes a result through, or fails with "PATH: cannot ACTION: HDF5's reason".
 template <typename Result>
@@ -76,7 +39,6 @@ void write_attribute(hid_t object, const std::string& name, std::string_view tex
 void write_attribute(hid_t object, const std::string& name, std::int64_t value, const std::filesystem::path& where);
 // nullopt: no such attribute, or of another type.
 std::optional<std::string> read_text(hid_t object, const char* name);
-std::optional<std::int64_t> read_integer(hid_t object, const char* name);
 std::vector<std::string> attribute_names(hid_t object);
 
 // A scalar string dataset, of any length.
@@ -86,4 +48,4 @@ std::optional<std::string> read_text_dataset(hid_t file, const char* name);
 // Shape of an open dataset; empty for a scalar or where it cannot be read.
 std::vector<Index> shape_of(hid_t dataset);
 
-}  // namespace switchyard::io::h5
+}  // namespace switchyard::h5

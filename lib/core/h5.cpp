@@ -1,0 +1,36 @@
+#include "core/h5.hpp"
+
+#include <string_view>
+
+namespace switchyard::h5 {
+
+void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+std::string last_message() {
+  std::string text;
+  const auto take_first = [](unsigned position, const H5E_error2_t* error, void* out) -> herr_t {
+    if (position == 0 && error->desc) *static_cast<std::string*>(out) = error->desc;
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first, &text);
+  constexpr std::string_view kQuote = "error message = '";
+  if (const auto begin = text.find(kQuote); begin != text.npos) {
+    const auto end = text.find('\'', begin + kQuote.size());
+    text = text.substr(begin + kQuote.size(), end - begin - kQuote.size());
+  }
+  return text.empty() ? "HDF5 gives no reason" : text;
+}
+
+std::optional<Index> read_integer(hid_t object, const char* name) {
+  if (H5Aexists(object, name) <= 0) return std::nullopt;
+  const Handle attribute(H5Aopen(object, name, H5P_DEFAULT), H5Aclose);
+  const Handle type(H5Aget_type(attribute), H5Tclose);
+  const Handle space(H5Aget_space(attribute), H5Sclose);
+  Index value = 0;
+  if (H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
+      H5Aread(attribute, H5T_NATIVE_INT64, &value) < 0)
+    return std::nullopt;
+  return value;
+}
+
+}  // namespace switchyard::h5

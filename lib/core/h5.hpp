@@ -1,0 +1,51 @@
+// What every part that opens HDF5 files needs: identifiers that close themselves, and HDF5's reasons for our messages.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <hdf5.h>
+
+#include "core/types.hpp"
+
+namespace switchyard::h5 {
+
+// Owns one identifier.
+class Handle {
+ public:
+  using Close = herr_t (*)(hid_t);
+  Handle() = default;
+  Handle(hid_t id, Close closer) : id_(id), close_(closer) {}
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
+  Handle& operator=(Handle&& other) noexcept {
+    if (this != &other) {
+      close();
+      id_ = std::exchange(other.id_, -1);
+      close_ = other.close_;
+    }
+    return *this;
+  }
+  ~Handle() { close(); }
+
+  operator hid_t() const { return id_; }
+  bool is_open() const { return id_ >= 0; }
+  // Negative on failure, as HDF5's own calls.
+  herr_t close() { return id_ >= 0 ? close_(std::exchange(id_, -1)) : 0; }
+
+ private:
+  hid_t id_ = -1;
+  Close close_ = nullptr;
+};
+
+// Keeps HDF5 from printing its error stack: the reason goes into our own messages. Called by every function that opens
+// a file.
+void silence();
+
+// The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
+std::string last_message();
+
+// A whole number among an open object's attributes. nullopt: no such attribute, or of another type.
+std::optional<Index> read_integer(hid_t object, const char* name);
+
+}  // namespace switchyard::h5
