@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "core/types.hpp"
 
 namespace switchyard {
@@ -33,9 +34,23 @@ struct ParameterSpec {
 
 using ParameterId = int;
 
+// As float32, a petabyte: more than any machine's memory.
+inline constexpr Index kMostParameters = Index{1} << 48;
+
 class ParameterTable {
  public:
+  // Fails where the model grows beyond kMostParameters. Within them no sum of sizes, nor their bytes, can overflow.
   ParameterId add(ParameterSpec spec) {
+    Index size = 1;
+    bool too_many = false;
+    for (Index extent : spec.shape) too_many |= __builtin_mul_overflow(size, extent, &size);
+    too_many |= __builtin_add_overflow(size, num_stored_, &size);
+    if (too_many || size > kMostParameters)
+      fail_usage(
+          "{}, of shape ({}), takes the model beyond {} parameters: lower model.layers, model.width, ffn.hidden or "
+          "ffn.experts.",
+          spec.name, fmt::join(spec.shape, ", "), kMostParameters);
+    num_stored_ = size;
     specs_.push_back(std::move(spec));
     return static_cast<ParameterId>(specs_.size()) - 1;
   }
@@ -43,11 +58,7 @@ class ParameterTable {
   ParameterId size() const { return static_cast<ParameterId>(specs_.size()); }
 
   // Parameters kept in memory and files, and those that one token meets when it visits `top_k` experts a layer.
-  Index num_stored() const {
-    Index sum = 0;
-    for (const ParameterSpec& spec : specs_) sum += spec.size();
-    return sum;
-  }
+  Index num_stored() const { return num_stored_; }
   Index num_active(Index top_k) const {
     Index sum = 0;
     for (const ParameterSpec& spec : specs_) sum += spec.per_expert ? top_k * spec.slice_size() : spec.size();
@@ -56,6 +67,7 @@ class ParameterTable {
 
  private:
   std::vector<ParameterSpec> specs_;
+  Index num_stored_ = 0;
 };
 
 }  // namespace switchyard
