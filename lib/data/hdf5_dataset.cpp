@@ -1,8 +1,7 @@
 // HDF5 data: groups `train` and `test`, each with `images`, uint8 (N, H, W, C) or (N, H, W), and `labels`, any integer
-// (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label.
+// (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label, which must then be plausible.
 #include <algorithm>
 #include <filesystem>
-#include <limits>
 
 #include "core/error.hpp"
 #include "core/h5.hpp"
@@ -11,6 +10,9 @@
 namespace switchyard {
 
 namespace {
+
+constexpr Index kMostClasses = 1 << 24;       // by the attribute `classes`
+constexpr Index kMostGuessedClasses = 65536;  // by the labels alone
 
 // One dataset: opened, its shape known and found plausible.
 class ArrayFile {
@@ -100,9 +102,9 @@ std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& 
   labels.read(wide.size(), H5T_NATIVE_INT64, wide.data());
   std::vector<std::int32_t> result;
   for (const std::int64_t label : wide) {
-    constexpr std::int64_t kMost = 1 << 24;
-    if (label < 0 || label >= kMost)
-      fail("{}: label {} of sample {} is out of range: classes count from 0.", labels.where(), label, result.size());
+    if (label < 0 || label >= kMostClasses)
+      fail("{}: label {} of sample {} is out of range: labels go from 0 to {} at most.", labels.where(), label,
+           result.size(), kMostClasses - 1);
     result.push_back(static_cast<std::int32_t>(label));
   }
   return result;
@@ -120,14 +122,33 @@ Split read_split(hid_t file, const std::string& path, const std::string& group, 
   return split;
 }
 
-Index largest_label(const Split& split) { return *std::max_element(split.labels.begin(), split.labels.end()); }
-
 // The attribute `classes`, or 0 when the file has none.
 Index read_classes(hid_t file, const std::string& path) {
   if (H5Aexists(file, "classes") <= 0) return 0;
   const auto classes = h5::read_integer(file, "classes");
-  if (!classes || *classes < 1) fail("{}: the attribute `classes` is not a whole number above 0.", path);
+  if (!classes || *classes < 1 || *classes > kMostClasses)
+    fail("{}: the attribute `classes` is not a whole number from 1 to {}.", path, kMostClasses);
   return *classes;
+}
+
+// 1 + the largest label of both splits. One stray label would make a model of millions of classes, so either there are
+// as many samples as classes, or the file says how many there are.
+Index guess_classes(const Dataset& data, const std::string& path) {
+  const auto num_samples = static_cast<Index>(data.train.labels.size() + data.test.labels.size());
+  const Index most = std::min(num_samples, kMostGuessedClasses);
+  Index classes = 0;
+  const auto add = [&](const std::vector<std::int32_t>& labels, const char* name) {
+    const auto largest = std::max_element(labels.begin(), labels.end());
+    classes = std::max<Index>(classes, *largest + 1);
+    if (classes > most)
+      fail(
+          "{}:{}: label {} of sample {} means {} classes, where {} samples may have {}: correct the label, or give the "
+          "file an attribute `classes` with their number.",
+          path, name, *largest, largest - labels.begin(), classes, num_samples, most);
+  };
+  add(data.train.labels, "train/labels");
+  add(data.test.labels, "test/labels");
+  return classes;
 }
 
 }  // namespace
@@ -151,7 +172,7 @@ Dataset load_hdf5(const std::string& path, Index limit) {
   data.width = train_shape.width;
   data.channels = train_shape.channels;
   data.classes = read_classes(file, path);
-  if (data.classes == 0) data.classes = 1 + std::max(largest_label(data.train), largest_label(data.test));
+  if (data.classes == 0) data.classes = guess_classes(data, path);
   check_labels(data.train, data.classes, path + ":train/labels");
   check_labels(data.test, data.classes, path + ":test/labels");
   data.train.labels.resize(static_cast<std::size_t>(data.train.count));

@@ -102,7 +102,7 @@ TEST(Hdf5, ImagesWithoutChannelsAndSmallLabels) {
 
 TEST(Hdf5, LimitKeepsTheNumberOfClasses) {
   const auto write = [](Writer& file) {
-    file.images("train", {3, 2, 2}).labels("train", {0, 1, 5}).images("test", {2, 2, 2}).labels("test", {0, 1});
+    file.images("train", {4, 2, 2}).labels("train", {0, 1, 5, 1}).images("test", {2, 2, 2}).labels("test", {0, 1});
   };
   const Dataset data = load(write, 1);
   EXPECT_EQ(data.train.count, 1);
@@ -187,6 +187,37 @@ TEST(Hdf5, LabelOutOfRange) {
   expect_bad({":train/labels", "label -1", "sample 1"}, with_labels({0, -1}, 3));
   expect_bad({":train/labels", "sample 0"}, with_labels({std::int64_t{1} << 40, 0}, 3));
   expect_bad({"classes"}, with_labels({0, 0}, 0));
+  expect_bad({"classes", "16777216"}, with_labels({0, 0}, (1 << 24) + 1));
+}
+
+TEST(Hdf5, AStrayLabelMakesNoClasses) {
+  const auto with_labels = [](std::int64_t train, std::int64_t test) {
+    return [=](Writer& file) {
+      file.images("train", {3, 2, 2}).labels("train", {0, 1, train}).images("test", {1, 2, 2}).labels("test", {test});
+    };
+  };
+  EXPECT_EQ(load(with_labels(3, 0)).classes, 4) << "as many as there are samples";
+  expect_bad({":train/labels", "label 4 of sample 2", "5 classes", "4 samples", "attribute `classes`"},
+             with_labels(4, 0));
+  expect_bad({":test/labels", "label 16000000 of sample 0", "4 samples", "attribute `classes`"},
+             with_labels(0, 16'000'000));
+  const Dataset data = load([&](Writer& file) {
+    with_labels(0, 16'000'000)(file);
+    file.classes(1 << 24);
+  });
+  EXPECT_EQ(data.classes, 1 << 24) << "where the file says so, it is so";
+}
+
+TEST(Hdf5, LabelsAloneMakeAtMost65536Classes) {
+  const auto with_label = [](std::int64_t label) {
+    return [=](Writer& file) {
+      std::vector<std::int64_t> labels(70'000, 0);
+      labels[1234] = label;
+      file.images("train", {70'000, 1, 1}).labels("train", labels).images("test", {1, 1, 1}).labels("test", {0});
+    };
+  };
+  EXPECT_EQ(load(with_label(65'535)).classes, 65'536);
+  expect_bad({"label 65536 of sample 1234", "attribute `classes`"}, with_label(65'536));
 }
 
 }  // namespace
