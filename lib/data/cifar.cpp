@@ -38,8 +38,8 @@ void read_file(const std::string& path, const std::string& kind, Index limit, Sp
   const auto file_bytes = static_cast<Index>(std::filesystem::file_size(path, error));
   std::ifstream file(path, std::ios::binary);
   if (error || !file)
-    fail("{}: cannot open this file: {}. {}, and give the folder as data.path.", path,
-         error ? error.message() : std::strerror(errno), how_to_get(kind));
+    fail("{}: cannot open this file: {}. {}", path, error ? error.message() : std::strerror(errno),
+         how_to_get(kind, path));
   if (file_bytes == 0 || file_bytes % record_bytes != 0)
     fail(
         "{}: {} bytes are not a whole number of {}'s records of {} bytes: truncated, or another kind of file: get it "

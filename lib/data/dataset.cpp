@@ -27,7 +27,8 @@ Dataset load_dataset(const DataOptions& options) {
   try {
     return load_kind(options, path);
   } catch (const std::bad_alloc&) {
-    fail("{}: this data does not fit into memory: set data.limit to read only the first samples.", path);
+    fail("{}: this data does not fit into memory: set data.limit to take only the first samples.",
+         path.empty() ? "data.kind = " + options.kind : path);
   }
 }
 
@@ -47,18 +48,27 @@ std::string default_path(const std::string& kind) {
   return "";
 }
 
-std::string how_to_get(const std::string& kind) {
-  if (kind == "fashion-mnist") return "Debian's package dataset-fashion-mnist installs it: apt-get install it";
-  if (kind == "mnist") return "The four IDX files are on the MNIST database's own page and its mirrors";
-  if (kind == "cifar10") return "Unpack cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html";
-  return "Unpack cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html";
+std::string how_to_get(const std::string& kind, const std::string& path) {
+  const std::string usual = default_path(kind);
+  std::error_code ignored;
+  if (!path.starts_with(usual) && std::filesystem::is_directory(usual, ignored))
+    return fmt::format("Leave data.path empty to use {}, or give the folder that holds the files.", usual);
+  if (kind == "fashion-mnist")
+    return "Install Debian's package dataset-fashion-mnist and leave data.path empty, or give the folder that holds "
+           "the files as data.path.";
+  if (kind == "mnist")
+    return "The four IDX files are on the MNIST database's own page and its mirrors: give their folder as data.path.";
+  return fmt::format(
+      "Unpack cifar-{}-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, and give the folder as "
+      "data.path.",
+      kind == "cifar10" ? 10 : 100);
 }
 
 void require_folder(const std::string& path, const std::string& kind) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored))
-    fail("{}: there is no such folder; data.kind = {} looks for its files there. {}, and give the folder as data.path.",
-         path, kind, how_to_get(kind));
+    fail("{}: there is no such folder; data.kind = {} looks for its files there. {}", path, kind,
+         how_to_get(kind, path));
 }
 
 void check_labels(const Split& split, Index classes, const std::string& file) {

@@ -16,8 +16,8 @@ void check_labels(const Split& split, Index classes, const std::string& file);
 // `path` is an existing folder, or the error says what `kind` looks for there.
 void require_folder(const std::string& path, const std::string& kind);
 
-// One sentence: where the data of this kind can be had.
-std::string how_to_get(const std::string& kind);
+// One sentence: how to come by the data of this kind, whose file or folder `path` is not there.
+std::string how_to_get(const std::string& kind, const std::string& path);
 
 Dataset load_idx(const std::string& path, const std::string& kind, Index limit);    // fashion-mnist, mnist
 Dataset load_cifar(const std::string& path, const std::string& kind, Index limit);  // cifar10, cifar100

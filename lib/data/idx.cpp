@@ -91,8 +91,8 @@ std::string find_file(const std::string& folder, const std::string& stem, int nu
       std::error_code ignored;
       if (std::filesystem::is_regular_file(path, ignored)) return path;
     }
-  fail("{}/{}-{}.gz: there is no such file, nor {}.{}, with .gz or without. {}, and give the folder as data.path.",
-       folder, stem, tail, stem, tail, how_to_get(kind));
+  fail("{}/{}-{}.gz: there is no such file, nor {}.{}, with .gz or without. {}", folder, stem, tail, stem, tail,
+       how_to_get(kind, folder));
 }
 
 Split read_split(const std::string& folder, const std::string& stem, const std::string& kind, Index limit) {

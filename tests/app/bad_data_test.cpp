@@ -33,7 +33,7 @@ TEST_F(BadData, WithoutAMistakeItTrains) {
 TEST_F(BadData, FolderMissing) {
   expect_refused("mnist", "nowhere", {"nowhere", "no such folder", "data.path"});
   expect_refused("cifar10", "nowhere", {"nowhere", "no such folder", "cifar-10-binary.tar.gz", "data.path"});
-  expect_refused("fashion-mnist", "nowhere", {"nowhere", "no such folder", "dataset-fashion-mnist"});
+  expect_refused("fashion-mnist", "nowhere", {"nowhere", "no such folder", "data.path empty"});
 }
 
 TEST_F(BadData, FileMissing) {

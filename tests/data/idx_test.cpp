@@ -115,10 +115,24 @@ TEST(Idx, LimitTakesTheFirstOfEachSplit) {
 
 TEST(Idx, MissingFolderAndFile) {
   const TemporaryFolder folder;
-  expect_error(ExitCode::kFailure, {folder / "none", "no such folder", "dataset-fashion-mnist", "data.path"},
+  expect_error(ExitCode::kFailure, {folder / "none", "no such folder", "data.path empty"},
                [&] { load_dataset({.kind = "fashion-mnist", .path = folder / "none"}); });
   expect_error(ExitCode::kFailure, {folder / "train-images-idx3-ubyte.gz", "no such file", "data.path"},
                [&] { load(folder); });
+}
+
+// The usual places of mnist and cifar10 are below the folder that the program runs in.
+TEST(Idx, DataInTheirUsualPlaceNeedNoPath) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "data/mnist");
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  for (const std::string& path : {folder / "none", folder.path()})
+    expect_error(ExitCode::kFailure, {path, "Leave data.path empty to use data/mnist"},
+                 [&] { load_dataset({.kind = "mnist", .path = path}); });
+  expect_error(ExitCode::kFailure, {"data/mnist/train-images-idx3-ubyte.gz", "MNIST database's own page"},
+               [] { load_dataset({.kind = "mnist"}); });
+  std::filesystem::current_path(before);
 }
 
 TEST(Idx, Truncated) {

@@ -105,6 +105,15 @@ TEST(Synthetic, CanBeLearned) {
   EXPECT_GE(num_right, 95);
 }
 
+TEST(Synthetic, SaysWhenItDoesNotFit) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the address sanitizer stops the program at such a request";
+#endif
+  const DataOptions options{
+      .kind = "synthetic", .synthetic_samples = 10'000'000, .synthetic_size = 4096, .synthetic_channels = 4};
+  expect_error(ExitCode::kFailure, {"data.kind = synthetic: ", "memory", "data.limit"}, [&] { load_dataset(options); });
+}
+
 TEST(Dataset, UnknownKind) {
   expect_error(ExitCode::kFailure, {"imagenet", "cifar10"},
                [] { load_dataset({.kind = "imagenet", .path = "/somewhere"}); });
