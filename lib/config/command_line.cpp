@@ -23,10 +23,10 @@ po::parsed_options parse(const std::vector<std::string>& arguments, const po::op
     wrong.erase(0, std::min(wrong.find_first_not_of('-'), wrong.size()));
     std::vector<std::string> names;
     for (const auto& option : all.options()) names.push_back(option->long_name());
-    fail_usage("command line: unknown option {}{} (--help lists every option.)", in_quotes(error.get_option_name()),
+    fail_usage("command line: unknown option {}{} --help lists every option.", in_quotes(error.get_option_name()),
                suggestion(wrong, names));
   } catch (const po::error& error) {
-    fail_usage("command line: {}. (--help lists every option.)", error.what());
+    fail_usage("command line: {}. --help lists every option.", error.what());
   }
 }
 
@@ -58,13 +58,15 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
       rest.options.push_back(option);
   }
   if (result.positional.size() > max_positional)
-    fail_usage("command line: {} belongs to no option. (--help lists every option.)",
+    fail_usage("command line: {} belongs to no option. --help lists every option.",
                in_quotes(result.positional[max_positional]));
+  for (const std::string& word : result.positional)
+    if (word.empty()) fail_usage("command line: found \"\" where a file is named: give its name.");
   try {
     po::store(rest, result.options);
     po::notify(result.options);
   } catch (const po::error& error) {
-    fail_usage("command line: {}. (--help lists every option.)", error.what());
+    fail_usage("command line: {}. --help lists every option.", error.what());
   }
   return result;
 }

@@ -41,7 +41,7 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
 const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::string_view where) {
   const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; });
   if (found == keys.end())
-    fail_usage("{}: unknown key {}{} (--help lists every key.)", where, in_quotes(name),
+    fail_usage("{}: unknown key {}{} --help lists every key.", where, in_quotes(name),
                suggestion(name, names_of(keys)));
   return *found;
 }
@@ -83,6 +83,7 @@ void apply_text(const std::vector<Key>& keys, const std::string& text, const std
 }
 
 std::string read_file(const std::string& path) {
+  if (path.empty()) fail_usage("--config: the name is empty: give a configuration file.");
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
     fail_usage("{}: this configuration file is a folder: give a file to --config.", path);

@@ -117,7 +117,7 @@ std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& t
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table) {
   if (options.kind == "dense") return make_dense_ffn(options, table);
   if (options.kind == "moe") return make_moe_ffn(options, table);
-  fail_usage("ffn.kind: \"{}\" is not one of dense, moe", options.kind);
+  fail_usage("ffn.kind: \"{}\" is not one of dense, moe.", options.kind);
 }
 
 }  // namespace switchyard

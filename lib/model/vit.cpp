@@ -10,14 +10,15 @@ namespace switchyard {
 
 VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& table) : options_(options) {
   if (options.image_height % options.patch != 0 || options.image_width % options.patch != 0)
-    fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both", options.patch,
+    fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both.", options.patch,
                options.image_height, options.image_width);
   if (options.width % options.heads != 0)
-    fail_usage("model.heads = {} does not divide model.width = {}", options.heads, options.width);
+    fail_usage("model.heads = {} does not divide model.width = {}: take a divisor of it.", options.heads,
+               options.width);
   if (options_.positions == 0) options_.positions = options.num_patches();
   if (options_.positions < options.num_patches())
-    fail_usage("model.positions = {} is less than the {} patches of an image", options_.positions,
-               options.num_patches());
+    fail_usage("model.positions = {} is less than the {} patches of an image: take at least so many, or 0.",
+               options_.positions, options.num_patches());
 
   const Index patch_size = options.channels * options.patch * options.patch;
   embedding_ = Linear::add(table, "embedding.weight", "embedding.bias", patch_size, options.width);

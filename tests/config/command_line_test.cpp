@@ -54,6 +54,33 @@ TEST(CommandLine, Positional) {
   expect_error(ExitCode::kUsage, {"\"512\"", "belongs to no option"}, [] { parse({"--train.batch", "256", "512"}); });
 }
 
+TEST(CommandLine, EmptyNames) {
+  expect_error(ExitCode::kUsage, {"command line", "\"\"", "give its name"}, [] { parse({""}, 1); });
+  expect_error(ExitCode::kUsage, {"command line", "\"\"", "give its name"}, [] { parse({"a.h5", ""}, 2); });
+  expect_error(ExitCode::kUsage, {"--config", "empty"}, [] { config_from(parse({"--config", ""})); });
+}
+
+TEST(CommandLine, ErrorsEndWithAFullStop) {
+  const TemporaryFolder folder;
+  const std::string text = folder.write("a.cfg", "quux = 1\n"), section = folder.write("b.cfg", "[trian]\n");
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"--quux", "1"},
+                                                                                     {"--train.btach", "1"},
+                                                                                     {"stray"},
+                                                                                     {"--train.batch"},
+                                                                                     {"--overwrite=3"},
+                                                                                     {"--config", text},
+                                                                                     {"--config", section},
+                                                                                     {"--config", "/nowhere/a.cfg"},
+                                                                                     {"--train.batch", "many"},
+                                                                                     {"--model.heads", "7"}})
+    try {
+      config_from(parse(words));
+      ADD_FAILURE() << "no error: " << words[0];
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string_view(error.what()).ends_with(".")) << error.what();
+    }
+}
+
 TEST(CommandLine, UnknownOptionNamesTheNearest) {
   expect_error(ExitCode::kUsage, {"--train.btach", "did you mean train.batch?"}, [] { parse({"--train.btach", "1"}); });
   expect_error(ExitCode::kUsage, {"--overwite", "did you mean overwrite?"}, [] { parse({"--overwite"}); });
