@@ -59,9 +59,6 @@ void check_model(const Config& config) {
   if (model.width % model.heads != 0)
     fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width: {}.",
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
-  if (model.kind != "vit") fail_usage("model.kind = {} is not known: use vit.", model.kind);
-  if (config.ffn.kind != "dense" && config.ffn.kind != "moe")
-    fail_usage("ffn.kind = {} is not known: use dense or moe.", config.ffn.kind);
 }
 
 void check_training(const Config& config) {
