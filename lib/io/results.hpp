@@ -89,7 +89,7 @@ struct ResultsSummary {
   Index schema_version = 0;
   std::map<std::string, std::string> attributes;  // with `config`
   ResultsShape shape;
-  Index num_steps = 0, num_routing = 0;  // rows
+  Index num_steps = 0;  // rows
   std::optional<StepRow> last_step;
   std::vector<EvaluationRow> evaluations;
 };

@@ -18,6 +18,16 @@ constexpr Index kCopyBytes = Index{4} << 20;    // rows copied at a time
 
 fs::path temporary_path(const fs::path& path) { return path.string() + ".tmp"; }
 
+// Where reading a run's earlier results fails: how to go on without them.
+template <typename Read>
+auto read_earlier(Index step, const Read& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    fail("{}; move it away to resume without its rows: new ones start after step {}", error.what(), step);
+  }
+}
+
 struct Table {
   TableLayout layout;
   std::vector<GrowingColumn> columns;  // the first is `step`
@@ -86,8 +96,8 @@ ResultsWriter ResultsWriter::create(const fs::path& path, const Attributes& attr
 ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attributes& attributes,
                                     ResultsShape shape) {
   bool unfinished = false;
-  const h5::Handle old = open_results(path, unfinished);
-  const ResultsHeader header = read_results_header(old, path);
+  const h5::Handle old = read_earlier(step, [&] { return open_results(path, unfinished); });
+  const ResultsHeader header = read_earlier(step, [&] { return read_results_header(old, path); });
   if (header.shape != shape)
     fail("{}: holds routing of {} layers with {} experts, this run has {} and {}: give the run another name",
          path.string(), header.shape.layers, header.shape.experts, shape.layers, shape.experts);
@@ -193,8 +203,9 @@ std::vector<Table*> ResultsWriter::State::tables() { return {&steps, &evaluation
 void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step) {
   for (Table* table : tables()) {
     if (table->layout.empty()) continue;
-    const std::vector<Index> old_steps =
-        read_steps(old, table->layout, num_whole_rows(old, table->layout, old_path), old_path);
+    const std::vector<Index> old_steps = read_earlier(last_step, [&] {
+      return read_steps(old, table->layout, num_whole_rows(old, table->layout, old_path), old_path);
+    });
     const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last_step) - old_steps.begin();
     reserve(bytes_at_most(table->layout, count));
     for (GrowingColumn& column : table->columns) {
@@ -202,7 +213,7 @@ void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_
       std::vector<char> rows(static_cast<std::size_t>(std::min(block_rows, count) * row_bytes));
       for (Index first = 0; first < count; first += block_rows) {
         const Index num_rows = std::min(block_rows, count - first);
-        read_rows(old, column.layout(), first, num_rows, rows.data(), old_path);
+        read_earlier(last_step, [&] { read_rows(old, column.layout(), first, num_rows, rows.data(), old_path); });
         column.append(rows.data(), num_rows);
       }
     }

@@ -105,7 +105,6 @@ TEST(Results, RowsComeBack) {
   EXPECT_EQ(summary.schema_version, schema::kResultsVersion);
   EXPECT_EQ(summary.shape, kShape);
   EXPECT_EQ(summary.num_steps, 3000);
-  EXPECT_EQ(summary.num_routing, 3000);
   EXPECT_EQ(summary.last_step->seconds_wait, step_row(3000).seconds_wait);
   ASSERT_EQ(summary.evaluations.size(), 2u);
   EXPECT_EQ(summary.evaluations[1].step, 3000);
@@ -217,9 +216,11 @@ TEST(ResultsReopened, AFileThatDoesNotFitOrIsBeyondRepairIsNamedAndKept) {
   const std::string bytes = bytes_of(path);
   write_bytes(path, bytes.substr(0, bytes.size() / 2));
   EXPECT_TRUE(contains(reopen(kShape), "cut short"));
+  EXPECT_TRUE(contains(reopen(kShape), "move it away to resume without its rows: new ones start after step 10"));
   EXPECT_FALSE(describe_results(path).readable);
   write_bytes(path, "not at all");
   EXPECT_TRUE(contains(reopen(kShape), "not an HDF5 file"));
+  EXPECT_TRUE(contains(reopen(kShape), "move it away"));
   EXPECT_EQ(bytes_of(path), "not at all");
 }
 
