@@ -1,4 +1,4 @@
-// Every path, attribute name and version of the files that outlive the program. analysis/ mirrors this page.
+// Every path, attribute name and version of the files that outlive the program: whoever reads them goes by this page.
 //
 // Strings are fixed-length UTF-8, numbers little endian. A reader refuses a file whose schema_version is above its own.
 #pragma once

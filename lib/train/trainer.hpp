@@ -43,7 +43,7 @@ VitOptions vit_options(const Config& config, const ImageShape& image);
 
 class Trainer {
  public:
-  // Collective. The dataset must outlive the trainer.
+  // On every rank, each for itself: it waits for no other. The dataset must outlive the trainer.
   Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset);
 
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
