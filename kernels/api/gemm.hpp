@@ -30,4 +30,42 @@ struct Gemm {
 void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
 
+// The three products of a linear map y = x W^T: x (rows, in), y (rows, out), W (out, in).
+struct LinearProducts {
+  Index rows = 0, in = 0, out = 0;
+  Precision precision = Precision::kFp32;
+
+  Gemm forward(const float* x, const float* w, float* y) const {
+    return product(false, true, {rows, out, in}, x, in, w, in, y);
+  }
+  // d_x = d_y W
+  Gemm input_gradient(const float* d_y, const float* w, float* d_x) const {
+    return product(false, false, {rows, in, out}, d_y, out, w, in, d_x);
+  }
+  // d_w = d_y^T x
+  Gemm weight_gradient(const float* d_y, const float* x, float* d_w) const {
+    return product(true, false, {out, in, rows}, d_y, out, x, in, d_w);
+  }
+
+ private:
+  struct Shape {
+    Index m, n, k;
+  };
+  Gemm product(bool transpose_a, bool transpose_b, Shape shape, const float* a, Index lda, const float* b, Index ldb,
+               float* c) const {
+    return {.transpose_a = transpose_a,
+            .transpose_b = transpose_b,
+            .m = shape.m,
+            .n = shape.n,
+            .k = shape.k,
+            .a = a,
+            .lda = lda,
+            .b = b,
+            .ldb = ldb,
+            .c = c,
+            .ldc = shape.n,
+            .precision = precision};
+  }
+};
+
 }  // namespace switchyard::kernels

@@ -89,8 +89,6 @@ void check_parallel(const Config& config) {
 void check_compute(const Config& config) {
   if (config.compute.device == "cuda")
     fail_usage("compute.device = cuda: this program was built without CUDA: use compute.device = cpu.");
-  if (config.compute.dtype == "bf16")
-    fail_usage("compute.dtype = bf16 is not available yet: use compute.dtype = fp32.");
 }
 
 void check_names(const Config& config) {

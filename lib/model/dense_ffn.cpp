@@ -11,16 +11,7 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
                     FfnActivations& activations) {
   const Index rows = input.rows(), width = options.width, hidden = options.hidden;
   activations.hidden = pass.arena.take<float>(rows * hidden);
-  kernels::gemm(pass.context, {.transpose_b = true,
-                               .m = rows,
-                               .n = hidden,
-                               .k = width,
-                               .a = input.x,
-                               .lda = width,
-                               .b = weights.w1,
-                               .ldb = width,
-                               .c = activations.hidden,
-                               .ldc = hidden});
+  kernels::gemm(pass.context, pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden));
   activations.activated = pass.arena.take<float>(rows * hidden);
   kernels::bias_gelu_dropout(pass.context,
                              {.rows = rows,
@@ -30,16 +21,7 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
                               .y = activations.activated,
                               .dropout = pass.dropout_for(Purpose::kFfnDropout, options.layer, input.first_row())});
   float* y = pass.arena.take<float>(rows * width);
-  kernels::gemm(pass.context, {.transpose_b = true,
-                               .m = rows,
-                               .n = width,
-                               .k = hidden,
-                               .a = activations.activated,
-                               .lda = hidden,
-                               .b = weights.w2,
-                               .ldb = hidden,
-                               .c = y,
-                               .ldc = width});
+  kernels::gemm(pass.context, pass.linear(rows, hidden, width).forward(activations.activated, weights.w2, y));
   kernels::bias_dropout_residual(
       pass.context, {.rows = rows,
                      .cols = width,

@@ -17,41 +17,15 @@ Linear Linear::add(ParameterTable& table, const std::string& weight_name, const 
 }
 
 void Linear::forward(const Pass& pass, Index rows, const float* x, float* y) const {
-  const kernels::Gemm product{.transpose_b = true,
-                              .m = rows,
-                              .n = out,
-                              .k = in,
-                              .a = x,
-                              .lda = in,
-                              .b = pass.parameters.value(weight),
-                              .ldb = in,
-                              .c = y,
-                              .ldc = out};
-  kernels::gemm(pass.context, product);
+  kernels::gemm(pass.context, pass.linear(rows, in, out).forward(x, pass.parameters.value(weight), y));
 }
 
 void Linear::backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const {
   const kernels::ArenaScope scope(pass.arena);
   const auto d_weight = pass.gradients->leaf(weight, pass.arena);
-  const std::array<kernels::Gemm, 2> products{kernels::Gemm{.transpose_a = true,
-                                                            .m = out,
-                                                            .n = in,
-                                                            .k = rows,
-                                                            .a = d_y,
-                                                            .lda = out,
-                                                            .b = x,
-                                                            .ldb = in,
-                                                            .c = d_weight.data,
-                                                            .ldc = in},
-                                              kernels::Gemm{.m = rows,
-                                                            .n = in,
-                                                            .k = out,
-                                                            .a = d_y,
-                                                            .lda = out,
-                                                            .b = pass.parameters.value(weight),
-                                                            .ldb = in,
-                                                            .c = d_x,
-                                                            .ldc = in}};
+  const kernels::LinearProducts linear = pass.linear(rows, in, out);
+  const std::array<kernels::Gemm, 2> products{linear.weight_gradient(d_y, x, d_weight.data),
+                                              linear.input_gradient(d_y, pass.parameters.value(weight), d_x)};
   kernels::gemm(pass.context, std::span(products).first(d_x ? 2 : 1));
   pass.gradients->add(pass.context, d_weight);
 }

@@ -158,16 +158,9 @@ class MoeFfn final : public Ffn {
     outputs_ = pass.arena.take<float>(num_rows * width);
     products_.clear();
     for (const Segment& s : exchange_->segments())
-      products_.push_back({.transpose_b = true,
-                           .m = s.rows,
-                           .n = hidden,
-                           .k = width,
-                           .a = received_ + s.first_row * width,
-                           .lda = width,
-                           .b = pass.parameters.value(w1_, s.local_expert),
-                           .ldb = width,
-                           .c = hidden_ + s.first_row * hidden,
-                           .ldc = hidden});
+      products_.push_back(pass.linear(s.rows, width, hidden)
+                              .forward(received_ + s.first_row * width, pass.parameters.value(w1_, s.local_expert),
+                                       hidden_ + s.first_row * hidden));
     kernels::gemm(pass.context, products_);
     for (const Segment& s : exchange_->segments())
       kernels::bias_gelu_dropout(pass.context, {.rows = s.rows,
@@ -178,16 +171,9 @@ class MoeFfn final : public Ffn {
                                                 .dropout = expert_dropout(pass, s)});
     products_.clear();
     for (const Segment& s : exchange_->segments())
-      products_.push_back({.transpose_b = true,
-                           .m = s.rows,
-                           .n = width,
-                           .k = hidden,
-                           .a = activated_ + s.first_row * hidden,
-                           .lda = hidden,
-                           .b = pass.parameters.value(w2_, s.local_expert),
-                           .ldb = hidden,
-                           .c = outputs_ + s.first_row * width,
-                           .ldc = width});
+      products_.push_back(pass.linear(s.rows, hidden, width)
+                              .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
+                                       outputs_ + s.first_row * width));
     kernels::gemm(pass.context, products_);
     for (const Segment& s : exchange_->segments())
       kernels::bias_add(pass.context, {.rows = s.rows,
@@ -207,25 +193,10 @@ class MoeFfn final : public Ffn {
     for (const Segment& s : exchange_->segments()) {
       if (skip_if_empty(pass, s)) continue;
       const float* d_out = d_outputs + s.first_row * width;
-      products_.push_back({.transpose_a = true,
-                           .m = width,
-                           .n = hidden,
-                           .k = s.rows,
-                           .a = d_out,
-                           .lda = width,
-                           .b = activated_ + s.first_row * hidden,
-                           .ldb = hidden,
-                           .c = new_leaf(pass, w2_, s),
-                           .ldc = hidden});
-      products_.push_back({.m = s.rows,
-                           .n = hidden,
-                           .k = width,
-                           .a = d_out,
-                           .lda = width,
-                           .b = pass.parameters.value(w2_, s.local_expert),
-                           .ldb = hidden,
-                           .c = d_hidden + s.first_row * hidden,
-                           .ldc = hidden});
+      const kernels::LinearProducts second = pass.linear(s.rows, hidden, width);
+      products_.push_back(second.weight_gradient(d_out, activated_ + s.first_row * hidden, new_leaf(pass, w2_, s)));
+      products_.push_back(
+          second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden));
       kernels::column_sum(pass.context, {.rows = s.rows, .cols = width, .x = d_out, .sums = new_leaf(pass, b2_, s)});
     }
     kernels::gemm(pass.context, products_);
@@ -244,25 +215,10 @@ class MoeFfn final : public Ffn {
                                                          .d_x = d_segment,
                                                          .d_bias = new_leaf(pass, b1_, s),
                                                          .dropout = expert_dropout(pass, s)});
-      products_.push_back({.transpose_a = true,
-                           .m = hidden,
-                           .n = width,
-                           .k = s.rows,
-                           .a = d_segment,
-                           .lda = hidden,
-                           .b = received_ + s.first_row * width,
-                           .ldb = width,
-                           .c = new_leaf(pass, w1_, s),
-                           .ldc = width});
-      products_.push_back({.m = s.rows,
-                           .n = width,
-                           .k = hidden,
-                           .a = d_segment,
-                           .lda = hidden,
-                           .b = pass.parameters.value(w1_, s.local_expert),
-                           .ldb = width,
-                           .c = d_received + s.first_row * width,
-                           .ldc = width});
+      const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
+      products_.push_back(first.weight_gradient(d_segment, received_ + s.first_row * width, new_leaf(pass, w1_, s)));
+      products_.push_back(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
+                                               d_received + s.first_row * width));
     }
     kernels::gemm(pass.context, products_);
     add_leaves(pass);

@@ -7,6 +7,7 @@
 #include "core/clock.hpp"
 #include "kernels/api/arena.hpp"
 #include "kernels/api/dropout.hpp"
+#include "kernels/api/gemm.hpp"
 #include "kernels/api/reduce.hpp"
 
 namespace switchyard {
@@ -32,9 +33,12 @@ struct Pass {
   std::uint64_t seed = 0;
   Index step = 0;
   bool training = false;
-  float dropout = 0;           // probability; 0 in evaluation
-  double loss_scale = 1;       // of one sample's loss in the batch's: 1 / batch
+  float dropout = 0;                                         // probability; 0 in evaluation
+  kernels::Precision precision = kernels::Precision::kFp32;  // of the products of linear layers
+  double loss_scale = 1;                                     // of one sample's loss in the batch's: 1 / batch
   double auxiliary_scale = 1;  // of one microbatch's auxiliary losses in the batch's: 1 / microbatches
+
+  kernels::LinearProducts linear(Index rows, Index in, Index out) const { return {rows, in, out, precision}; }
 
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {
     kernels::Dropout dropout_of_layer;

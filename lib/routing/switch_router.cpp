@@ -33,16 +33,16 @@ class SwitchRouter final : public Router {
     plan.weights = input.arena.take<float>(plan.tokens);
     probabilities_ = input.arena.take<float>(plan.tokens * num_experts_);
 
-    kernels::gemm(input.context, logits_product(input));
-    kernels::Top1Gate gate;
-    gate.tokens = plan.tokens;
-    gate.num_experts = num_experts_;
-    gate.logits = probabilities_;
-    gate.bias = input.parameters.value(bias_);
-    gate.probabilities = probabilities_;
-    gate.experts = plan.experts;
-    gate.weights = plan.weights;
-    kernels::top1_gate(input.context, gate);
+    kernels::gemm(input.context, gate(input).forward(input.x, input.parameters.value(weight_), probabilities_));
+    kernels::Top1Gate top1;
+    top1.tokens = plan.tokens;
+    top1.num_experts = num_experts_;
+    top1.logits = probabilities_;
+    top1.bias = input.parameters.value(bias_);
+    top1.probabilities = probabilities_;
+    top1.experts = plan.experts;
+    top1.weights = plan.weights;
+    kernels::top1_gate(input.context, top1);
     fill_slots(input, plan);
     read_counts(input, plan, auxiliary_loss);
     return plan;
@@ -52,42 +52,27 @@ class SwitchRouter final : public Router {
                 float* d_x, GradientSums& gradients) override {
     const kernels::ArenaScope scope(input.arena);
     float* d_logits = input.arena.take<float>(plan.tokens * num_experts_);
-    kernels::Top1GateBackward gate;
-    gate.tokens = plan.tokens;
-    gate.num_experts = num_experts_;
-    gate.probabilities = probabilities_;
-    gate.experts = plan.experts;
-    gate.d_weights = d_weights;
-    gate.tokens_per_expert = plan.device_counts;
+    kernels::Top1GateBackward top1;
+    top1.tokens = plan.tokens;
+    top1.num_experts = num_experts_;
+    top1.probabilities = probabilities_;
+    top1.experts = plan.experts;
+    top1.d_weights = d_weights;
+    top1.tokens_per_expert = plan.device_counts;
     // d (alpha E sum_e f_e P_e) / d p[t, e] = alpha E (count_e / tokens) / tokens
     const auto tokens = static_cast<double>(plan.tokens);
-    gate.balance_scale =
+    top1.balance_scale =
         static_cast<float>(auxiliary_scale * alpha_ * static_cast<double>(num_experts_) / (tokens * tokens));
-    gate.d_logits = d_logits;
-    kernels::top1_gate_backward(input.context, gate);
+    top1.d_logits = d_logits;
+    kernels::top1_gate_backward(input.context, top1);
 
     const auto d_weight = gradients.leaf(weight_, input.arena);
     const auto d_bias = gradients.leaf(bias_, input.arena);
-    const kernels::Gemm products[] = {{.transpose_a = true,
-                                       .m = num_experts_,
-                                       .n = width_,
-                                       .k = plan.tokens,
-                                       .a = d_logits,
-                                       .lda = num_experts_,
-                                       .b = input.x,
-                                       .ldb = width_,
-                                       .c = d_weight.data,
-                                       .ldc = width_},
-                                      {.m = plan.tokens,
-                                       .n = width_,
-                                       .k = num_experts_,
-                                       .a = d_logits,
-                                       .lda = num_experts_,
-                                       .b = input.parameters.value(weight_),
-                                       .ldb = width_,
-                                       .c = d_x,
-                                       .ldc = width_,
-                                       .beta = 1}};
+    kernels::Gemm products[] = {
+        gate(input).weight_gradient(d_logits, input.x, d_weight.data),
+        gate(input).input_gradient(d_logits, input.parameters.value(weight_), d_x),
+    };
+    products[1].beta = 1;
     kernels::gemm(input.context, products);
     kernels::column_sum(input.context, {.rows = plan.tokens, .cols = num_experts_, .x = d_logits, .sums = d_bias.data});
     gradients.add(input.context, d_weight);
@@ -95,18 +80,8 @@ class SwitchRouter final : public Router {
   }
 
  private:
-  kernels::Gemm logits_product(const RouteInput& input) const {
-    return {.transpose_b = true,
-            .m = input.tokens(),
-            .n = num_experts_,
-            .k = width_,
-            .a = input.x,
-            .lda = width_,
-            .b = input.parameters.value(weight_),
-            .ldb = width_,
-            .c = probabilities_,
-            .ldc = num_experts_};
-  }
+  // In fp32 whatever the layers' precision: a choice of experts hangs on small differences.
+  kernels::LinearProducts gate(const RouteInput& input) const { return {input.tokens(), width_, num_experts_}; }
 
   // Counts, which the exchange needs on the host anyway, and with them the balance loss.
   void read_counts(const RouteInput& input, RoutePlan& plan, double* auxiliary_loss) {
