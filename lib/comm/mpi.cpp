@@ -6,8 +6,6 @@
 #include <set>
 #include <thread>
 
-#include <fmt/ranges.h>
-
 #include "comm/roll_call.hpp"
 #include "core/error.hpp"
 
@@ -160,12 +158,11 @@ class MpiCommunicator final : public Communicator {
     const std::set<int> missing = roll_call_->missing(peers);
     if (missing.empty())
       fail("{}: rank {} waited {} s for rank {}. All ranks answer, but wait for one another: raise parallel.timeout.",
-           what, world_rank(rank()), timeout_, fmt::join(peers, ", "));
+           what, world_rank(rank()), timeout_, listed(peers));
     fail(
         "{}: rank {} waited {} s, and there is no answer from rank {}. Look for its error message or at its node; if "
-        "it "
-        "is only slow, raise parallel.timeout.",
-        what, world_rank(rank()), timeout_, fmt::join(missing, ", "));
+        "it is only slow, raise parallel.timeout.",
+        what, world_rank(rank()), timeout_, listed(missing));
   }
 
   MPI_Comm comm_;

@@ -39,4 +39,12 @@ template <typename... Args>
   throw Error(fmt::format(format, std::forward<Args>(args)...), ExitCode::kUsage);
 }
 
+// "1, 2, 3", for messages. (GCC 12 takes fmt::join for a write out of bounds.)
+template <typename Numbers>
+std::string listed(const Numbers& numbers) {
+  std::string text;
+  for (const auto& number : numbers) text += (text.empty() ? "" : ", ") + std::to_string(number);
+  return text;
+}
+
 }  // namespace switchyard

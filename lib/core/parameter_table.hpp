@@ -49,7 +49,7 @@ class ParameterTable {
       fail_usage(
           "{}, of shape ({}), takes the model beyond {} parameters: lower model.layers, model.width, ffn.hidden or "
           "ffn.experts.",
-          spec.name, fmt::join(spec.shape, ", "), kMostParameters);
+          spec.name, listed(spec.shape), kMostParameters);
     num_stored_ = size;
     specs_.push_back(std::move(spec));
     return static_cast<ParameterId>(specs_.size()) - 1;
