@@ -100,7 +100,7 @@ int bench_step(World& world, const Config& config, Index num_steps) {
   const bool one_expert_a_batch = config.ffn.router == "random" && config.ffn.granularity == "batch";
   ProductsAlone products(session.context,
                          training_products(model, config.train.microbatch, one_expert_a_batch ? 1 : config.ffn.experts),
-                         kernels::Precision::kFp32);
+                         product_precision(config));
 
   std::vector<double> seconds, exchange, reduce, wait;
   trainer->train_step(false);

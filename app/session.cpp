@@ -26,6 +26,7 @@ std::string describe_model(const Config& config) {
   std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
   text += fmt::format(" {}", config.ffn.hidden);
+  if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
   if (config.ffn.kind != "moe") return text;
   text += fmt::format(", {} experts, router {}", config.ffn.experts, config.ffn.router);
   if (config.ffn.router == "random") text += fmt::format(" per {}", config.ffn.granularity);
@@ -62,6 +63,10 @@ Session::Session(const Config& config, World& world)
       context{Device::kCpu, threads.get()},
       mesh(world.comm().split(0), config.parallel.experts) {
   warn_of_too_few_cores(mesh, config.parallel.threads);
+  if (config.compute.dtype == "bf16" && !kernels::has_bf16_instructions() && world.speaks())
+    fmt::print(stderr,
+               "switchyard: warning: compute.dtype = bf16 will be slow: this program was compiled for a processor "
+               "without instructions for it\n");
 }
 
 }  // namespace switchyard

@@ -19,7 +19,8 @@ Evaluation Trainer::evaluate() {
                   .expert_group = mesh_.expert_group(),
                   .seconds = unused,
                   .seed = config_.run.seed,
-                  .step = step_};
+                  .step = step_,
+                  .precision = product_precision(config_)};
   model_->prepare_evaluation(pass);
 
   // Each rank takes the same number of microbatches, some of which may be short or empty: experts need all ranks.

@@ -65,6 +65,7 @@ Pass Trainer::training_pass(PhaseSeconds& seconds) {
           .step = step_,
           .training = true,
           .dropout = static_cast<float>(config_.train.dropout),
+          .precision = product_precision(config_),
           .loss_scale = 1 / static_cast<double>(config_.train.batch),
           .auxiliary_scale = 1 / static_cast<double>(num_microbatches_)};
 }

@@ -35,6 +35,10 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
   return options;
 }
 
+kernels::Precision product_precision(const Config& config) {
+  return config.compute.dtype == "bf16" ? kernels::Precision::kBf16 : kernels::Precision::kFp32;
+}
+
 Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset)
     : config_(config),
       context_(context),

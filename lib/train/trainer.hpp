@@ -39,6 +39,8 @@ struct Evaluation {
 };
 
 VitOptions vit_options(const Config& config, const ImageShape& image);
+// compute.dtype as the kernels know it.
+kernels::Precision product_precision(const Config& config);
 
 class Trainer {
  public:

@@ -57,6 +57,7 @@ INSTANTIATE_TEST_SUITE_P(
         Model{"random_per_sample", random_router("sample", "route"), {{2, 1, 1}, {4, 4, 1}}},
         Model{"random_per_token", random_router("token", "average"), {{1, 1, 2}, {2, 2, 1}, {4, 2, 1}}},
         Model{"random_balanced", random_router("balanced", "route"), {{2, 2, 1}, {4, 4, 2}, {8, 4, 1}}},
+        Model{"switch_bf16", {"--compute.dtype", "bf16"}, {{1, 1, 2}, {2, 2, 1}, {4, 4, 1}}},
         Model{"dense", {"--ffn.kind", "dense"}, {{1, 1, 2}, {2, 1, 1}, {4, 1, 1}, {8, 1, 1}}},
         Model{
             "dense_adamw_clipped",

@@ -41,7 +41,6 @@ TEST(Validate, ExpertRanksDivideExperts) {
 
 TEST(Validate, WhatThisBuildLacks) {
   expect_invalid({"compute.device = cuda", "without CUDA"}, [](Config& c) { c.compute.device = "cuda"; });
-  expect_invalid({"compute.dtype = bf16", "fp32"}, [](Config& c) { c.compute.dtype = "bf16"; });
 }
 
 TEST(Validate, ScheduleIsNotShorterThanTheRun) {
