@@ -3,6 +3,7 @@
 # ranks: dense, switch routing and random routing with four experts. Run again, it only trains.
 set -euo pipefail
 cd "$(dirname "$0")"
+[ $# = 0 ] || { sed -n '2,3s/^# \?//p' "$0" >&2; exit 2; }
 source scripts/setup.sh
 
 install_packages "${build_packages[@]}"
@@ -13,8 +14,9 @@ cmake --build --preset release --target switchyard
 
 results=()
 for model in dense switch random; do
-  say "Training $model: mpirun -n 2 build/release/switchyard train --config configs/quickstart-$model.cfg"
-  scripts/mpirun.sh 2 build/release/switchyard train --config configs/quickstart-$model.cfg --run.out runs --overwrite
+  command=(scripts/mpirun.sh 2 build/release/switchyard train --config configs/quickstart-$model.cfg --overwrite)
+  say "Training $model: ${command[*]}"
+  "${command[@]}"
   results+=("runs/quickstart-$model/results.h5")
 done
 

@@ -46,9 +46,9 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
   const Evaluation evaluation = world.diverging_alike([&] { return trainer->evaluate(); });
   const std::string digest = trainer->digest();
   if (world.speaks())
-    fmt::print("{} after step {}, {} test samples of {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n",
-               line.positional[0], trainer->step(), dataset.test.count, dataset.name, evaluation.accuracy,
-               evaluation.loss, digest);
+    fmt::print("{} after step {}, {} test samples of {}\n{}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n",
+               line.positional[0], trainer->step(), dataset.test.count, dataset.name, describe_model(config),
+               evaluation.accuracy, evaluation.loss, digest);
   return 0;
 }
 

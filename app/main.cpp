@@ -82,6 +82,7 @@ int guarded_run(World& world, const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   // A write beyond a file-size limit is then an error like any other, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
+  if (argc > 1 && std::strcmp(argv[1], "train") == 0) switchyard::catch_stop_signals();
   World world(&argc, &argv);
   const int code = guarded_run(world, {argv + 1, argv + argc});
   errno = 0;

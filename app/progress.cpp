@@ -64,6 +64,15 @@ int columns_of(int fd) {
   return 80;
 }
 
+// As the C library would choose: the first of these that is set decides.
+bool speaks_unicode() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const char* value = std::getenv(name);
+    if (value && *value) return std::strstr(value, "UTF-8") || std::strstr(value, "utf8");
+  }
+  return false;
+}
+
 std::string duration(double seconds) {
   const auto whole = static_cast<long>(std::max(0.0, seconds) + 0.5);
   if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
@@ -82,6 +91,7 @@ Progress::Progress(bool speaks, Index first_step, Index total_steps, Index steps
   if (!speaks_) return;
   terminal_fd_ = open_terminal();
   terminal_ = terminal_fd_ >= 0;
+  unicode_ = speaks_unicode();
   last_drawn_ = terminal_ ? 0 : start_;
 }
 
@@ -97,6 +107,8 @@ void Progress::step(const StepMetrics& metrics) {
   smooth_loss_ += weight * (metrics.loss - smooth_loss_);
   smooth_accuracy_ += weight * (metrics.accuracy - smooth_accuracy_);
   smooth_seconds_ += weight * (metrics.seconds - smooth_seconds_);
+  loss_sum_ += metrics.loss;
+  ++num_summed_;
   const double now = seconds_now();
   if (now - last_drawn_ < (terminal_ ? kBarSeconds : kLineSeconds)) return;
   last_drawn_ = now;
@@ -124,13 +136,13 @@ void Progress::draw(const StepMetrics& metrics) {
                                   fmt::format(" loss {:.3f}  {:.0f}/s  {} left", smooth_loss_, rate, duration(left)),
                                   fmt::format(" {} left", duration(left)), std::string()}) {
     tail = text;
-    if (head.size() + tail.size() + 8 <= columns) break;
+    if (head.size() + tail.size() <= columns) break;
   }
   const std::size_t used = head.size() + tail.size();
   const std::size_t width = used + 4 <= columns ? std::min<std::size_t>(columns - used, 40) : 0;
   const auto filled = static_cast<std::size_t>(done * static_cast<double>(width));
   std::string bar;
-  for (std::size_t i = 0; i < width; ++i) bar += i < filled ? "━" : "─";
+  for (std::size_t i = 0; i < width; ++i) bar += i < filled ? (unicode_ ? "━" : "#") : (unicode_ ? "─" : "-");
   fmt::print("\r\033[K{}{}{}", head.substr(0, columns), bar, tail);
   std::fflush(stdout);
   bar_shown_ = true;
@@ -153,7 +165,10 @@ void Progress::note(const std::string& line) {
 void Progress::evaluation(double epoch, const Evaluation& evaluation, double seconds) {
   const Index epochs = std::max<Index>(1, ceil_div(total_steps_, steps_per_epoch_));
   note(fmt::format("epoch {:.4g}/{}  training loss {:.3f}  test accuracy {:.2f} %  test loss {:.4f}  {:.1f} s", epoch,
-                   epochs, smooth_loss_, evaluation.accuracy, evaluation.loss, seconds));
+                   epochs, loss_sum_ / static_cast<double>(std::max<Index>(num_summed_, 1)), evaluation.accuracy,
+                   evaluation.loss, seconds));
+  loss_sum_ = 0;
+  num_summed_ = 0;
 }
 
 }  // namespace switchyard

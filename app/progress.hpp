@@ -29,6 +29,9 @@ class Progress {
   Index first_step_, total_steps_, steps_per_epoch_, batch_;
   double start_, last_drawn_ = 0;
   double smooth_loss_ = 0, smooth_accuracy_ = 0, smooth_seconds_ = 0;
+  double loss_sum_ = 0;  // of the steps since the last evaluation
+  Index num_summed_ = 0;
+  bool unicode_ = false;
   bool bar_shown_ = false;
 };
 

@@ -29,7 +29,8 @@ std::string describe_model(const Config& config) {
   if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
   if (config.ffn.kind != "moe") return text;
   text += fmt::format(", {} experts, router {}", config.ffn.experts, config.ffn.router);
-  if (config.ffn.router == "random") text += fmt::format(" per {}", config.ffn.granularity);
+  if (config.ffn.router == "random")
+    text += config.ffn.granularity == "balanced" ? ", balanced" : " per " + config.ffn.granularity;
   return text + fmt::format(", inference {}", config.ffn.inference);
 }
 

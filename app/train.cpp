@@ -13,6 +13,8 @@ namespace po = boost::program_options;
 
 volatile std::sig_atomic_t stop_signal = 0;
 
+}  // namespace
+
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
 void catch_stop_signals() {
   struct sigaction action {};
@@ -20,8 +22,6 @@ void catch_stop_signals() {
   action.sa_flags = SA_RESTART;
   for (int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
 }
-
-}  // namespace
 
 int train_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
@@ -44,7 +44,6 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
     return checked;
   });
   world.comm().set_timeout(config.parallel.timeout);
-  catch_stop_signals();
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {
     if (resumes && overwrite) fail_usage("--resume and --overwrite exclude each other");

@@ -81,8 +81,8 @@ void TrainingRun::describe() const {
   fmt::print("{}\n", describe_model(config_));
   fmt::print("parameters {} stored, {} active\n", group_digits(trainer_->table().num_stored()),
              group_digits(trainer_->table().num_active(1)));
-  fmt::print("{} steps of {} samples, {} an epoch, microbatches of {}\n", trainer_->total_steps(), config_.train.batch,
-             trainer_->steps_per_epoch(), config_.train.microbatch);
+  fmt::print("{} of {} samples, {} an epoch, microbatches of {}\n", plural(trainer_->total_steps(), "step"),
+             config_.train.batch, trainer_->steps_per_epoch(), config_.train.microbatch);
   fmt::print("mesh: {} x {}, experts over {}, {} of them\n", plural(world_.size(), "rank"),
              plural(config_.parallel.threads, "thread"), plural(mesh.expert_group().size(), "rank"),
              plural(mesh.replicas().size(), "replica"));
@@ -177,7 +177,7 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   ++num_steps_here_;
   if (!world_.speaks()) return;
   progress_->step(metrics);
-  if (metrics.step % config_.run.log_every != 0) return;
+  if (metrics.step % config_.run.log_every != 0 && metrics.step != trainer_->total_steps()) return;
   const PhaseSeconds& phases = metrics.phases;
   results_->append(io::StepRow{.step = metrics.step,
                                .epoch = metrics.epoch,

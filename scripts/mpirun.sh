@@ -5,13 +5,14 @@
 # On SIGTERM, SIGINT or SIGHUP mpirun would leave the ranks one second before it kills them. Here they get SIGUSR1, on
 # which a run writes its checkpoint, and as long as they take; a second signal ends them at once.
 set -euo pipefail
+[ $# -ge 2 ] || { echo 'usage: scripts/mpirun.sh RANKS COMMAND...' >&2; exit 2; }
 ranks=$1; shift
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # In a session of its own, so that Ctrl-C at the terminal reaches this script alone; if this script is killed, mpirun
 # ends as well. mpirun need not wait before it ends the other ranks when one exits with an error: ranks agree on errors.
 setsid setpriv --pdeathsig TERM \
-  mpirun --oversubscribe --bind-to none --mca btl self,vader --mca odls_base_sigkill_timeout 0 -n "$ranks" "$@" \
+  mpirun --quiet --oversubscribe --bind-to none --mca btl self,vader --mca odls_base_sigkill_timeout 0 -n "$ranks" "$@" \
   </dev/null &
 job=$!
 stop() {
@@ -25,4 +26,6 @@ trap 'kill -USR1 "$job" 2>/dev/null || true' USR1
 while kill -0 "$job" 2>/dev/null; do wait "$job" || true; done
 status=0
 wait "$job" || status=$?
+# mpirun is quiet about ranks that ended with an error, since they say why themselves; one that was killed cannot.
+if [ "$status" -gt 128 ]; then echo "scripts/mpirun.sh: a rank was ended by signal $((status - 128))" >&2; fi
 exit "$status"

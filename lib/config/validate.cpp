@@ -44,14 +44,20 @@ std::string microbatch_for(const Config& config, Index world) {
       world);
 }
 
-// The divisors of `number` nearest to `value`, in words: "use 4 or 8".
-std::string nearest_divisors(std::string_view key, Index number, Index value) {
+// The divisors of `number` nearest to `value` that `fits` allows, in words: "use KEY = 4 or 8".
+template <typename Fits>
+std::string nearest_divisors(std::string_view key, Index number, Index value, const Fits& fits) {
+  const auto works = [&](Index divisor) { return number % divisor == 0 && fits(divisor); };
   Index below = std::min(value - 1, number), above = value + 1;
-  while (below >= 1 && number % below != 0) --below;
-  while (above < number && number % above != 0) ++above;
+  while (below >= 1 && !works(below)) --below;
+  while (above <= number && !works(above)) ++above;
   if (below < 1) return fmt::format("use {} = {}", key, above);
   if (above > number) return fmt::format("use {} = {}", key, below);
   return fmt::format("use {} = {} or {}", key, below, above);
+}
+
+std::string nearest_divisors(std::string_view key, Index number, Index value) {
+  return nearest_divisors(key, number, value, [](Index) { return true; });
 }
 
 void check_model(const Config& config) {
@@ -80,7 +86,9 @@ void check_parallel(const Config& config) {
   if (config.ffn.kind == "moe" && config.ffn.experts % expert_ranks != 0)
     fail_usage(
         "parallel.experts = {} does not divide ffn.experts = {}: each rank of a group holds equally many experts: {}.",
-        expert_ranks, config.ffn.experts, nearest_divisors("parallel.experts", config.ffn.experts, expert_ranks));
+        expert_ranks, config.ffn.experts,
+        nearest_divisors("parallel.experts", config.ffn.experts, expert_ranks,
+                         [&](Index size) { return !keeps_tree(config) || is_power_of_two(size); }));
   if (keeps_tree(config) && !is_power_of_two(expert_ranks))
     fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
                expert_ranks);
