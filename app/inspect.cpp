@@ -142,10 +142,8 @@ int inspect_file(const CommandLine& line) {
   if (std::filesystem::path(path).extension() == ".cfg") return inspect_config(line, path);
   const io::ResultsSummary results = io::describe_results(path);
   if (results.readable) return inspect_results(results, path);
+  if (results.is_results) fail("{}", results.problem);
   const io::CheckpointSummary checkpoint = io::describe_checkpoint(path);
-  // A damaged file says of itself what it was meant to be, if only by its name.
-  const bool named_results = std::filesystem::path(path).filename().string().find("results") != std::string::npos;
-  if (!checkpoint.verifies && named_results) fail("{}", results.problem);
   return inspect_checkpoint(checkpoint, path);
 }
 

@@ -60,7 +60,7 @@ std::vector<std::string> dataset_names(const h5::Handle& file, const std::filesy
     if (H5Iget_type(object) == H5I_DATASET) static_cast<std::vector<std::string>*>(out)->emplace_back(name);
     return 0;
   };
-  h5::check(H5Lvisit(file, H5_INDEX_NAME, H5_ITER_NATIVE, add, &names), path, "list the arrays");
+  h5::check_read(H5Lvisit(file, H5_INDEX_NAME, H5_ITER_NATIVE, add, &names), path, "list the arrays");
   std::erase(names, schema::kConfig);
   std::sort(names.begin(), names.end());
   return names;
@@ -143,10 +143,11 @@ h5::Handle open_checkpoint(const std::filesystem::path& path) {
 }
 
 CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::filesystem::path& path) {
-  const auto format = h5::read_text(file, schema::kFormat);
-  if (!format) fail("{}: is an HDF5 file but no checkpoint of this program, or is damaged: no format", path.string());
-  if (*format == schema::kResultsFormat) fail("{}: is a results file, not a checkpoint", path.string());
-  if (*format != schema::kCheckpointFormat) fail("{}: format '{}' is not a checkpoint's", path.string(), *format);
+  const auto format = h5::read_text(file, schema::kFormat, path);
+  if (format == schema::kResultsFormat) fail("{}: is a results file, not a checkpoint", path.string());
+  if (format != schema::kCheckpointFormat)
+    fail("{}: is damaged, or an HDF5 file but no checkpoint of this program: its attribute format {}", path.string(),
+         format ? "is not a checkpoint's" : "is missing");
   CheckpointHeader header;
   const auto integer = [&](const char* name) {
     const auto value = h5::read_integer(file, name);
@@ -176,12 +177,12 @@ CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::files
 
 ArrayRecord read_record(const h5::Handle& file, const std::string& name, const std::filesystem::path& path) {
   const h5::Handle dataset(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  h5::check(hid_t(dataset), path, "open array " + name);
+  h5::check_read(hid_t(dataset), path, "open array " + name);
   const h5::Handle type(H5Dget_type(dataset), H5Tclose);
   if (H5Tequal(type, H5T_IEEE_F32LE) <= 0) fail("{}: array {} is not float32", path.string(), name);
   ArrayRecord record{name, h5::shape_of(dataset), false, {}};
   const h5::Handle attribute(H5Aopen(dataset, schema::kChecksum, H5P_DEFAULT), H5Aclose);
-  h5::check(hid_t(attribute), path, "read the checksum of " + name);
+  h5::check_read(hid_t(attribute), path, "read the checksum of " + name);
   const h5::Handle space(H5Aget_space(attribute), H5Sclose);
   record.per_expert = H5Sget_simple_extent_type(space) == H5S_SIMPLE;
   const hssize_t num_checksums = H5Sget_simple_extent_npoints(space);
@@ -189,7 +190,7 @@ ArrayRecord read_record(const h5::Handle& file, const std::string& name, const s
     fail("{}: is damaged: array {} has shape {} and {} checksums", path.string(), name, to_text(record.shape),
          num_checksums);
   record.checksums.resize(static_cast<std::size_t>(num_checksums));
-  h5::check(H5Aread(attribute, H5T_NATIVE_UINT64, record.checksums.data()), path, "read the checksum of " + name);
+  h5::check_read(H5Aread(attribute, H5T_NATIVE_UINT64, record.checksums.data()), path, "read the checksum of " + name);
   return record;
 }
 

@@ -52,8 +52,8 @@ void read_slice(const h5::Handle& file, const ArraySlice& slice, const fs::path&
   const ArrayRecord record = read_record(file, std::string(plain_name(slice.name)), path);
   const h5::Handle dataset(H5Dopen2(file, slice.name.c_str(), H5P_DEFAULT), H5Dclose);
   const RowSelection rows(slice.shape, slice.first, slice.count);
-  h5::check(H5Dread(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, slice.data), path,
-            "read array " + slice.name);
+  h5::check_read(H5Dread(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, slice.data), path,
+                 "read array " + slice.name);
   const Index num_parts = slice.per_expert ? slice.count : 1;
   const Index part_elements = num_elements(slice.shape) / static_cast<Index>(record.checksums.size());
   for (Index part = 0; part < num_parts; ++part)
@@ -87,8 +87,8 @@ void verify_array(const h5::Handle& file, const ArrayRecord& array, const fs::pa
     for (Index row = begin; row < end; row += block_rows) {
       const Index count = std::min(block_rows, end - row);
       const RowSelection rows(array.shape, row, count);
-      h5::check(H5Dread(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, block.data()), path,
-                "read array " + array.name);
+      h5::check_read(H5Dread(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, block.data()), path,
+                     "read array " + array.name);
       XXH3_64bits_update(state.get(), block.data(), count * row_elements * sizeof(float));
     }
     if (XXH3_64bits_digest(state.get()) != array.checksums[part])

@@ -73,6 +73,13 @@ std::optional<std::string> read_text(hid_t object, const char* name) {
   return text;
 }
 
+std::optional<std::string> read_text(hid_t object, const char* name, const std::filesystem::path& where) {
+  const std::string action = std::string("read attribute ") + name;
+  if (check_read(H5Aexists(object, name), where, action) == 0) return std::nullopt;
+  check_read(hid_t(Handle(H5Aopen(object, name, H5P_DEFAULT), H5Aclose)), where, action);
+  return read_text(object, name);
+}
+
 std::vector<std::string> attribute_names(hid_t object) {
   std::vector<std::string> names;
   const auto add = [](hid_t, const char* name, const H5A_info_t*, void* out) -> herr_t {

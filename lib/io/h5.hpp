@@ -21,6 +21,13 @@ Result check(Result result, const std::filesystem::path& path, std::string_view 
   return result;
 }
 
+// As check(), of reading a file that was whole once.
+template <typename Result>
+Result check_read(Result result, const std::filesystem::path& path, std::string_view action) {
+  if (result < 0) fail("{}: is damaged: cannot {}: {}", path.string(), action, last_message());
+  return result;
+}
+
 // File access without locks: several cluster file systems have none, and no file here has a second writer.
 Handle file_access(H5F_libver_t low, H5F_libver_t high);
 
@@ -39,6 +46,8 @@ void write_attribute(hid_t object, const std::string& name, std::string_view tex
 void write_attribute(hid_t object, const std::string& name, std::int64_t value, const std::filesystem::path& where);
 // nullopt: no such attribute, or of another type.
 std::optional<std::string> read_text(hid_t object, const char* name);
+// As read_text; fails where the attributes cannot be read.
+std::optional<std::string> read_text(hid_t object, const char* name, const std::filesystem::path& where);
 std::vector<std::string> attribute_names(hid_t object);
 
 // A scalar string dataset, of any length.

@@ -85,6 +85,7 @@ class ResultsWriter {
 struct ResultsSummary {
   bool readable = false;
   std::string problem;      // where it is not readable
+  bool is_results = false;  // says of itself that it holds results, readable or not
   bool unfinished = false;  // a writer has it open, or was killed
   Index schema_version = 0;
   std::map<std::string, std::string> attributes;  // with `config`

@@ -10,6 +10,7 @@ ResultsSummary describe_results(const fs::path& path) {
   ResultsSummary summary;
   try {
     const h5::Handle file = open_results(path, summary.unfinished);
+    summary.is_results = h5::read_text(file, schema::kFormat, path) == schema::kResultsFormat;
     ResultsHeader header = read_results_header(file, path);
     summary.schema_version = header.schema_version;
     summary.attributes = std::move(header.attributes);
@@ -84,6 +85,10 @@ h5::Handle open_results(const fs::path& path, bool& unfinished) {
   if (file.is_open()) return file;
   const std::string reason = h5::last_message();
   unfinished = true;
+  // While a writer is at it a checksum may not fit yet, and HDF5 reads again, each time after twice the pause. Its own
+  // 100 attempts would never end on a damaged file; these end within a tenth of a second.
+  constexpr unsigned kReadAttempts = 25;
+  H5Pset_metadata_read_attempts(access, kReadAttempts);
   file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access), H5Fclose);
   if (file.is_open()) return file;
   // Another program wrote to it and was killed; its mark "open for writing" is overlooked, as h5clear does.
@@ -97,10 +102,11 @@ h5::Handle open_results(const fs::path& path, bool& unfinished) {
 }
 
 ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) {
-  const auto format = h5::read_text(file, schema::kFormat);
-  if (!format) fail("{}: is an HDF5 file but no results of this program, or is damaged: no format", path.string());
-  if (*format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());
-  if (*format != schema::kResultsFormat) fail("{}: format '{}' is not that of results", path.string(), *format);
+  const auto format = h5::read_text(file, schema::kFormat, path);
+  if (format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());
+  if (format != schema::kResultsFormat)
+    fail("{}: is damaged, or an HDF5 file but no results of this program: its attribute format {}", path.string(),
+         format ? "is not that of results" : "is missing");
   ResultsHeader header;
   header.schema_version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
   if (header.schema_version > schema::kResultsVersion)
@@ -124,7 +130,7 @@ Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const fs:
   Index count = 0;
   for (std::size_t c = 0; c < table.size(); ++c) {
     const h5::Handle dataset(H5Dopen2(file, table[c].column.path, H5P_DEFAULT), H5Dclose);
-    h5::check(hid_t(dataset), path, std::string("open ") + table[c].column.path);
+    h5::check_read(hid_t(dataset), path, std::string("open ") + table[c].column.path);
     const std::vector<Index> extent = h5::shape_of(dataset);
     if (extent.size() != table[c].row_shape.size() + 1 ||
         !std::equal(table[c].row_shape.begin(), table[c].row_shape.end(), extent.begin() + 1))
@@ -147,10 +153,10 @@ void read_rows(const h5::Handle& file, const ColumnLayout& column, Index first, 
                const fs::path& path) {
   if (count == 0) return;
   const h5::Handle dataset(H5Dopen2(file, column.column.path, H5P_DEFAULT), H5Dclose);
-  h5::check(hid_t(dataset), path, std::string("open ") + column.column.path);
+  h5::check_read(hid_t(dataset), path, std::string("open ") + column.column.path);
   const RowsInDataset selection(dataset, column, first, count);
-  h5::check(H5Dread(dataset, column.type, selection.memory, selection.file, H5P_DEFAULT, rows), path,
-            std::string("read ") + column.column.path);
+  h5::check_read(H5Dread(dataset, column.type, selection.memory, selection.file, H5P_DEFAULT, rows), path,
+                 std::string("read ") + column.column.path);
 }
 
 RowsInDataset::RowsInDataset(hid_t dataset, const ColumnLayout& column, Index first, Index count) {

@@ -76,6 +76,20 @@ TEST_F(Program, InspectAndEvalRefuseADamagedCheckpoint) {
     }
 }
 
+TEST_F(Program, InspectCallsDamagedResultsDamaged) {
+  io::ResultsWriter::create(path("whole.h5"), {{"config", ""}}, {}).close();
+  std::ifstream whole(path("whole.h5"), std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(whole), {}};
+  for (const std::size_t at : {std::size_t{13}, std::size_t{40}, bytes.find("learning_rate")}) {
+    std::string flipped = bytes;
+    flipped.at(at) ^= 1;
+    std::ofstream(path("run.h5"), std::ios::binary) << flipped;
+    const Outcome outcome = run(1, {"inspect", "run.h5"}, 20);
+    EXPECT_EQ(outcome.code, kFailure) << outcome;
+    EXPECT_NE(outcome.err.find("run.h5: is damaged"), std::string::npos) << "byte " << at << "\n" << outcome;
+  }
+}
+
 TEST_F(Program, BenchComparesStepsWithProducts) {
   expect_parts(run(2, {"bench", "step", "--config", "small.cfg", "--steps", "2"}), {"images/s", "GFLOP/s"});
 }
