@@ -49,7 +49,11 @@ const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::
 // "[name]" -> name
 std::string read_section(const std::vector<Key>& keys, std::string_view line, const std::string& where) {
   const std::vector<std::string> sections = sections_of(keys);
-  const std::string name(line.back() == ']' ? trimmed(line.substr(1, line.size() - 2)) : std::string_view());
+  if (line.back() != ']')
+    fail_usage("{}: found {}: {}.", where, in_quotes(line),
+               line.find(']') == line.npos ? "the ] after the section's name is missing"
+                                           : "nothing but a # and a comment may follow the ] of a section");
+  const std::string name(trimmed(line.substr(1, line.size() - 2)));
   if (std::find(sections.begin(), sections.end(), name) == sections.end())
     fail_usage("{}: unknown section {}{} Allowed are [{}].", where, in_quotes(line), suggestion(name, sections),
                joined(sections, "] ["));
@@ -91,6 +95,8 @@ std::string read_file(const std::string& path) {
   if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   return text;
 }
 

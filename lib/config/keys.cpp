@@ -181,6 +181,19 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+// Bytes of the UTF-8 character that the text begins with; 0 where these are none, or a control character.
+std::size_t printable_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(i < text.size() ? text[i] : 0); };
+  const unsigned first = byte(0);
+  if (first < 0x80) return first >= ' ' && first != 127 ? 1 : 0;
+  if (first < 0xC2 || first > 0xF4 || (first == 0xC2 && byte(1) < 0xA0)) return 0;
+  const std::size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+  if ((first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) >= 0xA0)) return 0;  // overlong, or a surrogate
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  return length;
+}
+
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }
 
 }  // namespace
@@ -236,9 +249,12 @@ std::string joined(const std::vector<std::string>& words, std::string_view separ
 
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 80;
-  std::string shown(text.substr(0, kLongest));
-  for (char& ch : shown)
-    if (static_cast<unsigned char>(ch) < ' ' || ch == 127) ch = '?';
+  std::string shown;
+  for (std::string_view rest = text.substr(0, kLongest); !rest.empty();) {
+    const std::size_t length = printable_length(rest);
+    shown += length > 0 ? rest.substr(0, length) : "?";
+    rest.remove_prefix(std::max<std::size_t>(length, 1));
+  }
   return fmt::format("\"{}{}\"", shown, text.size() > kLongest ? "..." : "");
 }
 

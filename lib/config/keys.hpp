@@ -41,7 +41,7 @@ void set_value(const Key& key, std::string_view text, std::string_view where);
 std::string value_text(const Key& key);
 std::string allowed_text(const Key& key);
 
-// `text` in quotes for a message: clipped, unprintable characters as '?'.
+// `text` in quotes for a message: clipped, unprintable characters and bytes that are not UTF-8 as '?'.
 std::string in_quotes(std::string_view text);
 
 std::string joined(const std::vector<std::string>& words, std::string_view separator);

@@ -65,7 +65,8 @@ TEST(ConfigFiles, UnknownKeyNamesTheNearest) {
 TEST(ConfigFiles, UnknownSection) {
   expect_file_error("\n[trian]\n", 2, {"[trian]", "did you mean train?", "[run] [data] [model]"});
   expect_file_error("[study]\n", 1, {"unknown section \"[study]\"."});
-  expect_file_error("[train\n", 1, {"[train"});
+  expect_file_error("[train\n", 1, {"found \"[train\"", "the ] after the section's name is missing"});
+  expect_file_error("[train] batch = 3\n", 1, {"\"[train] batch = 3\"", "may follow the ]"});
 }
 
 TEST(ConfigFiles, SameKeyTwiceInOneFile) {
@@ -114,6 +115,19 @@ TEST(ConfigFiles, FileOfOtherBytes) {
   } catch (const Error& error) {
     EXPECT_LT(std::string(error.what()).size(), 400u) << "a message quotes only the beginning of a line";
   }
+  expect_file_error("\x89HDF\r\n", 1, {"found \"?HDF\""});
+  // Beyond ASCII: text, a control character, a character cut short, one byte of two, a surrogate's half.
+  expect_file_error("caf\u00e9 \u20ac\n", 1, {"found \"caf\u00e9 \u20ac\""});
+  expect_file_error("a\xC2\x9B|\xE2\x82|\xFF\xFE|\xED\xA0\x80|\n", 1, {"found \"a??|??|??|???|\""});
+}
+
+TEST(ConfigFiles, AByteOrderMarkIsSkipped) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(load_config({folder.write("run.cfg", "\xEF\xBB\xBF[train]\nbatch = 256\n")}).train.batch, 256);
+  expect_file_error(
+      "[train]\n\xEF\xBB\xBF"
+      "batch = 256\n",
+      2, {"unknown key"});
 }
 
 TEST(ConfigFiles, OverridesAreChecked) {
