@@ -1,7 +1,10 @@
 #include "model/vit.hpp"
 
+#include <numeric>
+
 #include <fmt/format.h>
 
+#include "core/divisors.hpp"
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "kernels/api/loss.hpp"
@@ -10,8 +13,9 @@ namespace switchyard {
 
 VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& table) : options_(options) {
   if (options.image_height % options.patch != 0 || options.image_width % options.patch != 0)
-    fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both.", options.patch,
-               options.image_height, options.image_width);
+    fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both: {}.",
+               options.patch, options.image_height, options.image_width,
+               nearest_divisors("model.patch", std::gcd(options.image_height, options.image_width), options.patch));
   if (options.width % options.heads != 0)
     fail_usage("model.heads = {} does not divide model.width = {}: take a divisor of it.", options.heads,
                options.width);

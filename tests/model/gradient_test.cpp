@@ -163,6 +163,7 @@ TEST(Options, ThatCannotBeAreErrors) {
   };
   EXPECT_EQ(error_of([](VitOptions&) {}), "");
   EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.patch = 3; }), "model.patch = 3 does not divide"));
+  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.patch = 3; }), "use model.patch = 2 or 4"));
   EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.heads = 5; }), "model.heads = 5 does not divide"));
   EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.positions = 5; }), "model.positions = 5 is less than the 6"));
   EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.ffn.kind = "fff"; }), "\"fff\" is not one of dense, moe"));
