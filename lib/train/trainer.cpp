@@ -30,6 +30,10 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
   options.ffn.balance_loss = config.ffn.balance_loss;
   options.mean.fill(config.data.normalize ? static_cast<float>(config.data.mean) : 0.0f);
   options.deviation.fill(config.data.normalize ? static_cast<float>(config.data.deviation) : 1.0f);
+  const Index side = std::min(image.height, image.width);
+  if (config.data.crop_padding > side)
+    fail_usage("data.crop_padding = {}: crops beyond the images of {}x{} pixels show nothing of them; take at most {}.",
+               config.data.crop_padding, image.height, image.width, side);
   options.crop_padding = static_cast<int>(config.data.crop_padding);
   options.flip = config.data.flip;
   return options;

@@ -49,6 +49,16 @@ TEST(Trainer, CountsStepsAndEpochs) {
   EXPECT_TRUE(contains(message, "train.batch = 102 is more than the 100 training samples")) << message;
 }
 
+TEST(Trainer, RefusesCropsBeyondTheImage) {
+  Config config = small_config();
+  config.data.crop_padding = 8;
+  EXPECT_EQ(message_of([&] { run_alone(config); }), "");
+  config.data.crop_padding = 9;
+  const std::string message = message_of([&] { run_alone(config); });
+  EXPECT_TRUE(contains(message, "data.crop_padding = 9") && contains(message, "8x8") && contains(message, "at most 8"))
+      << message;
+}
+
 TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
   SmallRun run = run_on_all_ranks(small_config());
   EXPECT_FALSE(run->train_step(false).stop_requested);
