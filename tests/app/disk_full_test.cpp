@@ -26,7 +26,7 @@ class DiskFull : public Mistakes {
 
   void expect_message_of(const Outcome& outcome, const char* file) {
     EXPECT_EQ(outcome.code, kFailure) << outcome;
-    const std::string message = outcome.err.substr(0, outcome.err.find("\n---"));
+    const std::string message = outcome.err.substr(0, outcome.err.find_last_not_of('\n') + 1);
     EXPECT_TRUE(message.starts_with("switchyard: ")) << outcome;
     EXPECT_NE(message.find(file), std::string::npos) << outcome;
     EXPECT_EQ(message.find('\n'), std::string::npos) << "one paragraph\n" << outcome;

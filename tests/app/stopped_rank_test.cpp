@@ -9,11 +9,11 @@ namespace {
 
 const Words kShort = {"--parallel.timeout", "3", "--run.epochs", "100000"};
 
-// From /proc: the program catches the signals that stop it once its configuration is read.
-bool has_read_its_configuration(pid_t pid) {
+// From /proc: so much memory is the data's alone.
+bool holds_100_megabytes(pid_t pid) {
   std::ifstream status(fmt::format("/proc/{}/status", pid));
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("SigCgt:")) return (std::stoull(line.substr(7), nullptr, 16) >> (SIGUSR1 - 1)) & 1;
+    if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6)) > 100'000;  // kB
   return false;
 }
 
@@ -35,8 +35,9 @@ class StoppedRank : public Program {
 };
 
 TEST_F(StoppedRank, WhileDataLoad) {
-  const auto running = start(2, training(kShort + Words{"--data.synthetic_samples", "100000"}));
-  expect_named(*running, has_read_its_configuration);
+  const auto running =
+      start(2, training(kShort + Words{"--data.synthetic_samples", "20000", "--data.synthetic_size", "64"}));
+  expect_named(*running, holds_100_megabytes);
   EXPECT_EQ(running->out(), "") << "it should have stopped before the data were there";
 }
 
