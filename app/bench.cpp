@@ -1,8 +1,9 @@
-// switchyard bench step: training steps against the rate that their matrix products alone reach.
+// switchyard bench, and bench step: training steps against the rate that their matrix products alone reach.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "app/bench.hpp"
 #include "app/commands.hpp"
 #include "app/onednn_product.hpp"
 #include "app/session.hpp"
@@ -18,16 +19,13 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr const char* kHelp =
-    "switchyard bench step --config FILE [--steps N] [--KEY VALUE ...]\n\n"
-    "Times N training steps (10 unless told) of the configured model on data of its shape, and in turn with them the\n"
+    "switchyard bench step --config FILE [--steps N] [--KEY VALUE ...]\n"
+    "switchyard bench products --config FILE [--steps N] [--KEY VALUE ...]\n\n"
+    "step: times N training steps (10 unless told) of the configured model on data of its shape, and in turn with them "
+    "the\n"
     "matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s, and the\n"
-    "share of oneDNN's rate.\n";
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
+    "share of oneDNN's rate.\n\n"
+    "products: times this program's matrix products and oneDNN's in turn, N times each, shape by shape.\n";
 
 // oneDNN's matrix products of one microbatch, on every thread of this rank at once.
 class ProductsAlone {
@@ -97,9 +95,7 @@ int bench_step(World& world, const Config& config, Index num_steps) {
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
   const VitOptions& model = trainer->model().options();
-  const bool one_expert_a_batch = config.ffn.router == "random" && config.ffn.granularity == "batch";
-  ProductsAlone products(session.context,
-                         training_products(model, config.train.microbatch, one_expert_a_batch ? 1 : config.ffn.experts),
+  ProductsAlone products(session.context, training_products(model, config.train.microbatch, num_segments(config)),
                          product_precision(config));
 
   std::vector<double> seconds, exchange, reduce, wait;
@@ -139,6 +135,17 @@ int bench_step(World& world, const Config& config, Index num_steps) {
 
 }  // namespace
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+Index num_segments(const Config& config) {
+  const bool one_expert_a_batch = config.ffn.router == "random" && config.ffn.granularity == "batch";
+  return one_expert_a_batch ? 1 : config.ffn.experts;
+}
+
 int bench_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
   own.add_options()("steps", po::value<Index>()->default_value(10), "");
@@ -148,15 +155,17 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
     return 0;
   }
   const Config config = world.together([&] {
-    if (line.positional.empty() || line.positional[0] != "step")
-      fail_usage("bench: say what to time: switchyard bench step --config FILE");
+    if (line.positional.empty() || (line.positional[0] != "step" && line.positional[0] != "products"))
+      fail_usage("bench: say what to time: switchyard bench step --config FILE, or bench products --config FILE.");
     if (line.options["steps"].as<Index>() < 1) fail_usage("--steps: at least 1");
     Config checked = config_from(line);
     check_ranks(checked, world.size());
     return checked;
   });
   world.comm().set_timeout(config.parallel.timeout);
-  return bench_step(world, config, line.options["steps"].as<Index>());
+  const Index steps = line.options["steps"].as<Index>();
+  if (line.positional[0] == "products") return world.together([&] { return bench_products(world, config, steps); });
+  return bench_step(world, config, steps);
 }
 
 }  // namespace switchyard

@@ -43,17 +43,13 @@ int inspect_config(const CommandLine& line, const std::string& path) {
   CommandLine with_file = line;
   with_file.files.insert(with_file.files.begin(), path);
   const Config config = config_from(with_file);
-  std::optional<ImageShape> shape = known_shape(data_options(config));
-  if (!shape) {
-    const Dataset data = load_dataset(data_options(config));
-    shape = ImageShape{data.height, data.width, data.channels, data.classes};
-  }
+  const ImageShape shape = shape_of_data(config);
   ParameterTable table;
-  const VisionTransformer model(vit_options(config, *shape), table);
+  const VisionTransformer model(vit_options(config, shape), table);
   double flop = attention_training_flop(model.options());
   for (const ProductShape& product : training_products(model.options(), 1, 1)) flop += product.flop();
   fmt::print("{}\n{} images of {} x {} x {}, {} classes: {} tokens\n", describe_model(config), config.data.kind,
-             shape->height, shape->width, shape->channels, shape->classes, model.options().num_tokens());
+             shape.height, shape.width, shape.channels, shape.classes, model.options().num_tokens());
   fmt::print("parameters {} stored, {} active\n", group_digits(table.num_stored()), group_digits(table.num_active(1)));
   fmt::print("{:.3f} GFLOP of matrix products a training image\n\n", flop / 1e9);
   std::vector<std::vector<std::string>> rows{{"parameter", "shape", "size"}};

@@ -22,6 +22,12 @@ DataOptions data_options(const Config& config) {
   return options;
 }
 
+ImageShape shape_of_data(const Config& config) {
+  if (const auto known = known_shape(data_options(config))) return *known;
+  const Dataset data = load_dataset(data_options(config));
+  return {data.height, data.width, data.channels, data.classes};
+}
+
 std::string describe_model(const Config& config) {
   std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);

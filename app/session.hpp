@@ -12,6 +12,8 @@
 namespace switchyard {
 
 DataOptions data_options(const Config& config);
+// Known from data.kind alone, or else from the files.
+ImageShape shape_of_data(const Config& config);
 std::string describe_model(const Config& config);
 // Of what the bits of a result may depend on.
 std::string library_versions();

@@ -92,6 +92,7 @@ TEST_F(Program, InspectCallsDamagedResultsDamaged) {
 
 TEST_F(Program, BenchComparesStepsWithProducts) {
   expect_parts(run(2, {"bench", "step", "--config", "small.cfg", "--steps", "2"}), {"images/s", "GFLOP/s"});
+  expect_parts(run(2, {"bench", "products", "--config", "small.cfg", "--steps", "1"}), {"A B^T", "of oneDNN's rate"});
 }
 
 class BadUse : public Mistakes, public testing::WithParamInterface<Mistake> {};
