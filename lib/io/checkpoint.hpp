@@ -36,8 +36,8 @@ struct CheckpointInfo {
 };
 
 // Collective. Writes PATH.tmp, syncs it to disk and renames it, so that PATH is whole or is not there. On a failure
-// anywhere every rank throws the same AgreedError, PATH.tmp is gone and older files are as they were. `info` counts on
-// rank 0.
+// anywhere every rank throws the same AgreedError, rank 0 removes PATH.tmp, and older files are as they were. `info`
+// counts on rank 0.
 void save_checkpoint(Ranks& ranks, const std::filesystem::path& path, const CheckpointInfo& info,
                      std::span<const ArraySlice> slices);
 
