@@ -21,10 +21,9 @@ namespace po = boost::program_options;
 constexpr const char* kHelp =
     "switchyard bench step --config FILE [--steps N] [--KEY VALUE ...]\n"
     "switchyard bench products --config FILE [--steps N] [--KEY VALUE ...]\n\n"
-    "step: times N training steps (10 unless told) of the configured model on data of its shape, and in turn with them "
-    "the\n"
-    "matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s, and the\n"
-    "share of oneDNN's rate.\n\n"
+    "step: times N training steps (10 unless told) of the configured model on data of its shape, and in turn with\n"
+    "them the matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s,\n"
+    "and the share of oneDNN's rate.\n\n"
     "products: times this program's matrix products and oneDNN's in turn, N times each, shape by shape.\n";
 
 // oneDNN's matrix products of one microbatch, on every thread of this rank at once.
@@ -95,8 +94,11 @@ int bench_step(World& world, const Config& config, Index num_steps) {
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
   const VitOptions& model = trainer->model().options();
-  ProductsAlone products(session.context, training_products(model, config.train.microbatch, num_segments(config)),
-                         product_precision(config));
+  const auto products = world.together([&] {
+    return std::make_unique<ProductsAlone>(session.context,
+                                           training_products(model, config.train.microbatch, num_segments(config)),
+                                           product_precision(config));
+  });
 
   std::vector<double> seconds, exchange, reduce, wait;
   trainer->train_step(false);
@@ -109,15 +111,15 @@ int bench_step(World& world, const Config& config, Index num_steps) {
     reduce.push_back(metrics.phases.reduce);
     wait.push_back(metrics.phases.wait);
     barrier(world.comm(), "bench");
-    products.measure();
+    products->measure();
   }
 
   const auto batch = static_cast<double>(config.train.batch);
   const double flop_per_image =
-      products.flop() / static_cast<double>(config.train.microbatch) + attention_training_flop(model);
+      products->flop() / static_cast<double>(config.train.microbatch) + attention_training_flop(model);
   const double step = median(seconds);
   const double rate = batch * flop_per_image / step;
-  const double limit = sum_over_ranks(world, products.flop() / products.seconds());
+  const double limit = sum_over_ranks(world, products->flop() / products->seconds());
   if (!world.speaks()) return 0;
   fmt::print("{}\n{} x {}, batch {}, microbatch {}, experts over {}; {} steps, medians\n", describe_model(config),
              plural(world.size(), "rank"), plural(config.parallel.threads, "thread"), config.train.batch,

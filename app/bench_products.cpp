@@ -16,6 +16,7 @@ class OwnProduct {
  public:
   OwnProduct(const ProductShape& s, kernels::Precision precision)
       : a_(size(s.m * s.k)), b_(size(s.k * s.n)), c_(size(s.m * s.n)) {
+    for (std::vector<float>* operand : {&a_, &b_}) fill_operand(operand->data(), operand->size() * sizeof(float));
     gemm_ = {.transpose_a = s.transpose_a,
              .transpose_b = s.transpose_b,
              .m = s.m,

@@ -4,9 +4,11 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "core/clock.hpp"
+#include "core/error.hpp"
 
 namespace switchyard {
 
@@ -18,11 +20,19 @@ memory::desc row_major(Index rows, Index cols, bool transposed, memory::data_typ
   return {{rows, cols}, type, transposed ? memory::dims{1, rows} : memory::dims{cols, 1}};
 }
 
-// Zero bytes are zeros in fp32 and bf16, and products of zeros take as long as any.
-memory zeros(const memory::desc& desc, const dnnl::engine& engine) {
+memory filled(const memory::desc& desc, const dnnl::engine& engine) {
   memory array(desc, engine);
-  std::memset(array.get_data_handle(), 0, desc.get_size());
+  fill_operand(array.get_data_handle(), desc.get_size());
   return array;
+}
+
+dnnl::matmul::primitive_desc describe(const dnnl::matmul::desc& product, const dnnl::engine& engine) {
+  try {
+    return {product, engine};
+  } catch (const dnnl::error& error) {
+    fail("oneDNN has no matrix product of this compute.dtype for this processor ({}): time compute.dtype = fp32.",
+         error.what());
+  }
 }
 
 template <typename Run>
@@ -38,6 +48,14 @@ double fastest_of_three(const Run& run) {
 
 }  // namespace
 
+void fill_operand(void* data, std::size_t bytes) {
+  // The upper half of a float is a bf16: sign and exponent of 0.5 and seven bits of fraction.
+  for (std::size_t i = 0; i + 1 < bytes; i += 2) {
+    const auto half = static_cast<std::uint16_t>(0x3f00u | (static_cast<std::uint32_t>(i) * 0x9E3779B9u >> 25));
+    std::memcpy(static_cast<char*>(data) + i, &half, sizeof half);
+  }
+}
+
 OneDnnProduct::OneDnnProduct(const ProductShape& shape, kernels::Precision precision)
     : shape_(shape), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
   omp_set_num_threads(1);
@@ -45,13 +63,14 @@ OneDnnProduct::OneDnnProduct(const ProductShape& shape, kernels::Precision preci
   const memory::desc a = row_major(shape.m, shape.k, shape.transpose_a, type);
   const memory::desc c = row_major(shape.m, shape.n, false, memory::data_type::f32);
   const memory::desc any_b({shape.k, shape.n}, type, memory::format_tag::any);
-  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, any_b, c), engine_);
+  const dnnl::matmul::primitive_desc description = describe({a, any_b, c}, engine_);
   matmul_ = dnnl::matmul(description);
-  a_ = zeros(a, engine_);
-  b_ = zeros(description.weights_desc(), engine_);
-  c_ = zeros(c, engine_);
+  a_ = filled(a, engine_);
+  b_ = filled(description.weights_desc(), engine_);
+  c_ = filled(c, engine_);
   if (precision == kernels::Precision::kBf16) return;
   sgemm_b_.resize(static_cast<std::size_t>(shape.k * shape.n));
+  fill_operand(sgemm_b_.data(), sgemm_b_.size() * sizeof(float));
   const double sgemm_seconds = fastest_of_three([&] { run_sgemm(); });
   takes_sgemm_ = sgemm_seconds < fastest_of_three([&] { run_matmul(); });
 }

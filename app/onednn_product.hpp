@@ -11,8 +11,12 @@
 
 namespace switchyard {
 
+// Numbers near one, as fp32 as well as bf16, all of them different enough: operands of products that are timed.
+void fill_operand(void* data, std::size_t bytes);
+
 class OneDnnProduct {
  public:
+  // Fails where oneDNN has no such product for this processor.
   OneDnnProduct(const ProductShape& shape, kernels::Precision precision);
   // The product once, on the calling thread: dnnl_sgemm or the matmul primitive, whichever was faster when tried.
   void run();

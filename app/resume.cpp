@@ -52,13 +52,15 @@ std::string data_place(const Config::Data& data) {
   return path.empty() ? data.kind : path;
 }
 
-// Checkpoints from before these attributes were written have none.
 void check_data(const io::CheckpointInfo& info, const std::string& path, const Config& config,
                 const std::map<std::string, std::string>& data) {
   std::string differences;
-  for (const auto& [name, value] : data)
-    if (const auto found = info.attributes.find(name); found != info.attributes.end() && found->second != value)
-      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, found->second, value);
+  for (const auto& [name, value] : data) {
+    const auto found = info.attributes.find(name);
+    const std::string before = found == info.attributes.end() ? "not recorded" : found->second;
+    if (before != value)
+      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, before, value);
+  }
   if (!differences.empty())
     fail_usage(
         "--resume: {} was trained on {} as it was then; {} now holds other data: {}. Give the data that it was trained "

@@ -6,11 +6,7 @@
 namespace switchyard::kernels::cpu {
 
 // With AVX-512 24 of 32 registers hold sums, without it 8 of 16.
-#ifdef __AVX512F__
-constexpr Index kGemmRows = 12;
-#else
-constexpr Index kGemmRows = 4;
-#endif
+constexpr Index kGemmRows = kUnitLanes == 16 ? 12 : 4;
 constexpr Index kGemmCols = 2 * kUnitLanes;
 
 struct GemmTile {
