@@ -7,13 +7,21 @@
 
 namespace switchyard {
 
+struct BenchOptions {
+  Index steps = 10;
+  bool profile = false;
+};
+
+// Training steps and, in turn with them, oneDNN's products alone; prints both rates and their ratio.
+int bench_step(World& world, const Config& config, const BenchOptions& options);
+
+// This program's matrix products against oneDNN's, at the model's own shapes, `steps` times in turn. Every rank
+// computes at the same time, rank 0 prints its own rates.
+int bench_products(World& world, const Config& config, const BenchOptions& options);
+
 double median(std::vector<double> values);
 
 // Rows of one expert's segment come from so many experts that share a microbatch.
 Index num_segments(const Config& config);
-
-// This program's matrix products against oneDNN's, at the model's own shapes, `repeats` times in turn. Every rank
-// computes at the same time, rank 0 prints its own rates.
-int bench_products(World& world, const Config& config, Index repeats);
 
 }  // namespace switchyard

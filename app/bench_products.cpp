@@ -51,7 +51,7 @@ double seconds_of(const ProductShape& shape, const Run& run) {
 
 }  // namespace
 
-int bench_products(World& world, const Config& config, Index repeats) {
+int bench_products(World& world, const Config& config, const BenchOptions& options) {
   ThreadPool one_thread(1);
   const Context context{Device::kCpu, &one_thread};
   ParameterTable table;
@@ -61,13 +61,13 @@ int bench_products(World& world, const Config& config, Index repeats) {
     fmt::print(
         "{}, microbatch {}: products on one thread of each rank, GFLOP/s, medians of {}\n\n{:>6}{:>6}{:>6}  {:<9}"
         "{:>8}{:>8}{:>8}\n",
-        describe_model(config), config.train.microbatch, repeats, "m", "n", "k", "", "own", "oneDNN", "ratio");
+        describe_model(config), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN", "ratio");
   double own_total = 0, peer_total = 0;
   for (const ProductShape& shape : training_products(model.options(), config.train.microbatch, num_segments(config))) {
     const OwnProduct own(shape, precision);
     OneDnnProduct peer(shape, precision);
     std::vector<double> own_seconds, peer_seconds;
-    for (Index i = 0; i < repeats; ++i) {
+    for (Index i = 0; i < options.steps; ++i) {
       own_seconds.push_back(seconds_of(shape, [&] { own.run(context); }));
       peer_seconds.push_back(seconds_of(shape, [&] { peer.run(); }));
     }

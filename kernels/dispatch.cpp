@@ -19,6 +19,7 @@ void require_cpu(Device device, const char* operation) {
 #define SWITCHYARD_DISPATCH(operation, Arguments)                 \
   void operation(const Context& context, const Arguments& args) { \
     require_cpu(context.device, #operation);                      \
+    const ProfiledKernel profiled(context.profile, #operation);   \
     cpu::operation(context, args);                                \
   }
 
@@ -53,6 +54,7 @@ SWITCHYARD_DISPATCH(tree_carry, TreeCarry)
 
 void gemm(const Context& context, std::span<const Gemm> products) {
   require_cpu(context.device, "gemm");
+  const ProfiledKernel profiled(context.profile, "gemm");
   cpu::gemm(context, products);
 }
 
@@ -70,11 +72,13 @@ void release(Device, void* pointer) { cpu::release(pointer); }
 
 void fill_zero(const Context& context, void* pointer, Index bytes) {
   require_cpu(context.device, "fill_zero");
+  const ProfiledKernel profiled(context.profile, "fill_zero");
   cpu::fill_zero(pointer, bytes);
 }
 
 void copy(const Context& context, void* to, const void* from, Index bytes) {
   require_cpu(context.device, "copy");
+  const ProfiledKernel profiled(context.profile, "copy");
   cpu::copy(to, from, bytes);
 }
 

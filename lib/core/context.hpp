@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/profile.hpp"
 #include "core/thread_pool.hpp"
 
 namespace switchyard {
@@ -11,6 +12,7 @@ struct Context {
   Device device = Device::kCpu;
   ThreadPool* threads = nullptr;  // CPU: never null
   void* stream = nullptr;         // CUDA: a cudaStream_t
+  Profile* profile = nullptr;     // null: times are not wanted
 };
 
 }  // namespace switchyard

@@ -31,6 +31,7 @@ Exchange::Exchange(const Context& context, Communicator& expert_group, const Rou
   const Index num_local = plan.num_experts / ranks;
   // Counts are a few bytes: the time they take is the time that others take to come here.
   const ScopedSeconds waiting(seconds_.wait);
+  const ProfiledKernel profiled(context_.profile, "token counts");
   const std::vector<std::int32_t> counts = counts_by_source(group_, plan, num_local);
 
   for (Index owner = 0; owner < ranks; ++owner) {
@@ -53,6 +54,7 @@ void Exchange::move(std::string_view what, const void* from, const std::vector<I
                     const std::vector<Index>& receive_rows, Index row_bytes) {
   require_memory(group_, context_.device, what);
   const ScopedSeconds exchanging(seconds_.exchange);
+  const ProfiledKernel profiled(context_.profile, "exchange");
   all_to_all_v(group_, what, from, send_rows, to, receive_rows, row_bytes);
 }
 

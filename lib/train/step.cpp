@@ -11,33 +11,41 @@ namespace switchyard {
 StepMetrics Trainer::train_step(bool stop_requested) {
   const double start = seconds_now();
   PhaseSeconds seconds;
+  ProfiledStep profiled(context_.profile);
+  profiled.phase("load");
   const Pass pass = training_pass(seconds);
   const std::span<const std::uint32_t> batch = batch_samples();
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree.
   for (Index i = 0; i < local_microbatches_; ++i) {
+    profiled.phase("load");
     const kernels::ArenaScope activations(arena_);
     const Index first_sample = (first_microbatch_ + i) * config_.train.microbatch;
     const Microbatch microbatch = load_microbatch(
         dataset_.train,
         batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch)),
         first_sample);
+    profiled.phase("forward");
     const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
+    profiled.phase("backward");
     model_->backward(pass);
     add_metrics(pass, microbatch, losses, stop_requested);
   }
 
   // Dense gradients over all ranks, experts' over their replicas: the upper levels of the same tree.
+  profiled.phase("wait");
   {
     const ScopedSeconds waiting(seconds.wait);
     barrier(mesh_.world(), "end of the backward pass");
   }
+  profiled.phase("reduce");
   GradientSums::Totals totals;
   {
     const ScopedSeconds reducing(seconds.reduce);
     totals = gradients_->finish(context_, mesh_, config_.parallel.reduction == "library");
   }
 
+  profiled.phase("update");
   StepMetrics metrics = read_metrics(totals.metrics);
   metrics.gradient_norm = gradient_norm(context_, *parameters_, mesh_.expert_group(), totals.gradients);
   if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm)) fail_not_finite(metrics);

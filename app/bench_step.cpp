@@ -1,0 +1,172 @@
+// switchyard bench step: training steps against the rate that their matrix products alone reach.
+#include <algorithm>
+#include <numeric>
+
+#include "app/bench.hpp"
+#include "app/onednn_product.hpp"
+#include "app/session.hpp"
+#include "app/text.hpp"
+#include "model/products.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// oneDNN's matrix products of one microbatch, on every thread of this rank at once.
+class ProductsAlone {
+ public:
+  ProductsAlone(const Context& context, const std::vector<ProductShape>& shapes, kernels::Precision precision)
+      : context_(context), shapes_(shapes), seconds_(shapes.size()) {
+    for (const ProductShape& shape : shapes)
+      for (int thread = 0; thread < context.threads->num_threads(); ++thread) products_.emplace_back(shape, precision);
+  }
+
+  // A few of each shape.
+  void measure() {
+    const Index num_threads = context_.threads->num_threads();
+    for (std::size_t i = 0; i < shapes_.size(); ++i)
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        const double start = seconds_now();
+        context_.threads->parallel_for(num_threads, [&](Index thread) {
+          products_[i * static_cast<std::size_t>(num_threads) + static_cast<std::size_t>(thread)].run();
+        });
+        seconds_[i].push_back((seconds_now() - start) / static_cast<double>(num_threads));
+      }
+  }
+
+  double flop() const {
+    return std::accumulate(shapes_.begin(), shapes_.end(), 0.0,
+                           [](double sum, const ProductShape& shape) { return sum + shape.flop(); });
+  }
+  // Of a whole microbatch, by the median of each shape.
+  double seconds() const {
+    double sum = 0;
+    for (std::size_t i = 0; i < shapes_.size(); ++i) sum += static_cast<double>(shapes_[i].count) * median(seconds_[i]);
+    return sum;
+  }
+
+ private:
+  const Context& context_;
+  std::vector<ProductShape> shapes_;
+  std::vector<OneDnnProduct> products_;       // by shape, then thread
+  std::vector<std::vector<double>> seconds_;  // by shape
+};
+
+// Images of the configured kind's shape; their content does not matter to the time.
+Dataset data_for_bench(const Config& config) {
+  const std::optional<ImageShape> shape = known_shape(data_options(config));
+  if (!shape) return load_dataset(data_options(config));
+  Dataset data{"random images", shape->height, shape->width, shape->channels, shape->classes};
+  data.train.count = config.train.batch;
+  data.test.count = 1;
+  for (Split* split : {&data.train, &data.test}) {
+    split->images.resize(static_cast<std::size_t>(split->count * shape->height * shape->width * shape->channels));
+    for (std::size_t i = 0; i < split->images.size(); ++i)
+      split->images[i] = static_cast<std::uint8_t>(random_words({}, 1, static_cast<std::uint32_t>(i))[0]);
+    for (Index i = 0; i < split->count; ++i) split->labels.push_back(static_cast<std::int32_t>(i % shape->classes));
+  }
+  return data;
+}
+
+double sum_over_ranks(World& world, double value) {
+  std::vector<double> all(static_cast<std::size_t>(world.size()));
+  all_gather(world.comm(), "bench", &value, sizeof(value), all.data());
+  return std::accumulate(all.begin(), all.end(), 0.0);
+}
+
+// A table of milliseconds a step: phases across, kernels down, largest first.
+void print_profile(const Profile& profile, Index num_steps) {
+  std::vector<std::string_view> phases(profile.phases.size());
+  std::map<std::string_view, double> kernel_seconds;
+  double step_seconds = 0;
+  for (const auto& [name, phase] : profile.phases) {
+    phases[static_cast<std::size_t>(phase.place)] = name;
+    step_seconds += phase.seconds;
+    for (const auto& [kernel, seconds] : phase.kernels) kernel_seconds[kernel] += seconds;
+  }
+  std::vector<std::pair<std::string_view, double>> kernels(kernel_seconds.begin(), kernel_seconds.end());
+  std::sort(kernels.begin(), kernels.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+
+  const double milliseconds = 1e3 / static_cast<double>(num_steps);
+  const auto print_row = [&](std::string_view name, double total, const auto& seconds_in_phase) {
+    fmt::print("{:<28}", name);
+    for (const std::string_view phase : phases) {
+      const double seconds = seconds_in_phase(profile.phases.at(phase));
+      fmt::print("{:>10}", seconds == 0 ? "" : fmt::format("{:.2f}", seconds * milliseconds));
+    }
+    fmt::print("{:>10.2f}{:>7.1f} %\n", total * milliseconds, 100 * total / step_seconds);
+  };
+  const auto in_kernels = [](const Profile::Phase& phase) {
+    return std::accumulate(phase.kernels.begin(), phase.kernels.end(), 0.0,
+                           [](double sum, const auto& kernel) { return sum + kernel.second; });
+  };
+
+  fmt::print("\nrank 0, milliseconds a step, mean of {}\n{:<28}", num_steps, "");
+  for (const std::string_view phase : phases) fmt::print("{:>10}", phase);
+  fmt::print("{:>10}{:>9}\n", "step", "share");
+  double rest = step_seconds;
+  for (const auto& [kernel, seconds] : kernels) {
+    rest -= seconds;
+    print_row(kernel, seconds, [name = kernel](const Profile::Phase& phase) {
+      const auto found = phase.kernels.find(name);
+      return found == phase.kernels.end() ? 0.0 : found->second;
+    });
+  }
+  print_row("outside kernels", rest, [&](const Profile::Phase& phase) { return phase.seconds - in_kernels(phase); });
+  print_row("all", step_seconds, [](const Profile::Phase& phase) { return phase.seconds; });
+}
+
+}  // namespace
+
+int bench_step(World& world, const Config& config, const BenchOptions& options) {
+  const Dataset data = world.together([&] { return data_for_bench(config); });
+  Session session(config, world);
+  const auto trainer =
+      world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
+  const VitOptions& model = trainer->model().options();
+  const auto products = world.together([&] {
+    return std::make_unique<ProductsAlone>(session.context,
+                                           training_products(model, config.train.microbatch, num_segments(config)),
+                                           product_precision(config));
+  });
+
+  std::vector<double> seconds, exchange, reduce, wait;
+  trainer->train_step(false);
+  trainer->train_step(false);
+  Profile profile;
+  if (options.profile) session.context.profile = &profile;
+  for (Index i = 0; i < options.steps; ++i) {
+    barrier(world.comm(), "bench");
+    const StepMetrics metrics = trainer->train_step(false);
+    seconds.push_back(metrics.seconds);
+    exchange.push_back(metrics.phases.exchange);
+    reduce.push_back(metrics.phases.reduce);
+    wait.push_back(metrics.phases.wait);
+    barrier(world.comm(), "bench");
+    products->measure();
+  }
+
+  const auto batch = static_cast<double>(config.train.batch);
+  const double flop_per_image =
+      products->flop() / static_cast<double>(config.train.microbatch) + attention_training_flop(model);
+  const double step = median(seconds);
+  const double rate = batch * flop_per_image / step;
+  const double limit = sum_over_ranks(world, products->flop() / products->seconds());
+  if (!world.speaks()) return 0;
+  fmt::print("{}\n{} x {}, batch {}, microbatch {}, experts over {}; {} steps, medians\n", describe_model(config),
+             plural(world.size(), "rank"), plural(config.parallel.threads, "thread"), config.train.batch,
+             config.train.microbatch, plural(config.parallel.experts, "rank"), options.steps);
+  fmt::print("{:.3f} GFLOP of matrix products an image\n\n", flop_per_image / 1e9);
+  fmt::print("{:<16}{:>10}{:>12}{:>12}\n", "", "seconds", "images/s", "GFLOP/s");
+  fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "training step", step, batch / step, rate / 1e9);
+  fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "products alone", batch * flop_per_image / limit,
+             limit / flop_per_image, limit / 1e9);
+  fmt::print("{:<16}{:>34.2f}\n\n", "share", rate / limit);
+  fmt::print("rank 0: compute {:.4f} s, exchange {:.4f} s, reduce {:.4f} s, wait {:.4f} s\n",
+             step - median(exchange) - median(reduce) - median(wait), median(exchange), median(reduce), median(wait));
+  if (options.profile) print_profile(profile, options.steps);
+  return 0;
+}
+
+}  // namespace switchyard
