@@ -47,7 +47,11 @@ void pack_along(const Operand& operand, Index first, Index end, Index width, std
       Units rows[kPackedGroup] = {};
 #pragma GCC unroll 4
       for (int row = 0; row < kPackedGroup; ++row)
-        if (row < num_rows) rows[row] = Unit::load_along(from + row * operand.stride + depth, operand.depth - depth);
+        if (row < num_rows) {
+          rows[row] = Unit::load_along(from + row * operand.stride + depth, operand.depth - depth);
+          const float* next = from + (kPackedGroup + row) * operand.stride + depth;
+          for (Index line = 0; line < Unit::kDepth; ++line) __builtin_prefetch(next + line * kUnitLanes);
+        }
       transpose_group(rows, num_units - unit, width, to + unit * width + group);
     }
   }
@@ -61,11 +65,13 @@ template <typename Unit>
 void pack_across(const Operand& operand, Index first, Index end, Index width, Index first_unit, Index end_unit,
                  std::uint32_t* to) {
   const Index num_units = depth_units<Unit>(operand.depth);
+  const Index ahead = kUnitsPerPart * Unit::kDepth * operand.stride;
   for (Index panel = first; panel < end; panel += width)
     for (Index unit = first_unit; unit < end_unit; ++unit) {
       const Index depth = unit * Unit::kDepth;
       const float* from = operand.data + depth * operand.stride + panel;
       std::uint32_t* row = to + (panel - first) * num_units + unit * width;
+      for (Index i = 0; i < width; i += kUnitLanes) __builtin_prefetch(from + i + ahead);
       for (Index i = 0; i < width; i += kUnitLanes)
         store_some(row + i, Unit::load_across(from + i, operand.stride, end - panel - i, operand.depth - depth),
                    width - i);

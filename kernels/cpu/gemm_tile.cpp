@@ -17,6 +17,11 @@ inline void store_row(const GemmTile& tile, Index row, Index first_col, FloatLan
 template <typename Unit, int kRows, int kVectors>
 void multiply(const GemmTile& tile) {
   FloatLanes sums[kRows][kVectors] = {};
+  // C comes to the caches while the sums are made.
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(tile.c + row * tile.c_stride + v * kUnitLanes, 1);
   const std::uint32_t* a = tile.a;
   const std::uint32_t* b = tile.b;
   for (Index unit = 0; unit < tile.depth_units; ++unit, a += kGemmRows, b += kGemmCols) {
