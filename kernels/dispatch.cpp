@@ -58,6 +58,17 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   cpu::gemm(context, products);
 }
 
+Index packed_b_bytes(const Context& context, const Gemm& product) {
+  require_cpu(context.device, "packed_b_bytes");
+  return cpu::packed_b_bytes(product);
+}
+
+void pack_b(const Context& context, const Gemm& product, void* packed_b) {
+  require_cpu(context.device, "pack_b");
+  const ProfiledKernel profiled(context.profile, "pack_b");
+  cpu::pack_b(context, product, packed_b);
+}
+
 Index count_not_finite(const Context& context, const float* x, Index size) {
   require_cpu(context.device, "count_not_finite");
   return cpu::count_not_finite(x, size);

@@ -24,11 +24,17 @@ struct Gemm {
   Index ldc = 0;
   float beta = 0;
   Precision precision = Precision::kFp32;
+  const void* packed_b = nullptr;  // what pack_b() has made of B, which is not read then
 };
 
 // Independent products, run together: one for a dense layer, one an expert segment for a mixture. m, n or k may be 0.
 void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
+
+// B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
+// differ. packed_b: packed_b_bytes(product) bytes of device memory.
+Index packed_b_bytes(const Context& context, const Gemm& product);
+void pack_b(const Context& context, const Gemm& product, void* packed_b);
 
 // The three products of a linear map y = x W^T: x (rows, in), y (rows, out), W (out, in).
 struct LinearProducts {

@@ -1,6 +1,7 @@
-// Matrix products: B is packed whole, in panels that a tile of C reads in order; then each block of rows of C packs its
-// own rows of A and goes tile by tile. An element of C is one sum along k, in order, in one register: its bits depend
-// on its row of A and its column of B alone, not on m, n, the other products or the threads.
+// Matrix products: B is packed whole, unless it comes packed, in panels that a tile of C reads in order; then each
+// block of rows of C packs its own rows of A and goes tile by tile. An element of C is one sum along k, in order, in
+// one register: its bits depend on its row of A and its column of B alone, not on m, n, the other products or the
+// threads.
 #include "kernels/api/gemm.hpp"
 
 #include <algorithm>
@@ -25,9 +26,10 @@ struct Plan {
   Index depth_units = 0;
   Index num_pack_parts = 0;  // of B
   Index num_blocks = 0, block_rows = 0;
-  std::uint32_t* packed_b = nullptr;
+  const std::uint32_t* packed_b = nullptr;
+  std::uint32_t* pack_b_to = nullptr;  // the same; null where B comes packed
 
-  Index packed_size() const { return round_up(product.n, kGemmCols) * depth_units; }
+  Index packed_size() const { return round_up(product.n, kGemmCols) * depth_units; }  // of B, in units
 };
 
 // A block's packed rows of A take part of the second-level cache, beside the panel of B at hand; several threads get
@@ -43,10 +45,11 @@ template <typename Unit>
 Plan make_plan(const Gemm& g, int num_threads) {
   Plan plan;
   plan.product = g;
-  if (g.m == 0 || g.n == 0) return plan;
+  if (g.n == 0) return plan;
   plan.a = {g.a, g.m, g.k, g.lda, !g.transpose_a};
   plan.b = {g.b, g.n, g.k, g.ldb, g.transpose_b};
   plan.depth_units = depth_units<Unit>(g.k);
+  plan.packed_b = static_cast<const std::uint32_t*>(g.packed_b);
   plan.num_pack_parts = num_pack_parts<Unit>(plan.b, 0, g.n, kGemmCols);
   plan.block_rows = rows_in_block(g, plan.depth_units, num_threads);
   plan.num_blocks = ceil_div(g.m, plan.block_rows);
@@ -85,6 +88,21 @@ void for_parts(const Context& context, std::span<const Plan> plans, const Count&
   });
 }
 
+Plan make_plan(const Context& context, const Gemm& product) {
+  return with_unit(product.precision,
+                   [&](auto unit) { return make_plan<decltype(unit)>(product, context.threads->num_threads()); });
+}
+
+void pack_bs(const Context& context, std::span<const Plan> plans) {
+  for_parts(
+      context, plans, [](const Plan& plan) { return plan.pack_b_to ? plan.num_pack_parts : 0; },
+      [](const Plan& plan, Index part) {
+        with_unit(plan.product.precision, [&](auto unit) {
+          pack_part<decltype(unit)>(plan.b, 0, plan.product.n, kGemmCols, part, plan.pack_b_to);
+        });
+      });
+}
+
 }  // namespace
 
 void gemm(const Context& context, std::span<const Gemm> products) {
@@ -93,28 +111,32 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   const std::span<Plan> plans(plan_scratch.get(static_cast<Index>(products.size())), products.size());
   Index packed_size = 0;
   for (std::size_t p = 0; p < products.size(); ++p) {
-    plans[p] = with_unit(products[p].precision, [&](auto unit) {
-      return make_plan<decltype(unit)>(products[p], context.threads->num_threads());
-    });
-    packed_size += plans[p].packed_size();
+    plans[p] = make_plan(context, products[p]);
+    if (!plans[p].packed_b) packed_size += plans[p].packed_size();
   }
   std::uint32_t* packed = packed_scratch.get(packed_size);
   for (Plan& plan : plans) {
-    plan.packed_b = packed;
+    if (plan.packed_b) continue;
+    plan.packed_b = plan.pack_b_to = packed;
     packed += plan.packed_size();
   }
-  for_parts(
-      context, plans, [](const Plan& plan) { return plan.num_pack_parts; },
-      [](const Plan& plan, Index part) {
-        with_unit(plan.product.precision, [&](auto unit) {
-          pack_part<decltype(unit)>(plan.b, 0, plan.product.n, kGemmCols, part, plan.packed_b);
-        });
-      });
+  pack_bs(context, plans);
   for_parts(
       context, plans, [](const Plan& plan) { return plan.num_blocks; },
       [](const Plan& plan, Index block) {
         with_unit(plan.product.precision, [&](auto unit) { multiply_block<decltype(unit)>(plan, block); });
       });
+}
+
+Index packed_b_bytes(const Gemm& g) {
+  const Index depth = with_unit(g.precision, [&](auto unit) { return depth_units<decltype(unit)>(g.k); });
+  return round_up(g.n, kGemmCols) * depth * Index{sizeof(std::uint32_t)};
+}
+
+void pack_b(const Context& context, const Gemm& product, void* packed_b) {
+  Plan plan = make_plan(context, product);
+  plan.pack_b_to = static_cast<std::uint32_t*>(packed_b);
+  pack_bs(context, {&plan, 1});
 }
 
 }  // namespace switchyard::kernels::cpu

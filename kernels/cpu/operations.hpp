@@ -22,6 +22,8 @@ void fill_zero(void* pointer, Index bytes);
 void copy(void* to, const void* from, Index bytes);
 
 void gemm(const Context& context, std::span<const Gemm> products);
+Index packed_b_bytes(const Gemm& product);
+void pack_b(const Context& context, const Gemm& product, void* packed_b);
 
 void attention(const Context& context, const Attention& args);
 void attention_backward(const Context& context, const AttentionBackward& args);

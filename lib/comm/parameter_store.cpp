@@ -66,6 +66,7 @@ std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
 }  // namespace
 
 void ParameterStore::initialize(const Context& context, std::uint64_t seed) {
+  ++version_;
   for (ParameterId id = 0; id < table_.size(); ++id)
     for (Index slice = 0; slice < local_slices(id); ++slice)
       values_.upload(context, initial_values(table_[id], seed, table_[id].per_expert ? first_expert_ + slice : 0),

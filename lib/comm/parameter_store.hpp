@@ -29,7 +29,12 @@ class ParameterStore {
   }
   Index local_slices(ParameterId id) const { return table_[id].per_expert ? num_local_experts_ : 1; }
 
-  float* values() { return values_.data(); }
+  // To be written to: a new version.
+  float* values() {
+    ++version_;
+    return values_.data();
+  }
+  Index version() const { return version_; }  // what was made of the values of another version is out of date
   const float* value(ParameterId id, Index local_expert = 0) const { return values_.data() + offset(id, local_expert); }
 
   // Every value from the seed and the parameter's name alone.
@@ -39,7 +44,7 @@ class ParameterStore {
   const ParameterTable& table_;
   Index first_expert_, num_local_experts_;
   std::vector<Index> offsets_;
-  Index replicated_size_ = 0, size_ = 0;
+  Index replicated_size_ = 0, size_ = 0, version_ = 0;
   kernels::Array<float> values_;
 };
 

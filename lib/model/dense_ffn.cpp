@@ -11,7 +11,8 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
                     FfnActivations& activations) {
   const Index rows = input.rows(), width = options.width, hidden = options.hidden;
   activations.hidden = pass.arena.take<float>(rows * hidden);
-  kernels::gemm(pass.context, pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden));
+  kernels::gemm(pass.context,
+                pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden)));
   activations.activated = pass.arena.take<float>(rows * hidden);
   kernels::bias_gelu_dropout(pass.context,
                              {.rows = rows,
@@ -21,7 +22,8 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
                               .y = activations.activated,
                               .dropout = pass.dropout_for(Purpose::kFfnDropout, options.layer, input.first_row())});
   float* y = pass.arena.take<float>(rows * width);
-  kernels::gemm(pass.context, pass.linear(rows, hidden, width).forward(activations.activated, weights.w2, y));
+  kernels::gemm(pass.context,
+                pass.by_weight(pass.linear(rows, hidden, width).forward(activations.activated, weights.w2, y)));
   kernels::bias_dropout_residual(
       pass.context, {.rows = rows,
                      .cols = width,

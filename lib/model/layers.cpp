@@ -1,6 +1,5 @@
 #include "model/layers.hpp"
 
-#include <array>
 #include <cmath>
 
 #include "kernels/api/gemm.hpp"
@@ -17,16 +16,15 @@ Linear Linear::add(ParameterTable& table, const std::string& weight_name, const 
 }
 
 void Linear::forward(const Pass& pass, Index rows, const float* x, float* y) const {
-  kernels::gemm(pass.context, pass.linear(rows, in, out).forward(x, pass.parameters.value(weight), y));
+  kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, in, out).forward(x, pass.parameters.value(weight), y)));
 }
 
 void Linear::backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const {
   const kernels::ArenaScope scope(pass.arena);
   const auto d_weight = pass.gradients->leaf(weight, pass.arena);
   const kernels::LinearProducts linear = pass.linear(rows, in, out);
-  const std::array<kernels::Gemm, 2> products{linear.weight_gradient(d_y, x, d_weight.data),
-                                              linear.input_gradient(d_y, pass.parameters.value(weight), d_x)};
-  kernels::gemm(pass.context, std::span(products).first(d_x ? 2 : 1));
+  kernels::gemm(pass.context, linear.weight_gradient(d_y, x, d_weight.data));
+  if (d_x) kernels::gemm(pass.context, pass.by_weight(linear.input_gradient(d_y, pass.parameters.value(weight), d_x)));
   pass.gradients->add(pass.context, d_weight);
 }
 

@@ -158,9 +158,10 @@ class MoeFfn final : public Ffn {
     outputs_ = pass.arena.take<float>(num_rows * width);
     products_.clear();
     for (const Segment& s : exchange_->segments())
-      products_.push_back(pass.linear(s.rows, width, hidden)
-                              .forward(received_ + s.first_row * width, pass.parameters.value(w1_, s.local_expert),
-                                       hidden_ + s.first_row * hidden));
+      products_.push_back(
+          pass.by_weight(pass.linear(s.rows, width, hidden)
+                             .forward(received_ + s.first_row * width, pass.parameters.value(w1_, s.local_expert),
+                                      hidden_ + s.first_row * hidden)));
     kernels::gemm(pass.context, products_);
     for (const Segment& s : exchange_->segments())
       kernels::bias_gelu_dropout(pass.context, {.rows = s.rows,
@@ -171,9 +172,10 @@ class MoeFfn final : public Ffn {
                                                 .dropout = expert_dropout(pass, s)});
     products_.clear();
     for (const Segment& s : exchange_->segments())
-      products_.push_back(pass.linear(s.rows, hidden, width)
-                              .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
-                                       outputs_ + s.first_row * width));
+      products_.push_back(
+          pass.by_weight(pass.linear(s.rows, hidden, width)
+                             .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
+                                      outputs_ + s.first_row * width)));
     kernels::gemm(pass.context, products_);
     for (const Segment& s : exchange_->segments())
       kernels::bias_add(pass.context, {.rows = s.rows,
@@ -195,8 +197,8 @@ class MoeFfn final : public Ffn {
       const float* d_out = d_outputs + s.first_row * width;
       const kernels::LinearProducts second = pass.linear(s.rows, hidden, width);
       products_.push_back(second.weight_gradient(d_out, activated_ + s.first_row * hidden, new_leaf(pass, w2_, s)));
-      products_.push_back(
-          second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden));
+      products_.push_back(pass.by_weight(
+          second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden)));
       kernels::column_sum(pass.context, {.rows = s.rows, .cols = width, .x = d_out, .sums = new_leaf(pass, b2_, s)});
     }
     kernels::gemm(pass.context, products_);
@@ -217,8 +219,8 @@ class MoeFfn final : public Ffn {
                                                          .dropout = expert_dropout(pass, s)});
       const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
       products_.push_back(first.weight_gradient(d_segment, received_ + s.first_row * width, new_leaf(pass, w1_, s)));
-      products_.push_back(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
-                                               d_received + s.first_row * width));
+      products_.push_back(pass.by_weight(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
+                                                              d_received + s.first_row * width)));
     }
     kernels::gemm(pass.context, products_);
     add_leaves(pass);

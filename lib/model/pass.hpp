@@ -9,6 +9,7 @@
 #include "kernels/api/dropout.hpp"
 #include "kernels/api/gemm.hpp"
 #include "kernels/api/reduce.hpp"
+#include "model/packed_weights.hpp"
 
 namespace switchyard {
 
@@ -28,7 +29,8 @@ struct Pass {
   const ParameterStore& parameters;
   Communicator& expert_group;
   PhaseSeconds& seconds;
-  GradientSums* gradients = nullptr;  // null: no backward pass follows
+  GradientSums* gradients = nullptr;        // null: no backward pass follows
+  PackedWeights* packed_weights = nullptr;  // null: every product packs its weights for itself
   FiniteProbe* probe = nullptr;
   std::uint64_t seed = 0;
   Index step = 0;
@@ -39,6 +41,10 @@ struct Pass {
   double auxiliary_scale = 1;  // of one microbatch's auxiliary losses in the batch's: 1 / microbatches
 
   kernels::LinearProducts linear(Index rows, Index in, Index out) const { return {rows, in, out, precision}; }
+  // The product with its weight packed, where packed weights are kept.
+  kernels::Gemm by_weight(const kernels::Gemm& product) const {
+    return packed_weights ? packed_weights->with_packed_b(product) : product;
+  }
 
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {
     kernels::Dropout dropout_of_layer;

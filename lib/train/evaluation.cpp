@@ -18,6 +18,7 @@ Evaluation Trainer::evaluate() {
                   .parameters = *parameters_,
                   .expert_group = mesh_.expert_group(),
                   .seconds = unused,
+                  .packed_weights = packed_weights_.get(),
                   .seed = config_.run.seed,
                   .step = step_,
                   .precision = product_precision(config_)};

@@ -69,6 +69,7 @@ Pass Trainer::training_pass(PhaseSeconds& seconds) {
           .expert_group = mesh_.expert_group(),
           .seconds = seconds,
           .gradients = gradients_.get(),
+          .packed_weights = packed_weights_.get(),
           .seed = config_.run.seed,
           .step = step_,
           .training = true,

@@ -66,6 +66,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   parameters_ = std::make_unique<ParameterStore>(context.device, table_, local_experts * mesh.expert_group().rank(),
                                                  local_experts);
   parameters_->initialize(context, config.run.seed);
+  packed_weights_ = std::make_unique<PackedWeights>(context, *parameters_);
 
   // M = m 2^a microbatches: blocks of the odd m. A library reduction may run on rank counts that cut such a block; it
   // promises nothing, so the block is then whatever is left.

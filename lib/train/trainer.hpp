@@ -100,6 +100,7 @@ class Trainer {
   ParameterTable table_;
   std::unique_ptr<VisionTransformer> model_;
   std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;
   std::unique_ptr<Optimizer> optimizer_;
   ScheduleOptions schedule_;
