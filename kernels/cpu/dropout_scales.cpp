@@ -12,7 +12,9 @@ namespace switchyard::kernels::cpu {
 
 namespace {
 
-constexpr Index kBlocksAtOnce = 8;
+// Two groups of eight blocks: ten rounds of one are a chain of instructions that wait for each other.
+constexpr int kGroups = 2;
+constexpr Index kBlocksInGroup = 8, kBlocksAtOnce = kGroups * kBlocksInGroup;
 static_assert(kDropoutSlack >= (kBlocksAtOnce - 1) * kColumnsPerBlock);
 
 // One word of each of eight Philox blocks, in the low halves of 64-bit lanes; the high halves hold anything.
@@ -28,16 +30,19 @@ inline Words multiply(Words words, std::uint32_t factor) {
 #endif
 }
 
-// Ten rounds of Philox4x32 (Salmon et al., SC 2011): the bits of random_words().
-inline void philox(Words (&c)[4], std::uint64_t seed) {
+// Ten rounds of Philox4x32 (Salmon et al., SC 2011): the bits of random_words(). groups[g][w]: word w of group g.
+inline void philox(Words (&groups)[kGroups][4], std::uint64_t seed) {
   auto key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const Words product0 = multiply(c[0], 0xD2511F53), product1 = multiply(c[2], 0xCD9E8D57);
-    c[0] = (product1 >> 32) ^ c[1] ^ std::uint64_t{key0};
-    c[1] = product1;
-    c[2] = (product0 >> 32) ^ c[3] ^ std::uint64_t{key1};
-    c[3] = product0;
+#pragma GCC unroll 2
+    for (Words(&c)[4] : groups) {
+      const Words product0 = multiply(c[0], 0xD2511F53), product1 = multiply(c[2], 0xCD9E8D57);
+      c[0] = (product1 >> 32) ^ c[1] ^ std::uint64_t{key0};
+      c[1] = product1;
+      c[2] = (product0 >> 32) ^ c[3] ^ std::uint64_t{key1};
+      c[3] = product0;
+    }
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -68,21 +73,29 @@ void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_r
   const std::uint64_t layer = (static_cast<std::uint32_t>(dropout.key.purpose) << 24) | dropout.key.layer;
   const std::uint32_t threshold = dropout.threshold();
   const float scale = dropout.scale();
-  // Lane l of pass n does block number 8 n + l of all, row after row: `row` and `block` step accordingly.
+  // Lane l of group n does block number 8 n + l of all, row after row: `row` and `block` step accordingly.
   const auto blocks_in_row = static_cast<std::uint64_t>(num_blocks);
-  const std::uint64_t row_step = kBlocksAtOnce / blocks_in_row, block_step = kBlocksAtOnce % blocks_in_row;
+  const std::uint64_t row_step = kBlocksInGroup / blocks_in_row, block_step = kBlocksInGroup % blocks_in_row;
   const Words lanes = {0, 1, 2, 3, 4, 5, 6, 7};
   Words row = lanes / blocks_in_row, block = lanes % blocks_in_row;
   for (Index done = 0; done < num_rows * num_blocks; done += kBlocksAtOnce) {
-    Words c[4] = {block + std::uint64_t{first_block}, row + std::uint64_t{first_row}, Words{} + dropout.key.step,
-                  Words{} + layer};
-    philox(c, dropout.key.seed);
-    write_scales(c, threshold, scale, scales + done * kColumnsPerBlock);
-    block += block_step;
-    row += row_step;
-    const Words carry = (Words)(block >= blocks_in_row);  // all ones where the row ends
-    block -= carry & blocks_in_row;
-    row -= carry;
+    Words groups[kGroups][4];
+#pragma GCC unroll 2
+    for (Words(&c)[4] : groups) {
+      c[0] = block + std::uint64_t{first_block};
+      c[1] = row + std::uint64_t{first_row};
+      c[2] = Words{} + dropout.key.step;
+      c[3] = Words{} + layer;
+      block += block_step;
+      row += row_step;
+      const Words carry = (Words)(block >= blocks_in_row);  // all ones where the row ends
+      block -= carry & blocks_in_row;
+      row -= carry;
+    }
+    philox(groups, dropout.key.seed);
+#pragma GCC unroll 2
+    for (int group = 0; group < kGroups; ++group)
+      write_scales(groups[group], threshold, scale, scales + (done + group * kBlocksInGroup) * kColumnsPerBlock);
   }
 }
 

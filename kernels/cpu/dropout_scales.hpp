@@ -10,7 +10,7 @@ namespace switchyard::kernels::cpu {
 constexpr Index kColumnsPerBlock = 8;  // of random numbers: four words of 32 bits, 16 bits a column
 
 // How many floats beyond the last one dropout_scales may write.
-constexpr Index kDropoutSlack = 64;
+constexpr Index kDropoutSlack = 128;
 
 // scales (num_rows, 8 num_blocks): 0 where an element is dropped, dropout.scale() where it is kept, for Philox rows
 // first_row, first_row + 1, ... and Philox blocks first_block, first_block + 1, ...
