@@ -1,17 +1,20 @@
 #pragma once
 
+#include <array>
 #include <span>
 
 #include "core/context.hpp"
 #include "core/types.hpp"
+#include "kernels/api/reduce.hpp"
 
 namespace switchyard::kernels {
 
 // What operands are rounded to before they are multiplied; sums are fp32 in any case.
 enum class Precision { kFp32, kBf16 };
 
-// C = op(A) op(B) + beta C, all row-major, fp32 in memory. op(A) is (m, k), op(B) is (k, n), C is (m, n).
-// beta is 0 (C is only written) or 1. The bits of C depend on the shapes alone, never on the number of threads.
+// C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory. op(A) is (m, k), op(B) is
+// (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C depend on the
+// shapes alone, never on the number of threads.
 struct Gemm {
   bool transpose_a = false;  // A is stored (k, m)
   bool transpose_b = false;  // B is stored (n, k)
@@ -22,7 +25,8 @@ struct Gemm {
   Index ldb = 0;
   float* c = nullptr;
   Index ldc = 0;
-  float beta = 0;
+  int num_addends = 0;
+  std::array<const float*, kMaxTreeLevels> addends{};
   Precision precision = Precision::kFp32;
   const void* packed_b = nullptr;  // what pack_b() has made of B, which is not read then
 };
@@ -32,7 +36,7 @@ void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
 
 // B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
-// differ. packed_b: packed_b_bytes(product) bytes of device memory.
+// differ. packed_b: packed_b_bytes(product) bytes from allocate().
 Index packed_b_bytes(const Context& context, const Gemm& product);
 void pack_b(const Context& context, const Gemm& product, void* packed_b);
 
@@ -49,7 +53,7 @@ struct LinearProducts {
     return product(false, false, {rows, in, out}, d_y, out, w, in, d_x);
   }
   // d_w = d_y^T x
-  Gemm weight_gradient(const float* d_y, const float* x, float* d_w) const {
+  Gemm weight_gradient(const float* d_y, const float* x, float* d_w = nullptr) const {
     return product(true, false, {out, in, rows}, d_y, out, x, in, d_w);
   }
 

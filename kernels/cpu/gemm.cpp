@@ -71,9 +71,10 @@ void multiply_block(const Plan& plan, Index block) {
                        .b = plan.packed_b + col * plan.depth_units,
                        .rows = std::min(kGemmRows, end_row - row),
                        .cols = std::min(kGemmCols, g.n - col),
-                       .c = g.c + row * g.ldc + col,
-                       .c_stride = g.ldc,
-                       .adds = g.beta != 0});
+                       .first = row * g.ldc + col,
+                       .stride = g.ldc,
+                       .c = g.c,
+                       .addends = std::span(g.addends).first(static_cast<std::size_t>(g.num_addends))});
 }
 
 // Calls body(plan, part) for every part < count(plan) of every plan.

@@ -1,27 +1,33 @@
 #include "kernels/cpu/gemm_tile.hpp"
 
+#include <type_traits>
+
 namespace switchyard::kernels::cpu {
 
 namespace {
 
 inline void store_row(const GemmTile& tile, Index row, Index first_col, FloatLanes sum) {
-  float* c = tile.c + row * tile.c_stride + first_col;
-  const Index cols = tile.cols - first_col;
-  if (tile.adds) sum += load_floats(c, cols);
+  const Index place = tile.first + row * tile.stride + first_col, cols = tile.cols - first_col;
+  for (const float* addend : tile.addends) sum = load_floats(addend + place, cols) + sum;
   if (cols >= kUnitLanes)
-    store_floats(c, sum);
+    store_floats(tile.c + place, sum);
   else
-    store_some(c, (Units)sum, cols);
+    store_some(tile.c + place, (Units)sum, cols);
 }
 
 template <typename Unit, int kRows, int kVectors>
 void multiply(const GemmTile& tile) {
   FloatLanes sums[kRows][kVectors] = {};
-  // C comes to the caches while the sums are made.
+  // C and what is added come to the caches while the sums are made.
+  const auto fetch = [&](const float* array, auto writes) {
 #pragma GCC unroll 12
-  for (int row = 0; row < kRows; ++row)
+    for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(tile.c + row * tile.c_stride + v * kUnitLanes, 1);
+      for (int v = 0; v < kVectors; ++v)
+        __builtin_prefetch(array + tile.first + row * tile.stride + v * kUnitLanes, decltype(writes)::value);
+  };
+  fetch(tile.c, std::true_type{});
+  for (const float* addend : tile.addends) fetch(addend, std::false_type{});
   const std::uint32_t* a = tile.a;
   const std::uint32_t* b = tile.b;
   for (Index unit = 0; unit < tile.depth_units; ++unit, a += kGemmRows, b += kGemmCols) {

@@ -1,6 +1,8 @@
 // The innermost loop of a product: a tile of C in registers, from one packed panel of A and one of B.
 #pragma once
 
+#include <span>
+
 #include "kernels/cpu/gemm_units.hpp"
 
 namespace switchyard::kernels::cpu {
@@ -14,11 +16,11 @@ struct GemmTile {
   const std::uint32_t* a = nullptr;  // (depth_units, kGemmRows)
   const std::uint32_t* b = nullptr;  // (depth_units, kGemmCols)
   Index rows = 0, cols = 0;          // of C that are written
+  Index first = 0, stride = 0;       // the tile's first element in C and the addends, and from row to row
   float* c = nullptr;
-  Index c_stride = 0;
-  bool adds = false;  // to C
+  std::span<const float* const> addends;
 };
-// C = or += A B. Each element of C is summed along the depth in order, whatever the tile it lies in.
+// C = A B plus the addends in turn. Each element of C is summed along the depth in order, whatever the tile it lies in.
 template <typename Unit>
 void gemm_tile(const GemmTile& tile);
 

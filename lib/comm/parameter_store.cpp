@@ -114,6 +114,26 @@ GradientSums::Leaf GradientSums::metrics_leaf(kernels::Arena& arena) {
   return {replicated_.get(), part, replicated_->leaf(part, arena)};
 }
 
+namespace {
+
+kernels::Gemm adding_to(const kernels::TreeCarry& sum, kernels::Gemm product) {
+  product.c = sum.out;
+  product.num_addends = sum.num_earlier;
+  product.addends = sum.earlier;
+  return product;
+}
+
+}  // namespace
+
+kernels::Gemm GradientSums::leaf_product(ParameterId id, const kernels::Gemm& product) {
+  return adding_to(replicated_->take_leaf(part_of_parameter_[static_cast<std::size_t>(id)]), product);
+}
+
+kernels::Gemm GradientSums::expert_leaf_product(ParameterId id, Index local_expert, Index source,
+                                                const kernels::Gemm& product) {
+  return adding_to(by_source_[static_cast<std::size_t>(source)]->take_leaf(expert_part(id, local_expert)), product);
+}
+
 void GradientSums::skip_expert(const Context& context, ParameterId id, Index local_expert, Index source) {
   by_source_[static_cast<std::size_t>(source)]->skip(context, expert_part(id, local_expert));
 }

@@ -7,6 +7,7 @@
 #include "comm/mesh.hpp"
 #include "comm/tree_sum.hpp"
 #include "core/parameter_table.hpp"
+#include "kernels/api/gemm.hpp"
 #include "kernels/api/memory.hpp"
 
 namespace switchyard {
@@ -66,6 +67,9 @@ class GradientSums {
   Leaf leaf(ParameterId id, kernels::Arena& arena);
   Leaf expert_leaf(ParameterId id, Index local_expert, Index source, kernels::Arena& arena);
   Leaf metrics_leaf(kernels::Arena& arena);
+  // The product whose C is the parameter's next leaf, completed so that it adds itself to the sum.
+  kernels::Gemm leaf_product(ParameterId id, const kernels::Gemm& product);
+  kernels::Gemm expert_leaf_product(ParameterId id, Index local_expert, Index source, const kernels::Gemm& product);
   void add(const Context& context, const Leaf& leaf) { leaf.sum->add(context, leaf.part, leaf.data); }
   // The expert had no token of this source's microbatch.
   void skip_expert(const Context& context, ParameterId id, Index local_expert, Index source);

@@ -1,9 +1,9 @@
 #include "comm/tree_sum.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "core/error.hpp"
-#include "kernels/api/reduce.hpp"
 
 namespace switchyard {
 
@@ -38,28 +38,36 @@ float* TreeSum::leaf(Index part, kernels::Arena& arena) {
   return arena.take<float>(offset(part + 1) - offset(part));
 }
 
-void TreeSum::add(const Context& context, Index part, const float* leaf) { store(context, part, leaf); }
-
-void TreeSum::skip(const Context& context, Index part) { store(context, part, nullptr); }
-
-void TreeSum::store(const Context& context, Index part, const float* leaf) {
+kernels::TreeCarry TreeSum::take_leaf(Index part) {
   const Carry& next = carry(part);
   kernels::TreeCarry sum;
   sum.size = offset(part + 1) - offset(part);
-  sum.last = leaf;
   sum.out = data(next.out, part);
   for (int buffer : next.earlier) {
-    if (!present(buffer, part)) continue;
-    if (!sum.last) {
-      sum.last = data(buffer, part);
-    } else {
-      sum.earlier[static_cast<std::size_t>(sum.num_earlier++)] = data(buffer, part);
-    }
+    if (present(buffer, part)) sum.earlier[static_cast<std::size_t>(sum.num_earlier++)] = data(buffer, part);
     present(buffer, part) = false;
   }
-  present(next.out, part) = sum.last != nullptr;
-  if (sum.last && (sum.num_earlier > 0 || sum.last != sum.out)) kernels::tree_carry(context, sum);
+  present(next.out, part) = true;
   ++taken_[static_cast<std::size_t>(part)];
+  return sum;
+}
+
+void TreeSum::add(const Context& context, Index part, const float* leaf) {
+  kernels::TreeCarry sum = take_leaf(part);
+  sum.last = leaf;
+  if (sum.num_earlier > 0 || sum.last != sum.out) kernels::tree_carry(context, sum);
+}
+
+// The first of the earlier sums takes the leaf's place.
+void TreeSum::skip(const Context& context, Index part) {
+  const int out = carry(part).out;
+  kernels::TreeCarry sum = take_leaf(part);
+  present(out, part) = sum.num_earlier > 0;
+  if (sum.num_earlier == 0) return;
+  sum.last = sum.earlier[0];
+  std::copy(sum.earlier.begin() + 1, sum.earlier.end(), sum.earlier.begin());
+  --sum.num_earlier;
+  if (sum.num_earlier > 0 || sum.last != sum.out) kernels::tree_carry(context, sum);
 }
 
 float* TreeSum::finish(const Context& context) {

@@ -10,6 +10,7 @@
 #include "core/context.hpp"
 #include "kernels/api/arena.hpp"
 #include "kernels/api/memory.hpp"
+#include "kernels/api/reduce.hpp"
 
 namespace switchyard {
 
@@ -23,6 +24,8 @@ class TreeSum {
   // must live until then.
   float* leaf(Index part, kernels::Arena& arena);
   void add(const Context& context, Index part, const float* leaf);
+  // Instead of both: where the part's next leaf, once it is known, is to be added at once; last is left to set.
+  kernels::TreeCarry take_leaf(Index part);
   // The next leaf is zero, and nothing was written.
   void skip(const Context& context, Index part);
 
@@ -45,8 +48,6 @@ class TreeSum {
   std::uint8_t& present(int buffer, Index part) {
     return present_[static_cast<std::size_t>(buffer)][static_cast<std::size_t>(part)];
   }
-  void store(const Context& context, Index part, const float* leaf);
-
   std::vector<Carry> carries_;  // by leaf
   std::vector<Index> offsets_;  // of parts, then the end
   std::vector<Index> taken_;    // leaves so far, by part

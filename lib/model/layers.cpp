@@ -20,12 +20,9 @@ void Linear::forward(const Pass& pass, Index rows, const float* x, float* y) con
 }
 
 void Linear::backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const {
-  const kernels::ArenaScope scope(pass.arena);
-  const auto d_weight = pass.gradients->leaf(weight, pass.arena);
   const kernels::LinearProducts linear = pass.linear(rows, in, out);
-  kernels::gemm(pass.context, linear.weight_gradient(d_y, x, d_weight.data));
+  kernels::gemm(pass.context, pass.gradients->leaf_product(weight, linear.weight_gradient(d_y, x)));
   if (d_x) kernels::gemm(pass.context, pass.by_weight(linear.input_gradient(d_y, pass.parameters.value(weight), d_x)));
-  pass.gradients->add(pass.context, d_weight);
 }
 
 LayerNorm::LayerNorm(ParameterTable& table, const std::string& prefix, Index width) : width_(width) {

@@ -196,7 +196,7 @@ class MoeFfn final : public Ffn {
       if (skip_if_empty(pass, s)) continue;
       const float* d_out = d_outputs + s.first_row * width;
       const kernels::LinearProducts second = pass.linear(s.rows, hidden, width);
-      products_.push_back(second.weight_gradient(d_out, activated_ + s.first_row * hidden, new_leaf(pass, w2_, s)));
+      products_.push_back(leaf_product(pass, w2_, s, second.weight_gradient(d_out, activated_ + s.first_row * hidden)));
       products_.push_back(pass.by_weight(
           second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden)));
       kernels::column_sum(pass.context, {.rows = s.rows, .cols = width, .x = d_out, .sums = new_leaf(pass, b2_, s)});
@@ -218,7 +218,8 @@ class MoeFfn final : public Ffn {
                                                          .d_bias = new_leaf(pass, b1_, s),
                                                          .dropout = expert_dropout(pass, s)});
       const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
-      products_.push_back(first.weight_gradient(d_segment, received_ + s.first_row * width, new_leaf(pass, w1_, s)));
+      products_.push_back(
+          leaf_product(pass, w1_, s, first.weight_gradient(d_segment, received_ + s.first_row * width)));
       products_.push_back(pass.by_weight(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
                                                               d_received + s.first_row * width)));
     }
@@ -242,6 +243,11 @@ class MoeFfn final : public Ffn {
   float* new_leaf(const Pass& pass, ParameterId id, const Segment& segment) {
     leaves_.push_back(pass.gradients->expert_leaf(id, segment.local_expert, segment.source, pass.arena));
     return leaves_.back().data;
+  }
+
+  static kernels::Gemm leaf_product(const Pass& pass, ParameterId id, const Segment& segment,
+                                    const kernels::Gemm& product) {
+    return pass.gradients->expert_leaf_product(id, segment.local_expert, segment.source, product);
   }
 
   void add_leaves(const Pass& pass) {

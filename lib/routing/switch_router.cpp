@@ -66,16 +66,15 @@ class SwitchRouter final : public Router {
     top1.d_logits = d_logits;
     kernels::top1_gate_backward(input.context, top1);
 
-    const auto d_weight = gradients.leaf(weight_, input.arena);
     const auto d_bias = gradients.leaf(bias_, input.arena);
     kernels::Gemm products[] = {
-        gate(input).weight_gradient(d_logits, input.x, d_weight.data),
+        gradients.leaf_product(weight_, gate(input).weight_gradient(d_logits, input.x)),
         gate(input).input_gradient(d_logits, input.parameters.value(weight_), d_x),
     };
-    products[1].beta = 1;
+    products[1].num_addends = 1;
+    products[1].addends[0] = d_x;
     kernels::gemm(input.context, products);
     kernels::column_sum(input.context, {.rows = plan.tokens, .cols = num_experts_, .x = d_logits, .sums = d_bias.data});
-    gradients.add(input.context, d_weight);
     gradients.add(input.context, d_bias);
   }
 

@@ -134,6 +134,16 @@ void put(GradientSums& sums, const Context& context, const GradientSums::Leaf& l
   sums.add(context, leaf);
 }
 
+// A product that gives these values: 1 times them.
+kernels::Gemm product_of(const Floats& values) {
+  static const float kOne = 1;
+  const auto size = static_cast<Index>(values.size());
+  return {.m = 1, .n = size, .k = 1, .a = &kOne, .lda = 1, .b = values.data(), .ldb = size, .ldc = size};
+}
+
+// Leaves of two parameters come as products, as gradients of weights do.
+bool comes_as_product(ParameterId id) { return id < 2; }
+
 // What a rank does in a step: in lockstep with its expert group, one microbatch after the other, it receives gradients
 // of its experts from each rank of the group, and has those of replicated parameters from its own microbatch.
 GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, Mesh& mesh, Index num_leaves) {
@@ -145,14 +155,20 @@ GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, 
     const kernels::ArenaScope scope(arena);
     for (ParameterId id = 0; id < table.size(); ++id) {
       if (!table[id].per_expert) {
-        put(sums, cpu, sums.leaf(id, arena), *gradient_of(table, id, 0, mesh.world().rank() * local_leaves + i));
+        const Floats gradient = *gradient_of(table, id, 0, mesh.world().rank() * local_leaves + i);
+        if (comes_as_product(id))
+          kernels::gemm(cpu, sums.leaf_product(id, product_of(gradient)));
+        else
+          put(sums, cpu, sums.leaf(id, arena), gradient);
         continue;
       }
       for (Index source = 0; source < mesh.expert_group().size(); ++source) {
         const Index source_rank = mesh.expert_group().world_ranks()[static_cast<std::size_t>(source)];
         for (Index expert = 0; expert < store.num_local_experts(); ++expert) {
           const auto gradient = gradient_of(table, id, store.first_expert() + expert, source_rank * local_leaves + i);
-          if (gradient) {
+          if (gradient && comes_as_product(id)) {
+            kernels::gemm(cpu, sums.expert_leaf_product(id, expert, source, product_of(*gradient)));
+          } else if (gradient) {
             put(sums, cpu, sums.expert_leaf(id, expert, source, arena), *gradient);
           } else {
             sums.skip_expert(cpu, id, expert, source);

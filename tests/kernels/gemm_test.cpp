@@ -7,6 +7,7 @@
 #include <csignal>
 
 #include "kernel_test.hpp"
+#include "kernels/api/memory.hpp"
 
 namespace switchyard::kernels {
 namespace {
@@ -24,8 +25,9 @@ double rounded_to_bf16(float x) {
   return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
 }
 
-// The whole of C as stored, with rows ldc apart; untouched between the rows.
-Doubles reference(const Gemm& g, const Floats& a_floats, const Floats& b_floats, const Floats& initial_c) {
+// The whole of C as stored, with rows ldc apart; untouched between the rows. The first addend is C itself.
+Doubles reference(const Gemm& g, const Floats& a_floats, const Floats& b_floats, const Floats& initial_c,
+                  const Floats& second_addend) {
   const auto operand = [&](const Floats& floats) {
     Doubles values = widen(floats);
     if (g.precision == Precision::kBf16) std::transform(floats.begin(), floats.end(), values.begin(), rounded_to_bf16);
@@ -39,23 +41,25 @@ Doubles reference(const Gemm& g, const Floats& a_floats, const Floats& b_floats,
       for (Index l = 0; l < g.k; ++l)
         sum += a[static_cast<std::size_t>(g.transpose_a ? l * g.lda + i : i * g.lda + l)] *
                b[static_cast<std::size_t>(g.transpose_b ? j * g.ldb + l : l * g.ldb + j)];
-      double& out = c[static_cast<std::size_t>(i * g.ldc + j)];
-      out = sum + (g.beta == 0 ? 0.0 : out);
+      const auto place = static_cast<std::size_t>(i * g.ldc + j);
+      if (g.num_addends > 0) sum += c[place];
+      if (g.num_addends > 1) sum += double{second_addend[place]};
+      c[place] = sum;
     }
   return c;
 }
 
-void expect_matches_reference(const Case& shape, bool transpose_a, bool transpose_b, float beta, Index gap,
+void expect_matches_reference(const Case& shape, bool transpose_a, bool transpose_b, int num_addends, Index gap,
                               Precision precision) {
   SCOPED_TRACE(testing::Message() << shape.m << " " << shape.n << " " << shape.k << ", transposed " << transpose_a
-                                  << transpose_b << ", beta " << beta << ", gap " << gap
+                                  << transpose_b << ", addends " << num_addends << ", gap " << gap
                                   << (precision == Precision::kBf16 ? ", bf16" : ""));
   Gemm g{.transpose_a = transpose_a,
          .transpose_b = transpose_b,
          .m = shape.m,
          .n = shape.n,
          .k = shape.k,
-         .beta = beta,
+         .num_addends = num_addends,
          .precision = precision};
   g.lda = (transpose_a ? g.m : g.k) + gap;
   g.ldb = (transpose_b ? g.k : g.n) + gap;
@@ -63,27 +67,29 @@ void expect_matches_reference(const Case& shape, bool transpose_a, bool transpos
   const Floats a = random_floats((transpose_a ? g.k : g.m) * g.lda, 1);
   const Floats b = random_floats((transpose_b ? g.n : g.k) * g.ldb, 2);
   const Floats initial =
-      beta == 0 ? Floats(static_cast<std::size_t>(g.m * g.ldc), kPoison) : random_floats(g.m * g.ldc, 3);
+      num_addends == 0 ? Floats(static_cast<std::size_t>(g.m * g.ldc), kPoison) : random_floats(g.m * g.ldc, 3);
+  const Floats second_addend = random_floats(g.m * g.ldc, 4);
   g.a = a.data();
   g.b = b.data();
   const Floats c = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output out(initial);
     Gemm with_output = g;
     with_output.c = out.data();
+    with_output.addends = {out.data(), second_addend.data()};
     gemm(context, with_output);
     return {out.values()};
   })[0];
-  expect_near(c, reference(g, a, b, initial), 1e-5, "C");
+  expect_near(c, reference(g, a, b, initial, second_addend), 1e-5, "C");
 }
 
 TEST(Gemm, MatchesTheReferenceInEveryOrientationAndPrecision) {
   for (const Case& shape : kCases)
     for (const bool transpose_a : {false, true})
       for (const bool transpose_b : {false, true})
-        for (const float beta : {0.0f, 1.0f})
+        for (const int num_addends : {0, 1, 2})
           for (const Index gap : {0, 3})
             for (const Precision precision : {Precision::kFp32, Precision::kBf16})
-              expect_matches_reference(shape, transpose_a, transpose_b, beta, gap, precision);
+              expect_matches_reference(shape, transpose_a, transpose_b, num_addends, gap, precision);
 }
 
 // What lets threads, expert segments and ranks cut a product wherever they like.
@@ -152,6 +158,44 @@ TEST(Gemm, IndependentProductsRunTogetherGiveWhatTheyGiveAlone) {
     return {run(context, true), run(context, false)};
   });
   EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+}
+
+TEST(Gemm, PackedOnceGivesWhatPackingEachTimeGives) {
+  constexpr Index kM = 37, kN = 45, kK = 131;
+  const Floats a = random_floats(kM * kK, 1), b = random_floats(kN * kK, 2);
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16})
+    for (const bool transpose_b : {false, true}) {
+      const Gemm product{.transpose_b = transpose_b,
+                         .m = kM,
+                         .n = kN,
+                         .k = kK,
+                         .a = a.data(),
+                         .lda = kK,
+                         .b = b.data(),
+                         .ldb = transpose_b ? kK : kN,
+                         .ldc = kN,
+                         .precision = precision};
+      const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+        Array<std::byte> packed(context.device, packed_b_bytes(context, product));
+        pack_b(context, product, packed.data());
+        Output each_time(kM * kN), once(kM * kN);
+        Gemm whole = product, part = product;
+        whole.c = each_time.data();
+        gemm(context, whole);
+        // Any number of rows, and b itself is not read.
+        part.packed_b = packed.data();
+        part.b = nullptr;
+        part.m = 5;
+        part.c = once.data();
+        gemm(context, part);
+        part.m = kM - 5;
+        part.a += 5 * kK;
+        part.c += 5 * kN;
+        gemm(context, part);
+        return {each_time.values(), once.values()};
+      });
+      EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+    }
 }
 
 // What keeps a run's bits when arrays lie elsewhere in memory.
