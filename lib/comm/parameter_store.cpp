@@ -75,21 +75,21 @@ void ParameterStore::initialize(const Context& context, std::uint64_t seed) {
 
 GradientSums::GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Index sources,
                            Index num_metrics)
-    : store_(store), num_metrics_(num_metrics), part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
+    : num_metrics_(num_metrics), part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
   const ParameterTable& table = store.table();
-  std::vector<Index> replicated_parts, expert_parts;
+  std::vector<Index> replicated_parts{num_metrics}, expert_parts;
   for (ParameterId id = 0; id < table.size(); ++id) {
     std::vector<Index>& parts = table[id].per_expert ? expert_parts : replicated_parts;
     part_of_parameter_[static_cast<std::size_t>(id)] = static_cast<Index>(parts.size());
     parts.insert(parts.end(), static_cast<std::size_t>(store.local_slices(id)), table[id].slice_size());
   }
-  replicated_parts.push_back(num_metrics);
-  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts);
+  totals_ = kernels::Array<float>(device, num_metrics + store.size());
+  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_.data());
   if (!expert_parts.empty())
-    for (Index source = 0; source < sources; ++source)
-      by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts));
-  totals_ = kernels::Array<float>(device, store.size());
-  metrics_ = kernels::Array<float>(device, num_metrics);
+    for (Index source = 0; source < sources; ++source) {
+      float* total = source == 0 ? totals_.data() + replicated_->size() : nullptr;
+      by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts, total));
+    }
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
   scratch_ = kernels::Array<float>(device, (std::max(replicated_->size(), expert_size) + 1) / 2);
 }
@@ -110,8 +110,7 @@ GradientSums::Leaf GradientSums::expert_leaf(ParameterId id, Index local_expert,
 }
 
 GradientSums::Leaf GradientSums::metrics_leaf(kernels::Arena& arena) {
-  const Index part = replicated_->num_parts() - 1;
-  return {replicated_.get(), part, replicated_->leaf(part, arena)};
+  return {replicated_.get(), 0, replicated_->leaf(0, arena)};
 }
 
 namespace {
@@ -149,9 +148,6 @@ GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bo
   };
   float* replicated = replicated_->finish(context);
   reduce(mesh.world(), replicated, replicated_->size());
-  const Index num_bytes = store_.replicated_size() * Index{sizeof(float)};
-  kernels::copy(context, totals_.data(), replicated, num_bytes);
-  kernels::copy(context, metrics_.data(), replicated + store_.replicated_size(), num_metrics_ * Index{sizeof(float)});
   if (!by_source_.empty()) {
     // The sources are neighbouring ranks: the tree's next levels join them two by two.
     std::vector<float*> sums;
@@ -169,9 +165,8 @@ GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bo
       }
     }
     reduce(mesh.replicas(), sums[0], size);
-    kernels::copy(context, totals_.data() + store_.replicated_size(), sums[0], size * Index{sizeof(float)});
   }
-  return {totals_.data(), metrics_.data()};
+  return {totals_.data() + num_metrics_, totals_.data()};
 }
 
 }  // namespace switchyard

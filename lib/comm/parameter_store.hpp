@@ -50,7 +50,7 @@ class ParameterStore {
 };
 
 // The batch's gradients, summed over microbatches and ranks along the one fixed tree. A few floats of metrics (losses,
-// counts) travel at the end of the replicated part, so that they need no reduction of their own.
+// counts) travel before the replicated part, so that they need no reduction of their own.
 class GradientSums {
  public:
   // num_leaves: microbatches of this rank in a batch; block: the odd factor of the whole batch's number of
@@ -78,19 +78,17 @@ class GradientSums {
   struct Totals {
     const float* gradients;  // (store.size())
     const float* metrics;    // (num_metrics)
-  };
+  };                         // until the next leaf is taken
   Totals finish(const Context& context, Mesh& mesh, bool use_library);
 
  private:
   Index expert_part(ParameterId id, Index local_expert) const;
 
-  const ParameterStore& store_;
   Index num_metrics_;
   std::vector<Index> part_of_parameter_;  // in replicated_ or, for expert 0, in by_source_
   std::unique_ptr<TreeSum> replicated_;
   std::vector<std::unique_ptr<TreeSum>> by_source_;
-  kernels::Array<float> totals_;  // gradients in the store's layout
-  kernels::Array<float> metrics_;
+  kernels::Array<float> totals_;   // metrics, then gradients in the store's layout
   kernels::Array<float> scratch_;  // half of the larger reduction
 };
 

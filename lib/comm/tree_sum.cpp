@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes) {
+TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total) {
   const Index num_blocks = num_leaves / block;
   if (num_blocks * block != num_leaves || !std::has_single_bit(static_cast<std::uint64_t>(num_blocks)))
     fail("a reduction tree needs its leaves ({}) to be a power of two of blocks of {}", num_leaves, block);
@@ -27,7 +27,8 @@ TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index
   for (Index size : part_sizes) offsets_.push_back(offsets_.back() + size);
   taken_.assign(part_sizes.size(), 0);
   for (int buffer = 0; buffer < num_levels + (block > 1); ++buffer) {
-    buffers_.emplace_back(device, size());
+    if (buffer != root_ || !total) arrays_.emplace_back(device, size());
+    buffers_.push_back(buffer == root_ && total ? total : arrays_.back().data());
     present_.emplace_back(part_sizes.size(), 0);
   }
 }
@@ -80,7 +81,7 @@ float* TreeSum::finish(const Context& context) {
       kernels::fill_zero(context, data(root_, idx), (offset(idx + 1) - offset(idx)) * Index{sizeof(float)});
     present(root_, idx) = false;
   }
-  return buffers_[static_cast<std::size_t>(root_)].data();
+  return buffers_[static_cast<std::size_t>(root_)];
 }
 
 }  // namespace switchyard

@@ -17,8 +17,9 @@ namespace switchyard {
 class TreeSum {
  public:
   // A sum over `num_leaves` = `block` * 2^b arrays of the same layout: consecutive parts of the given sizes, each of
-  // which receives its leaves on its own.
-  TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes);
+  // which receives its leaves on its own. total: device memory for the result, of the parts' sizes together; null: an
+  // array of its own.
+  TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total = nullptr);
 
   // Where the part's next leaf is to be written, before add(): a buffer of the tree, or scratch from the arena that
   // must live until then.
@@ -33,7 +34,6 @@ class TreeSum {
   float* finish(const Context& context);
 
   Index size() const { return offsets_.back(); }
-  Index num_parts() const { return static_cast<Index>(taken_.size()); }
   Index offset(Index part) const { return offsets_[static_cast<std::size_t>(part)]; }
 
  private:
@@ -44,14 +44,15 @@ class TreeSum {
   const Carry& carry(Index part) const {
     return carries_[static_cast<std::size_t>(taken_[static_cast<std::size_t>(part)])];
   }
-  float* data(int buffer, Index part) { return buffers_[static_cast<std::size_t>(buffer)].data() + offset(part); }
+  float* data(int buffer, Index part) { return buffers_[static_cast<std::size_t>(buffer)] + offset(part); }
   std::uint8_t& present(int buffer, Index part) {
     return present_[static_cast<std::size_t>(buffer)][static_cast<std::size_t>(part)];
   }
   std::vector<Carry> carries_;  // by leaf
   std::vector<Index> offsets_;  // of parts, then the end
   std::vector<Index> taken_;    // leaves so far, by part
-  std::vector<kernels::Array<float>> buffers_;
+  std::vector<kernels::Array<float>> arrays_;
+  std::vector<float*> buffers_;                     // in arrays_, but for the total
   std::vector<std::vector<std::uint8_t>> present_;  // [buffer][part]: holds a sum that is not known to be zero
   int root_ = 0;
 };
