@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Switchyard and its PyTorch twin on the same cores, in turn, round after round: images a second of each, and their ratio.
 
 compare.py [--models dense switch random] [--dtypes fp32 bf16] [--rounds 3] [--markdown] [-- TWIN OPTIONS ...]
