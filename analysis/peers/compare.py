@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Switchyard and its PyTorch twin on the same cores, in turn, round after round: images a second of each, and their ratio.
+"""Switchyard and its PyTorch twin on the same cores, in turn, round after round: images a second of each, and ratios.
 
 compare.py [--models dense switch random] [--dtypes fp32 bf16] [--rounds 3] [--markdown] [-- TWIN OPTIONS ...]
 
@@ -15,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -31,14 +32,15 @@ def parse_arguments(words):
     parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3, help="how often both are run in turn (default 3)")
     parser.add_argument("--steps", type=int, default=4, help="steps that count in each run, after two that do not")
+    parser.add_argument("--batch", type=int, default=128, help="samples a step (default 128, the study's)")
     parser.add_argument("--ranks", type=int, default=len(os.sched_getaffinity(0)),
                         help="Switchyard's ranks and PyTorch's threads (default: one for every core)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--python", type=pathlib.Path, default=ROOT / "build/peers-venv/bin/python")
     parser.add_argument("--markdown", action="store_true", help="a table for a README")
     arguments = parser.parse_args(ours)
-    if min(arguments.rounds, arguments.steps, arguments.ranks) < 1:
-        parser.error("--rounds, --steps and --ranks: at least 1")
+    if min(arguments.rounds, arguments.steps, arguments.batch, arguments.ranks) < 1:
+        parser.error("--rounds, --steps, --batch and --ranks: at least 1")
     arguments.twin_options = twins
     return arguments
 
@@ -58,7 +60,7 @@ def switchyard_rate(output):
     """Images a second in what `switchyard bench step` printed; the row's columns: seconds, images/s, GFLOP/s."""
     rows = re.findall(r"^training step +(\d+\.\d+) +(\d+\.\d+) +(\d+\.\d+)$", output, re.MULTILINE)
     if not re.search(r"^ +seconds +images/s +GFLOP/s$", output, re.MULTILINE) or len(rows) != 1:
-        raise Failed(f"bench step: no table with seconds, images/s and GFLOP/s of the training step in its output:\n{output}")
+        raise Failed(f"bench step: no row \"training step\" under seconds, images/s and GFLOP/s in:\n{output}")
     rate = float(rows[0][1])
     if rate <= 0:
         raise Failed(f"bench step: {rate} images/s are too few to compare:\n{output}")
@@ -66,8 +68,8 @@ def switchyard_rate(output):
 
 
 def run_switchyard(arguments, words):
-    return switchyard_rate(output_of([ROOT / "scripts/mpirun.sh", arguments.ranks, arguments.build / "switchyard", "bench",
-                                      "step", "--steps", arguments.steps, *words]))
+    program = [ROOT / "scripts/mpirun.sh", arguments.ranks, arguments.build / "switchyard"]
+    return switchyard_rate(output_of([*program, "bench", "step", "--steps", arguments.steps, *words]))
 
 
 def run_twin(arguments, words):
@@ -83,7 +85,8 @@ def run_twin(arguments, words):
 
 def measure(arguments, model, dtype):
     """Rates of both, (rounds) each, and what the twin said of itself."""
-    words = ["--config", ROOT / f"configs/vit-seed-{model}.cfg", "--compute.dtype", dtype]
+    words = ["--config", ROOT / f"configs/vit-seed-{model}.cfg", "--compute.dtype", dtype,
+             "--train.batch", arguments.batch]
     ours, theirs = [], []
     for number in range(1, arguments.rounds + 1):
         ours.append(run_switchyard(arguments, words))
@@ -127,14 +130,19 @@ def processor():
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def plural(count, name):
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def describe(arguments, twin):
-    """Two lines below the table."""
+    """Lines below the table."""
     switches = [name for name in ("sdpa", "compile") if twin[name]]
-    return [f"{len(os.sched_getaffinity(0))} cores of {processor()}; Switchyard: {arguments.ranks} ranks of 1 thread, "
-            f"{compiler(arguments.build)}.",
-            f"PyTorch {twin['torch']}: 1 process of {twin['threads']} threads, microbatch {twin['microbatch']}"
-            f"{''.join(', ' + name for name in switches)}. Medians of {arguments.rounds} rounds of {arguments.steps} "
-            f"steps, batch {twin['batch']}."]
+    return textwrap.wrap(
+        f"{plural(len(os.sched_getaffinity(0)), 'core')} of {processor()}. Switchyard: "
+        f"{plural(arguments.ranks, 'rank')} of 1 thread, {compiler(arguments.build)}. PyTorch {twin['torch']}: 1 process "
+        f"of {plural(twin['threads'], 'thread')}, microbatch {twin['microbatch']}"
+        f"{''.join(', ' + name for name in switches)}. Medians of {plural(arguments.rounds, 'round')} of "
+        f"{plural(arguments.steps, 'step')}, batch {twin['batch']}.", 100)
 
 
 def main():

@@ -90,5 +90,5 @@ def image_shape(settings):
         "synthetic": (size, size, settings["data.synthetic_channels"], settings["data.synthetic_classes"]),
     }
     if kind not in shapes:
-        raise SettingsError(f"data.kind = {kind}: the shape of these images is not known; take one of {', '.join(shapes)}")
+        raise SettingsError(f"data.kind = {kind}: these images' shape is not known; take one of {', '.join(shapes)}")
     return shapes[kind]

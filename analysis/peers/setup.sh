@@ -6,15 +6,17 @@
 # two that it touches while it loads come along; empty libraries of the same names stand in for the rest, and symbols
 # are looked up when they are first called, which on the CPU they never are.
 #
-# With arguments pip installs those instead, with all that they depend on, e.g. on a machine with a GPU `setup.sh torch`,
-# or, where the network reaches it, PyTorch's own index: `setup.sh torch --index-url https://download.pytorch.org/whl/cpu`.
+# With arguments pip installs those instead, with all that they depend on, e.g. `setup.sh torch` on a machine with a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 environment=build/peers-venv
 packages=(torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-nvshmem-cu13==3.7.2)
 needed=(filelock fsspec jinja2 networkx numpy sympy typing_extensions)
 
-python3 -c 'import ensurepip, venv' || { echo 'setup.sh: this python3 makes no virtual environments: install python3-venv' >&2; exit 1; }
+python3 -c 'import ensurepip, venv' || {
+  echo 'setup.sh: this python3 makes no virtual environments: install python3-venv' >&2
+  exit 1
+}
 rm -rf "$environment"
 python3 -m venv "$environment"
 pip=("$environment/bin/python" -m pip install --disable-pip-version-check --no-cache-dir)
@@ -26,8 +28,8 @@ else
   "${pip[@]}" --no-deps "${packages[@]}"
   site=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   libraries=$site/torch/lib
-  for name in $(readelf --dynamic "$libraries"/lib{torch,c10}*.so | sed -n 's/.*(NEEDED).*\[\(lib\(cu\|nv\|nccl\).*\)\]/\1/p' |
-                sort -u); do
+  for name in $(readelf --dynamic "$libraries"/lib{torch,c10}*.so |
+                sed -n 's/.*(NEEDED).*\[\(lib\(cu\|nv\|nccl\).*\)\]/\1/p' | sort -u); do
     [ -n "$(find "$libraries" "$site/nvidia" -name "$name")" ] ||
       cc -shared -nostdlib -Wl,-soname,"$name" -o "$libraries/$name" -x c /dev/null
   done

@@ -1,4 +1,4 @@
-"""What the comparison with PyTorch reads: configuration files and the output of `switchyard bench step`. Needs no PyTorch.
+"""What the comparison with PyTorch reads: configuration files and what `switchyard bench step` prints. No PyTorch.
 
 peers_test.py ROOT PROGRAM [unittest's options]
 """
@@ -59,7 +59,8 @@ class Settings(unittest.TestCase):
             settings.read_settings(["missing.cfg"])
 
     def test_the_study_s_models(self):
-        for name, kind, router in [("dense", "dense", "switch"), ("switch", "moe", "switch"), ("random", "moe", "random")]:
+        for name, kind, router in [("dense", "dense", "switch"), ("switch", "moe", "switch"),
+                                   ("random", "moe", "random")]:
             read = settings.read_settings([ROOT / f"configs/vit-seed-{name}.cfg"])
             self.assertEqual((read["ffn.kind"], read["ffn.router"]), (kind, router))
             self.assertEqual((read["model.layers"], read["model.width"], read["train.batch"]), (12, 300, 128))
@@ -80,8 +81,8 @@ class Comparison(unittest.TestCase):
         self.assertEqual(compare.switchyard_rate(self.OUTPUT), 30.5)
 
     def test_other_output_is_refused(self):
-        for text in ["", self.OUTPUT.replace("training step ", "a step        "), self.OUTPUT.replace("images/s", "rows/s"),
-                     self.OUTPUT.replace("30.5", "0.0"), self.OUTPUT + self.OUTPUT]:
+        for text in ["", self.OUTPUT.replace("training step ", "a step        "),
+                     self.OUTPUT.replace("images/s", "rows/s"), self.OUTPUT.replace("30.5", "0.0"), self.OUTPUT + self.OUTPUT]:
             with self.assertRaises(compare.Failed):
                 compare.switchyard_rate(text)
 
