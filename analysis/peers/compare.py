@@ -139,8 +139,8 @@ def describe(arguments, twin):
     switches = [name for name in ("sdpa", "compile") if twin[name]]
     return textwrap.wrap(
         f"{plural(len(os.sched_getaffinity(0)), 'core')} of {processor()}. Switchyard: "
-        f"{plural(arguments.ranks, 'rank')} of 1 thread, {compiler(arguments.build)}. PyTorch {twin['torch']}: 1 process "
-        f"of {plural(twin['threads'], 'thread')}, microbatch {twin['microbatch']}"
+        f"{plural(arguments.ranks, 'rank')} of 1 thread, {compiler(arguments.build)}. PyTorch {twin['torch']}: "
+        f"1 process of {plural(twin['threads'], 'thread')}, microbatch {twin['microbatch']}"
         f"{''.join(', ' + name for name in switches)}. Medians of {plural(arguments.rounds, 'round')} of "
         f"{plural(arguments.steps, 'step')}, batch {twin['batch']}.", 100)
 

@@ -6,7 +6,7 @@
 # two that it touches while it loads come along; empty libraries of the same names stand in for the rest, and symbols
 # are looked up when they are first called, which on the CPU they never are.
 #
-# With arguments pip installs those instead, with all that they depend on, e.g. `setup.sh torch` on a machine with a GPU.
+# With arguments pip installs those instead, with all that they need, e.g. `setup.sh torch` on a machine with a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 environment=build/peers-venv

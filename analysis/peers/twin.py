@@ -28,7 +28,8 @@ def parse_arguments():
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default 2)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--microbatch", type=int, default=0, help=f"samples computed together (default {DEFAULT_MICROBATCH})")
+    parser.add_argument("--microbatch", type=int, default=0,
+                        help=f"samples computed together (default {DEFAULT_MICROBATCH})")
     parser.add_argument("--sdpa", action=flag, default=vit.HAS_SDPA, help="scaled_dot_product_attention")
     parser.add_argument("--autocast", action=flag, default=None, help="bf16 (default: as compute.dtype)")
     parser.add_argument("--compile", action=flag, default=False, help="torch.compile")

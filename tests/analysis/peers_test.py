@@ -75,14 +75,16 @@ class Settings(unittest.TestCase):
 
 class Comparison(unittest.TestCase):
     OUTPUT = ("vit, 12 layers\n\n                   seconds    images/s     GFLOP/s\n"
-              "training step       4.2013        30.5       145.1\nproducts alone      3.1000        41.3       188.0\n")
+              "training step       4.2013        30.5       145.1\n"
+              "products alone      3.1000        41.3       188.0\n")
 
     def test_the_rate_is_the_step_s(self):
         self.assertEqual(compare.switchyard_rate(self.OUTPUT), 30.5)
 
     def test_other_output_is_refused(self):
         for text in ["", self.OUTPUT.replace("training step ", "a step        "),
-                     self.OUTPUT.replace("images/s", "rows/s"), self.OUTPUT.replace("30.5", "0.0"), self.OUTPUT + self.OUTPUT]:
+                     self.OUTPUT.replace("images/s", "rows/s"), self.OUTPUT.replace("30.5", "0.0"),
+                     self.OUTPUT + self.OUTPUT]:
             with self.assertRaises(compare.Failed):
                 compare.switchyard_rate(text)
 

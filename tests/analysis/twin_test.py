@@ -46,7 +46,8 @@ def golden_model(file, sdpa):
     for key in ("width", "heads", "layers", "patch", "positions", "head_hidden"):
         values[f"model.{key}"] = int(a[key])
     values |= {"ffn.kind": "dense" if router == "dense" else "moe", "ffn.router": router,
-               "ffn.hidden": int(a["hidden"]), "ffn.experts": int(a["experts"]), "ffn.balance_loss": float(a["balance_loss"]), "train.dropout": 0.0}
+               "ffn.hidden": int(a["hidden"]), "ffn.experts": int(a["experts"]),
+               "ffn.balance_loss": float(a["balance_loss"]), "train.dropout": 0.0}
     size = int(a["image_size"])
     shape = (size, size, int(a["channels"]), int(a["classes"]))
     model = vit.VisionTransformer(values, shape, sdpa).double().train()
