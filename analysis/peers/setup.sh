@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# setup.sh [REQUIREMENT...]: makes build/peers-venv, a virtual environment with the PyTorch that compare.py measures.
+#
+# Without arguments that is PyPI's own wheel of PyTorch 2.15.0, the newest that was tried, for the CPU alone: about 700
+# MB of downloads instead of several gigabytes. The wheel wants every CUDA library just to be loaded. Of these only the
+# two that it touches while it loads come along; empty libraries of the same names stand in for the rest, and symbols
+# are looked up when they are first called, which on the CPU they never are.
+#
+# With arguments pip installs those instead, with all that they need, e.g. `setup.sh torch` on a machine with a GPU.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+environment=build/peers-venv
+packages=(torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-nvshmem-cu13==3.7.2)
+needed=(filelock fsspec jinja2 networkx numpy sympy typing_extensions)
+
+python3 -c 'import ensurepip, venv' || {
+  echo 'setup.sh: this python3 makes no virtual environments: install python3-venv' >&2
+  exit 1
+}
+rm -rf "$environment"
+python3 -m venv "$environment"
+pip=("$environment/bin/python" -m pip install --disable-pip-version-check --no-cache-dir)
+
+if [ $# -gt 0 ]; then
+  "${pip[@]}" "$@" numpy h5py
+else
+  "${pip[@]}" "${needed[@]}" h5py
+  "${pip[@]}" --no-deps "${packages[@]}"
+  site=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  libraries=$site/torch/lib
+  for name in $(readelf --dynamic "$libraries"/lib{torch,c10}*.so |
+                sed -n 's/.*(NEEDED).*\[\(lib\(cu\|nv\|nccl\).*\)\]/\1/p' | sort -u); do
+    [ -n "$(find "$libraries" "$site/nvidia" -name "$name")" ] ||
+      cc -shared -nostdlib -Wl,-soname,"$name" -o "$libraries/$name" -x c /dev/null
+  done
+  echo 'import os, sys; sys.setdlopenflags(os.RTLD_LAZY)' > "$site/lazy_symbols.pth"
+fi
+
+"$environment/bin/python" -c 'import torch; torch.ones(2, 2) @ torch.ones(2, 2); print("PyTorch", torch.__version__)'
+du -sh "$environment"
