@@ -16,7 +16,8 @@ namespace po = boost::program_options;
 constexpr const char* kHelp =
     "switchyard bench step --config FILE [--steps N] [--profile] [--KEY VALUE ...]\n"
     "switchyard bench products --config FILE [--steps N] [--KEY VALUE ...]\n"
-    "switchyard bench kernels --config FILE [--steps N] [--output FILE.h5] [--KEY VALUE ...]\n\n"
+    "switchyard bench kernels --config FILE [--steps N] [--output FILE.h5] [--KEY VALUE ...]\n"
+    "switchyard bench exchange --config FILE --parallel.experts P [--steps N] [--output FILE.h5] [--KEY VALUE ...]\n\n"
     "step: times N training steps (10 unless told) of the configured model on data of its shape, and in turn with\n"
     "them the matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s,\n"
     "and the share of oneDNN's rate. --profile: also where a step's time goes on rank 0, by kernel and by phase.\n\n"
@@ -26,7 +27,10 @@ constexpr const char* kHelp =
     "that\n"
     "reading and writing the same arrays takes. Kernels that draw random numbers (p = ...) or take exponentials have\n"
     "that as their real limit: their share is below 1 however good they are.\n\n"
-    "  --output FILE.h5       kernels: the printed table as an HDF5 file as well\n"
+    "exchange: times the tokens' way to their experts and back, and in turn with it MPI_Alltoallv of the same "
+    "messages,\n"
+    "from 16 tokens a rank to several microbatches. Needs at least two ranks and parallel.experts above 1.\n\n"
+    "  --output FILE.h5       kernels and exchange: the printed table as an HDF5 file as well\n"
     "  --overwrite            replace a file of that name\n";
 
 struct Benchmark {
@@ -34,8 +38,10 @@ struct Benchmark {
   int (*run)(World& world, const Config& config, const BenchOptions& options);
   bool writes_file;
 };
-constexpr Benchmark kBenchmarks[] = {
-    {"step", bench_step, false}, {"products", bench_products, false}, {"kernels", bench_kernels, true}};
+constexpr Benchmark kBenchmarks[] = {{"step", bench_step, false},
+                                     {"products", bench_products, false},
+                                     {"kernels", bench_kernels, true},
+                                     {"exchange", bench_exchange, true}};
 
 const Benchmark& benchmark_named(const CommandLine& line) {
   if (!line.positional.empty())
@@ -78,7 +84,7 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
     benchmark = &benchmark_named(line);
     if (options.steps < 1) fail_usage("--steps = {}: at least 1", options.steps);
     if (!benchmark->writes_file && !options.output.empty())
-      fail_usage("--output: bench {} writes no file; bench kernels does", benchmark->name);
+      fail_usage("--output: bench {} writes no file; bench kernels and bench exchange do", benchmark->name);
     Config checked = config_from(line);
     check_ranks(checked, world.size());
     return checked;

@@ -11,7 +11,7 @@ namespace switchyard {
 struct BenchOptions {
   Index steps = 10;
   bool profile = false;
-  std::string output;  // of kernels: a file to write; empty: none
+  std::string output;  // of kernels and exchange: a file to write; empty: none
   bool overwrite = false;
   std::string command;  // as it was given
 };
@@ -26,6 +26,10 @@ int bench_products(World& world, const Config& config, const BenchOptions& optio
 // Every kernel at the model's own shapes against the limit that the machine sets it, in turn, on one thread of each
 // rank.
 int bench_kernels(World& world, const Config& config, const BenchOptions& options);
+
+// The way to the experts and back against a bare MPI_Alltoallv of the same messages, in turn, from a few tokens to
+// several microbatches.
+int bench_exchange(World& world, const Config& config, const BenchOptions& options);
 
 double median(std::vector<double> values);
 
