@@ -23,13 +23,11 @@ constexpr const char* kHelp =
     "and the share of oneDNN's rate. --profile: also where a step's time goes on rank 0, by kernel and by phase.\n\n"
     "products: times this program's matrix products and oneDNN's in turn, N times each, shape by shape.\n\n"
     "kernels: times every kernel at the shapes that one microbatch gives it, on one thread of each rank, and in turn\n"
-    "with it its limit: for products oneDNN's, for attention the processor's multiply-adds, for the rest the time "
-    "that\n"
-    "reading and writing the same arrays takes. Kernels that draw random numbers (p = ...) or take exponentials have\n"
-    "that as their real limit: their share is below 1 however good they are.\n\n"
-    "exchange: times the tokens' way to their experts and back, and in turn with it MPI_Alltoallv of the same "
-    "messages,\n"
-    "from 16 tokens a rank to several microbatches. Needs at least two ranks and parallel.experts above 1.\n\n"
+    "with it its limit: for products oneDNN's, for attention the processor's multiply-adds, for the rest reading and\n"
+    "writing the same arrays once. Kernels that draw random numbers (p = ...) or take exponentials have that as their\n"
+    "real limit: their share is below 1 however good they are.\n\n"
+    "exchange: times the tokens' way to their experts and back, in turn with MPI_Alltoallv of the same messages, from\n"
+    "16 tokens a rank to several microbatches. Needs at least two ranks and parallel.experts above 1.\n\n"
     "  --output FILE.h5       kernels and exchange: the printed table as an HDF5 file as well\n"
     "  --overwrite            replace a file of that name\n";
 

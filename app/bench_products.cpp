@@ -37,7 +37,7 @@ int bench_products(World& world, const Config& config, const BenchOptions& optio
         describe_model(config), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN", "ratio");
   double own_total = 0, peer_total = 0;
   for (const ProductShape& shape : training_products(model.options(), config.train.microbatch, num_segments(config))) {
-    const OwnProduct own(shape, precision);
+    const OwnProduct own(context, shape, precision);
     OneDnnProduct peer(shape, precision);
     std::vector<double> own_seconds, peer_seconds;
     for (Index i = 0; i < options.steps; ++i) {

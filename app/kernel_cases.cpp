@@ -26,7 +26,7 @@ void add_products(CaseList& cases) {
   const kernels::Precision precision = product_precision(cases.config);
   for (const ProductShape& shape : training_products(cases.model, cases.samples, num_segments(cases.config))) {
     const auto prepare = [=](const Context& context) -> KernelCase::Prepared {
-      const auto own = std::make_shared<OwnProduct>(shape, precision);
+      const auto own = std::make_shared<OwnProduct>(context, shape, precision);
       const auto peer = std::make_shared<OneDnnProduct>(shape, precision);
       const double flop = shape.flop() / static_cast<double>(shape.count);
       return {[&context, own] { own->run(context); }, [peer] { peer->run(); }, flop, flop};
@@ -34,6 +34,20 @@ void add_products(CaseList& cases) {
     const char* kind = shape.transpose_a ? "A^T B" : shape.transpose_b ? "A B^T" : "A B";
     cases.push_back({"gemm", fmt::format("{}, {}", by({shape.m, shape.n, shape.k}), kind), Limit::kOneDnn, prepare});
   }
+}
+
+// A feed-forward network's first weight, as the forward (transposed) and the backward pass multiply by it.
+void add_packing(CaseList& cases) {
+  const Index hidden = cases.model.ffn.hidden, width = cases.model.width;
+  const kernels::LinearProducts products{cases.segment_rows, width, hidden, product_precision(cases.config)};
+  for (const bool forward : {true, false})
+    cases.add_run("pack_b", by({hidden, width}) + (forward ? ", B^T" : ", B"), 0, [=](Operands& o) -> CaseList::Run {
+      const float* weight = o.read(hidden * width);
+      const kernels::Gemm product =
+          forward ? products.forward(nullptr, weight, nullptr) : products.input_gradient(nullptr, weight, nullptr);
+      auto* packed = o.write<std::byte>(kernels::packed_b_bytes(o.context(), product));
+      return [product, packed](const Context& context) { kernels::pack_b(context, product, packed); };
+    });
 }
 
 void add_attention(CaseList& cases) {
@@ -129,6 +143,7 @@ std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& mod
   CaseList cases(config, model, num_parameters);
   add_products(cases);
   add_attention(cases);
+  add_packing(cases);
   add_layer_cases(cases);
   if (config.ffn.kind == "moe") add_routing_cases(cases);
   add_flat_arrays(cases);

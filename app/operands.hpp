@@ -32,6 +32,7 @@ class Operands {
     return static_cast<T*>(add(count * Index{sizeof(T)}, true, true));
   }
 
+  const Context& context() const { return context_; }
   // Each array's bytes, once for reading and once for writing.
   double bytes() const;
   // Reads and writes these very arrays, one after the other, and computes nothing: what memory and caches allow a
