@@ -143,21 +143,26 @@ class Journey {
 enum Timed : std::size_t { kExchange, kBare, kKernels, kCounts, kNumTimed };
 using Seconds = std::array<double, kNumTimed>;
 
-// Of the slowest rank in each step; medians over the steps.
-Seconds medians(World& world, const std::vector<Seconds>& steps) {
+struct Summary {
+  Seconds median{}, least{};  // over the steps
+};
+
+// Of the slowest rank in each step.
+Summary summarize(World& world, const std::vector<Seconds>& steps) {
   std::vector<Seconds> all(steps.size() * static_cast<std::size_t>(world.size()));
   all_gather(world.comm(), "bench", steps.data(), static_cast<Index>(steps.size() * sizeof(Seconds)), all.data());
-  Seconds result{};
+  Summary result;
   for (std::size_t timed = 0; timed < kNumTimed; ++timed) {
     std::vector<double> slowest(steps.size());
     for (std::size_t i = 0; i < all.size(); ++i)
       slowest[i % steps.size()] = std::max(slowest[i % steps.size()], all[i][timed]);
-    result[timed] = median(slowest);
+    result.median[timed] = median(slowest);
+    result.least[timed] = *std::min_element(slowest.begin(), slowest.end());
   }
   return result;
 }
 
-Seconds measure(World& world, Journey& journey, const BareAllToAll& bare, Index tokens, Index num_steps) {
+Summary measure(World& world, Journey& journey, const BareAllToAll& bare, Index tokens, Index num_steps) {
   const auto times = static_cast<int>(std::max<Index>(1, kTokensAtATime / tokens));
   const auto seconds_of = [&](const auto& run) {
     barrier(world.comm(), "bench");
@@ -175,7 +180,7 @@ Seconds measure(World& world, Journey& journey, const BareAllToAll& bare, Index 
     step[kBare] = seconds_of([&] { journey.run_bare(bare); });
     if (i >= 0) steps.push_back(step);
   }
-  return medians(world, steps);
+  return summarize(world, steps);
 }
 
 Index largest_over_ranks(World& world, Index value) {
@@ -196,15 +201,33 @@ void require_a_journey(const World& world, const Config& config) {
 struct Columns {
   std::vector<Index> tokens, bytes;
   std::vector<std::string> load;
-  std::vector<double> exchange, bare, counts, kernels;
+  std::vector<double> exchange, bare, counts, kernels, exchange_least, bare_least;
 
   std::vector<io::TableColumn> all() const {
     using namespace io::schema;
-    return {column(kExchangeTokens, tokens),    column(kExchangeLoad, load), column(kExchangeBytes, bytes),
-            column(kExchangeSeconds, exchange), column(kExchangeBare, bare), column(kExchangeCounts, counts),
-            column(kExchangeKernels, kernels)};
+    return {column(kExchangeTokens, tokens),       column(kExchangeLoad, load),
+            column(kExchangeBytes, bytes),         column(kExchangeSeconds, exchange),
+            column(kExchangeBare, bare),           column(kExchangeCounts, counts),
+            column(kExchangeKernels, kernels),     column(kExchangeLeast, exchange_least),
+            column(kExchangeBareLeast, bare_least)};
   }
 };
+
+// The ratio stands once for the medians and once for the fastest steps, which other programs disturbed least.
+void print_heading() {
+  fmt::print("{:<11}{:>7}{:>11}{:>21}{:>21}{:>14}{:>14}\n", "load of", "", "KB a rank", "microseconds", "MB/s",
+             "ratio of", "microseconds");
+  fmt::print("{:<11}{:>7}{:>11}{:>10}{:>11}{:>10}{:>11}{:>8}{:>6}{:>7}{:>8}\n", "experts", "tokens", "sends",
+             "exchange", "Alltoallv", "exchange", "Alltoallv", "median", "least", "counts", "kernels");
+}
+
+void print_row(const char* load, Index tokens, Index bytes, const Summary& seconds) {
+  const double exchange = seconds.median[kExchange], bare = seconds.median[kBare], sent = static_cast<double>(bytes);
+  fmt::print("{:<11}{:>7}{:>11.1f}{:>10.1f}{:>11.1f}{:>10.0f}{:>11.0f}{:>8.2f}{:>6.2f}{:>7.1f}{:>8.1f}\n", load, tokens,
+             sent / 1e3, exchange * 1e6, bare * 1e6, sent / exchange / 1e6, sent / bare / 1e6, exchange / bare,
+             seconds.least[kExchange] / seconds.least[kBare], seconds.median[kCounts] * 1e6,
+             seconds.median[kKernels] * 1e6);
+}
 
 }  // namespace
 
@@ -223,10 +246,7 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
     fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} steps of the slowest rank\n\n",
                describe_model(config), config.train.microbatch, microbatch_tokens, plural(world.size(), "rank"),
                plural(config.parallel.experts, "rank"), options.steps);
-    fmt::print("{:<16}{:>7}{:>11}{:>24}{:>19}{:>7}{:>15}\n", "", "", "KB a rank", "microseconds", "MB/s", "",
-               "microseconds");
-    fmt::print("{:<16}{:>7}{:>11}{:>12}{:>12}{:>9}{:>10}{:>7}{:>7}{:>8}\n", "load of experts", "tokens", "sends",
-               "exchange", "Alltoallv", "exchange", "Alltoallv", "ratio", "counts", "kernels");
+    print_heading();
   }
 
   Columns columns;
@@ -236,20 +256,17 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
           world.together([&] { return std::make_unique<Journey>(session.context, group, config, load, tokens); });
       journey->agree();
       const Index bytes = largest_over_ranks(world, journey->bytes());
-      const Seconds seconds = measure(world, *journey, bare, tokens, options.steps);
-      const auto rate = [&](double of) { return static_cast<double>(bytes) / of / 1e6; };
-      if (world.speaks())
-        fmt::print("{:<16}{:>7}{:>11.1f}{:>12.1f}{:>12.1f}{:>9.0f}{:>10.0f}{:>7.2f}{:>7.1f}{:>8.1f}\n", load.name,
-                   tokens, static_cast<double>(bytes) / 1e3, seconds[kExchange] * 1e6, seconds[kBare] * 1e6,
-                   rate(seconds[kExchange]), rate(seconds[kBare]), seconds[kExchange] / seconds[kBare],
-                   seconds[kCounts] * 1e6, seconds[kKernels] * 1e6);
+      const Summary seconds = measure(world, *journey, bare, tokens, options.steps);
+      if (world.speaks()) print_row(load.name, tokens, bytes, seconds);
       columns.tokens.push_back(tokens);
       columns.load.emplace_back(load.name);
       columns.bytes.push_back(bytes);
-      columns.exchange.push_back(seconds[kExchange]);
-      columns.bare.push_back(seconds[kBare]);
-      columns.counts.push_back(seconds[kCounts]);
-      columns.kernels.push_back(seconds[kKernels]);
+      columns.exchange.push_back(seconds.median[kExchange]);
+      columns.bare.push_back(seconds.median[kBare]);
+      columns.counts.push_back(seconds.median[kCounts]);
+      columns.kernels.push_back(seconds.median[kKernels]);
+      columns.exchange_least.push_back(seconds.least[kExchange]);
+      columns.bare_least.push_back(seconds.least[kBare]);
       if (tokens >= 4 * microbatch_tokens) break;
     }
   file.write("exchange", config, columns.all());

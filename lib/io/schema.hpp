@@ -74,7 +74,8 @@ inline constexpr Column kKernelsName = {"kernels/name", "1"};             // str
 inline constexpr Column kKernelsShape = {"kernels/shape", "1"};           // string
 inline constexpr Column kKernelsUnit = {"kernels/unit", "1"};             // string: of rate and limit
 inline constexpr Column kKernelsLimitedBy = {"kernels/limited_by", "1"};  // string: what `limit` is the rate of
-inline constexpr Column kKernelsSeconds = {"kernels/seconds", "s"};       // float64, as all below: median of one call
+inline constexpr Column kKernelsSeconds = {"kernels/seconds",
+                                           "s"};  // float64, as all below: processor time of one call
 inline constexpr Column kKernelsWork = {"kernels/work", "FLOP or B"};     // of one call, by `unit`
 inline constexpr Column kKernelsRate = {"kernels/rate", "see unit"};      //
 inline constexpr Column kKernelsLimit = {"kernels/limit", "see unit"};    // measured in turn with it
@@ -86,5 +87,7 @@ inline constexpr Column kExchangeSeconds = {"exchange/seconds", "s"};     // flo
 inline constexpr Column kExchangeBare = {"exchange/seconds_alltoallv", "s"};   // MPI_Alltoallv of the same messages
 inline constexpr Column kExchangeCounts = {"exchange/seconds_counts", "s"};    // of `seconds`: agreeing on counts
 inline constexpr Column kExchangeKernels = {"exchange/seconds_kernels", "s"};  // beside it: the kernels at both ends
+inline constexpr Column kExchangeLeast = {"exchange/seconds_least", "s"};      // of the fastest step, not the median
+inline constexpr Column kExchangeBareLeast = {"exchange/seconds_alltoallv_least", "s"};
 
 }  // namespace switchyard::io::schema
