@@ -269,7 +269,7 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
       columns.bare_least.push_back(seconds.least[kBare]);
       if (tokens >= 4 * microbatch_tokens) break;
     }
-  file.write("exchange", config, columns.all());
+  file.write("exchange", config, config.parallel.threads, columns.all());
   return 0;
 }
 

@@ -44,7 +44,8 @@ BenchFile::BenchFile(World& world, const BenchOptions& options) : world_(world),
   });
 }
 
-void BenchFile::write(const std::string& benchmark, const Config& config, const std::vector<io::TableColumn>& columns) {
+void BenchFile::write(const std::string& benchmark, const Config& config, Index threads,
+                      const std::vector<io::TableColumn>& columns) {
   world_.together([&] {
     if (!file_) return;
     file_->write(columns, {{"benchmark", benchmark},
@@ -54,7 +55,7 @@ void BenchFile::write(const std::string& benchmark, const Config& config, const 
                            {"machine", machine()},
                            {"model", describe_model(config)},
                            {"ranks", std::to_string(world_.size())},
-                           {"threads", std::to_string(config.parallel.threads)},
+                           {"threads", std::to_string(threads)},
                            {"experts_over", std::to_string(config.parallel.experts)},
                            {"steps", std::to_string(options_.steps)},
                            {"switchyard", SWITCHYARD_VERSION},

@@ -16,7 +16,9 @@ class BenchFile {
  public:
   // Fails, on every rank, where options.output cannot be written; without one it does nothing.
   BenchFile(World& world, const BenchOptions& options);
-  void write(const std::string& benchmark, const Config& config, const std::vector<io::TableColumn>& columns);
+  // threads: that each rank computed with.
+  void write(const std::string& benchmark, const Config& config, Index threads,
+             const std::vector<io::TableColumn>& columns);
 
  private:
   World& world_;

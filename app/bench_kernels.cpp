@@ -132,7 +132,7 @@ int bench_kernels(World& world, const Config& config, const BenchOptions& option
   }
   if (config.ffn.kind != "moe" && world.speaks())
     fmt::print("\nThis model has no experts: kernels of routing and exchange have no shape in it.\n");
-  file.write("kernels", config, columns.all());
+  file.write("kernels", config, 1, columns.all());
   return 0;
 }
 
