@@ -1,6 +1,7 @@
 // The parts of `switchyard bench`.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "app/world.hpp"
@@ -10,6 +11,9 @@ namespace switchyard {
 struct BenchOptions {
   Index steps = 10;
   bool profile = false;
+  std::string output;  // of kernels and exchange: a file to write; empty: none
+  bool overwrite = false;
+  std::string command;  // as it was given
 };
 
 // Training steps and, in turn with them, oneDNN's products alone; prints both rates and their ratio.
@@ -18,6 +22,14 @@ int bench_step(World& world, const Config& config, const BenchOptions& options);
 // This program's matrix products against oneDNN's, at the model's own shapes, `steps` times in turn. Every rank
 // computes at the same time, rank 0 prints its own rates.
 int bench_products(World& world, const Config& config, const BenchOptions& options);
+
+// Every kernel at the model's own shapes against the limit that the machine sets it, in turn, on one thread of each
+// rank.
+int bench_kernels(World& world, const Config& config, const BenchOptions& options);
+
+// The way to the experts and back against a bare MPI_Alltoallv of the same messages, in turn, from a few tokens to
+// several microbatches.
+int bench_exchange(World& world, const Config& config, const BenchOptions& options);
 
 double median(std::vector<double> values);
 

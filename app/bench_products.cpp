@@ -3,6 +3,7 @@
 
 #include "app/bench.hpp"
 #include "app/onednn_product.hpp"
+#include "app/own_product.hpp"
 #include "app/session.hpp"
 #include "core/clock.hpp"
 #include "train/trainer.hpp"
@@ -10,34 +11,6 @@
 namespace switchyard {
 
 namespace {
-
-// One of the program's products on one thread and on arrays of its own.
-class OwnProduct {
- public:
-  OwnProduct(const ProductShape& s, kernels::Precision precision)
-      : a_(size(s.m * s.k)), b_(size(s.k * s.n)), c_(size(s.m * s.n)) {
-    for (std::vector<float>* operand : {&a_, &b_}) fill_operand(operand->data(), operand->size() * sizeof(float));
-    gemm_ = {.transpose_a = s.transpose_a,
-             .transpose_b = s.transpose_b,
-             .m = s.m,
-             .n = s.n,
-             .k = s.k,
-             .a = a_.data(),
-             .lda = s.transpose_a ? s.m : s.k,
-             .b = b_.data(),
-             .ldb = s.transpose_b ? s.k : s.n,
-             .c = c_.data(),
-             .ldc = s.n,
-             .precision = precision};
-  }
-  void run(const Context& context) const { kernels::gemm(context, gemm_); }
-
- private:
-  static std::size_t size(Index elements) { return static_cast<std::size_t>(elements); }
-
-  std::vector<float> a_, b_, c_;
-  kernels::Gemm gemm_;
-};
 
 // Of one product; short ones run a few times, so that the clock's own cost does not show.
 template <typename Run>
@@ -64,7 +37,7 @@ int bench_products(World& world, const Config& config, const BenchOptions& optio
         describe_model(config), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN", "ratio");
   double own_total = 0, peer_total = 0;
   for (const ProductShape& shape : training_products(model.options(), config.train.microbatch, num_segments(config))) {
-    const OwnProduct own(shape, precision);
+    const OwnProduct own(context, shape, precision);
     OneDnnProduct peer(shape, precision);
     std::vector<double> own_seconds, peer_seconds;
     for (Index i = 0; i < options.steps; ++i) {

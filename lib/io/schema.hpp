@@ -8,11 +8,12 @@
 
 namespace switchyard::io::schema {
 
-// Root attributes of both kinds of file.
-inline constexpr const char* kFormat = "format";                 // string: one of the two below
+// Root attributes of every kind of file.
+inline constexpr const char* kFormat = "format";                 // string: one of the three below
 inline constexpr const char* kSchemaVersion = "schema_version";  // int64
 inline constexpr const char* kCheckpointFormat = "switchyard-checkpoint";
 inline constexpr const char* kResultsFormat = "switchyard-results";
+inline constexpr const char* kBenchFormat = "switchyard-bench";
 inline constexpr const char* kConfig = "config";  // dataset, scalar string: the whole configuration, as INI text
 
 // Checkpoint: one file per saved step, `checkpoint-<step, 8 digits>.h5`.
@@ -64,5 +65,29 @@ inline constexpr std::array<Column, 4> kEvaluationsColumns = {{
 inline constexpr Column kRoutingLoad = {"routing/load", "tokens"};           // (rows, layers, experts)
 inline constexpr Column kRoutingDropped = {"routing/dropped", "tokens"};     // (rows, layers): over capacity
 inline constexpr Column kRoutingEntropy = {"routing/load_entropy", "nats"};  // (rows, layers): of the load
+
+// Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` writes exchange/*. Columns of one length,
+// a row for each line of the printed table. Root attributes, all strings: benchmark, command, date, host, machine,
+// model, ranks, threads, experts_over (ranks), steps (repetitions behind a median), switchyard, versions.
+inline constexpr std::int64_t kBenchVersion = 1;
+inline constexpr Column kKernelsName = {"kernels/name", "1"};             // string
+inline constexpr Column kKernelsShape = {"kernels/shape", "1"};           // string
+inline constexpr Column kKernelsUnit = {"kernels/unit", "1"};             // string: of rate and limit
+inline constexpr Column kKernelsLimitedBy = {"kernels/limited_by", "1"};  // string: what `limit` is the rate of
+inline constexpr Column kKernelsSeconds = {"kernels/seconds",
+                                           "s"};  // float64, as all below: processor time of one call
+inline constexpr Column kKernelsWork = {"kernels/work", "FLOP or B"};     // of one call, by `unit`
+inline constexpr Column kKernelsRate = {"kernels/rate", "see unit"};      //
+inline constexpr Column kKernelsLimit = {"kernels/limit", "see unit"};    // measured in turn with it
+inline constexpr Column kKernelsShare = {"kernels/share", "1"};           // rate / limit
+inline constexpr Column kExchangeTokens = {"exchange/tokens", "tokens"};  // int64: of each rank
+inline constexpr Column kExchangeLoad = {"exchange/load", "1"};           // string: over experts
+inline constexpr Column kExchangeBytes = {"exchange/bytes", "B"};         // int64: busiest rank, to others, both ways
+inline constexpr Column kExchangeSeconds = {"exchange/seconds", "s"};     // float64, as all below: dispatch + combine
+inline constexpr Column kExchangeBare = {"exchange/seconds_alltoallv", "s"};   // MPI_Alltoallv of the same messages
+inline constexpr Column kExchangeCounts = {"exchange/seconds_counts", "s"};    // of `seconds`: agreeing on counts
+inline constexpr Column kExchangeKernels = {"exchange/seconds_kernels", "s"};  // beside it: the kernels at both ends
+inline constexpr Column kExchangeLeast = {"exchange/seconds_least", "s"};      // of the fastest step, not the median
+inline constexpr Column kExchangeBareLeast = {"exchange/seconds_alltoallv_least", "s"};
 
 }  // namespace switchyard::io::schema

@@ -1,0 +1,68 @@
+#include "app/bench_file.hpp"
+
+#include <unistd.h>
+
+#include <ctime>
+#include <fstream>
+
+#include "app/session.hpp"
+
+namespace switchyard {
+
+namespace {
+
+std::string host_name() {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  return host;
+}
+
+// "AMD EPYC, 2 cores"
+std::string machine() {
+  std::string processor = "unknown processor";
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name") && line.find(": ") != line.npos) {
+      processor = line.substr(line.find(": ") + 2);
+      break;
+    }
+  return fmt::format("{}, {} cores", processor, sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+std::string date() {
+  const std::time_t now = std::time(nullptr);
+  char text[40] = "";
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+}  // namespace
+
+BenchFile::BenchFile(World& world, const BenchOptions& options) : world_(world), options_(options) {
+  world.together([&] {
+    if (world.speaks() && !options.output.empty()) file_.emplace(options.output, options.overwrite);
+  });
+}
+
+void BenchFile::write(const std::string& benchmark, const Config& config, Index threads,
+                      const std::vector<io::TableColumn>& columns) {
+  world_.together([&] {
+    if (!file_) return;
+    file_->write(columns, {{"benchmark", benchmark},
+                           {"command", options_.command},
+                           {"date", date()},
+                           {"host", host_name()},
+                           {"machine", machine()},
+                           {"model", describe_model(config)},
+                           {"ranks", std::to_string(world_.size())},
+                           {"threads", std::to_string(threads)},
+                           {"experts_over", std::to_string(config.parallel.experts)},
+                           {"steps", std::to_string(options_.steps)},
+                           {"switchyard", SWITCHYARD_VERSION},
+                           {"versions", library_versions()},
+                           {io::schema::kConfig, to_text(config)}});
+    fmt::print("\noutput {}\n", options_.output);
+  });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,153 @@
+// The table of `switchyard bench kernels`: products, attention and flat arrays; the rest stands in layer_cases.cpp and
+// routing_cases.cpp.
+#include "app/kernel_cases.hpp"
+
+#include "app/bench.hpp"
+#include "app/case_list.hpp"
+#include "app/own_product.hpp"
+#include "kernels/api/attention.hpp"
+#include "kernels/api/optimizer.hpp"
+#include "kernels/api/reduce.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+CaseList::CaseList(const Config& configured, const VitOptions& options, Index parameters)
+    : config(configured),
+      model(options),
+      num_parameters(parameters),
+      samples(config.train.microbatch),
+      tokens(samples * model.num_tokens()),
+      segment_rows(ceil_div(tokens, config.ffn.kind == "moe" ? num_segments(config) : 1)) {}
+
+namespace {
+
+void add_products(CaseList& cases) {
+  const kernels::Precision precision = product_precision(cases.config);
+  for (const ProductShape& shape : training_products(cases.model, cases.samples, num_segments(cases.config))) {
+    const auto prepare = [=](const Context& context) -> KernelCase::Prepared {
+      const auto own = std::make_shared<OwnProduct>(context, shape, precision);
+      const auto peer = std::make_shared<OneDnnProduct>(shape, precision);
+      const double flop = shape.flop() / static_cast<double>(shape.count);
+      return {[&context, own] { own->run(context); }, [peer] { peer->run(); }, flop, flop};
+    };
+    const char* kind = shape.transpose_a ? "A^T B" : shape.transpose_b ? "A B^T" : "A B";
+    cases.push_back({"gemm", fmt::format("{}, {}", by({shape.m, shape.n, shape.k}), kind), Limit::kOneDnn, prepare});
+  }
+}
+
+// A feed-forward network's first weight, as the forward (transposed) and the backward pass multiply by it.
+void add_packing(CaseList& cases) {
+  const Index hidden = cases.model.ffn.hidden, width = cases.model.width;
+  const kernels::LinearProducts products{cases.segment_rows, width, hidden, product_precision(cases.config)};
+  for (const bool forward : {true, false})
+    cases.add_run("pack_b", by({hidden, width}) + (forward ? ", B^T" : ", B"), 0, [=](Operands& o) -> CaseList::Run {
+      const float* weight = o.read(hidden * width);
+      const kernels::Gemm product =
+          forward ? products.forward(nullptr, weight, nullptr) : products.input_gradient(nullptr, weight, nullptr);
+      auto* packed = o.write<std::byte>(kernels::packed_b_bytes(o.context(), product));
+      return [product, packed](const Context& context) { kernels::pack_b(context, product, packed); };
+    });
+}
+
+void add_attention(CaseList& cases) {
+  const Index samples = cases.samples, tokens = cases.model.num_tokens(), heads = cases.model.heads,
+              width = cases.model.width;
+  const Index head_size = width / heads, rows = cases.tokens;
+  // (tokens, tokens) times (tokens, head_size) or the like, over all heads and samples. Forward: Q K^T and P V.
+  // Backward: Q K^T again, d_out V^T, and the gradients of Q, K and V.
+  const double product = 2 * static_cast<double>(rows * tokens * width);
+  const std::string shape = by({samples, tokens, heads, head_size});
+  cases.add_with_dropout(
+      kernels::attention, "attention", shape,
+      [=](Operands& o, const kernels::Dropout& dropout) -> kernels::Attention {
+        return {.samples = samples,
+                .tokens = tokens,
+                .heads = heads,
+                .head_size = head_size,
+                .qkv = o.read(rows * 3 * width),
+                .bias = o.read(3 * width),
+                .out = o.write(rows * width),
+                .log_sum_exp = o.write(rows * heads),
+                .dropout = dropout};
+      },
+      2 * product);
+  cases.add_with_dropout(
+      kernels::attention_backward, "attention_backward", shape,
+      [=](Operands& o, const kernels::Dropout& dropout) -> kernels::AttentionBackward {
+        return {.samples = samples,
+                .tokens = tokens,
+                .heads = heads,
+                .head_size = head_size,
+                .qkv = o.read(rows * 3 * width),
+                .bias = o.read(3 * width),
+                .out = o.read(rows * width),
+                .log_sum_exp = o.read(rows * heads),
+                .d_out = o.read(rows * width),
+                .d_qkv = o.write(rows * 3 * width),
+                .d_bias = o.write(3 * width),
+                .dropout = dropout};
+      },
+      5 * product);
+}
+
+// Gradients and parameters: of one feed-forward matrix, or all that a rank updates.
+void add_flat_arrays(CaseList& cases) {
+  const Index all = cases.num_parameters, matrix = cases.model.ffn.hidden * cases.model.width,
+              activations = cases.tokens * cases.model.width;
+  cases.add(kernels::tree_carry, "tree_carry", by({matrix}), [=](Operands& o) -> kernels::TreeCarry {
+    return {
+        .size = matrix, .num_earlier = 1, .earlier = {o.read(matrix)}, .last = o.read(matrix), .out = o.write(matrix)};
+  });
+  cases.add_run("sum_of_squares", by({matrix}), 0, [=](Operands& o) -> CaseList::Run {
+    return [matrix, x = o.read(matrix)](const Context& context) {
+      double sum = 0;
+      kernels::sum_of_squares(context, {.size = matrix, .x = x, .sum = &sum});
+    };
+  });
+  cases.add(kernels::adam, "adam", by({all}), [=](Operands& o) -> kernels::Adam {
+    return {.size = all,
+            .parameters = o.update(all),
+            .gradients = o.read(all),
+            .first_moments = o.update(all),
+            .second_moments = o.update(all),
+            .learning_rate = 1e-4f};
+  });
+  cases.add(kernels::sgd, "sgd", by({all}), [=](Operands& o) -> kernels::Sgd {
+    return {.size = all,
+            .parameters = o.update(all),
+            .gradients = o.read(all),
+            .velocities = o.update(all),
+            .learning_rate = 1e-4f,
+            .momentum = 0.9f};
+  });
+  cases.add_run("fill_zero", by({activations}), 0, [=](Operands& o) -> CaseList::Run {
+    return [bytes = activations * Index{sizeof(float)}, x = o.write(activations)](const Context& context) {
+      kernels::fill_zero(context, x, bytes);
+    };
+  });
+  cases.add_run("copy", by({activations}), 0, [=](Operands& o) -> CaseList::Run {
+    return [bytes = activations * Index{sizeof(float)}, from = o.read(activations),
+            to = o.write(activations)](const Context& context) { kernels::copy(context, to, from, bytes); };
+  });
+  cases.add_run("count_not_finite", by({activations}), 0, [=](Operands& o) -> CaseList::Run {
+    return [activations, x = o.read(activations)](const Context& context) {
+      kernels::count_not_finite(context, x, activations);
+    };
+  });
+}
+
+}  // namespace
+
+std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& model, Index num_parameters) {
+  CaseList cases(config, model, num_parameters);
+  add_products(cases);
+  add_attention(cases);
+  add_packing(cases);
+  add_layer_cases(cases);
+  if (config.ffn.kind == "moe") add_routing_cases(cases);
+  add_flat_arrays(cases);
+  return cases.take();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,36 @@
+// Every kernel at the shapes that one microbatch of the configured model gives it: what `switchyard bench kernels`
+// times.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "core/context.hpp"
+#include "model/vit.hpp"
+
+namespace switchyard {
+
+enum class Limit {
+  kOneDnn,        // oneDNN's product of the same shape; FLOP/s
+  kMultiplyAdds,  // fused multiply-adds on registers; FLOP/s
+  kMemory,        // the same arrays read and written, nothing computed; B/s
+};
+
+struct KernelCase {
+  // On arrays of its own, which live as long as the functions.
+  struct Prepared {
+    std::function<void()> run, run_limit;
+    double work = 0, limit_work = 0;  // of one call: floating-point operations, or bytes read and written
+  };
+
+  std::string name, shape;  // the kernel's name in kernels/api; rows x columns, and what else changes its time
+  Limit limit = Limit::kMemory;
+  std::function<Prepared(const Context& context)> prepare;
+};
+
+// num_parameters: those that one rank updates.
+std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& model, Index num_parameters);
+
+}  // namespace switchyard

@@ -1,0 +1,153 @@
+// Kernels of the layers between the products, of the embedding and of the loss.
+#include "app/case_list.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "kernels/api/embedding.hpp"
+#include "kernels/api/layernorm.hpp"
+#include "kernels/api/loss.hpp"
+
+namespace switchyard {
+
+namespace {
+
+void add_layers(CaseList& cases) {
+  const Index rows = cases.tokens, width = cases.model.width, hidden = cases.model.ffn.hidden,
+              segment_rows = cases.segment_rows;
+  cases.add(kernels::layernorm, "layernorm", by({rows, width}), [=](Operands& o) -> kernels::LayerNorm {
+    return {.rows = rows,
+            .cols = width,
+            .x = o.read(rows * width),
+            .x_stride = width,
+            .gamma = o.read(width),
+            .beta = o.read(width),
+            .y = o.write(rows * width),
+            .mean = o.write(rows),
+            .rstd = o.write(rows)};
+  });
+  cases.add(kernels::layernorm_backward, "layernorm_backward", by({rows, width}),
+            [=](Operands& o) -> kernels::LayerNormBackward {
+              return {.rows = rows,
+                      .cols = width,
+                      .x = o.read(rows * width),
+                      .x_stride = width,
+                      .gamma = o.read(width),
+                      .mean = o.read(rows),
+                      .rstd = o.read(rows),
+                      .d_y = o.read(rows * width),
+                      .d_x = o.update(rows * width),
+                      .d_gamma = o.write(width),
+                      .d_beta = o.write(width)};
+            });
+  cases.add_with_dropout(kernels::bias_dropout_residual, "bias_dropout_residual", by({rows, width}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasDropoutResidual {
+                           float* x = o.update(rows * width);
+                           return {.rows = rows,
+                                   .cols = width,
+                                   .x = x,
+                                   .bias = o.read(width),
+                                   .residual = o.read(rows * width),
+                                   .y = x,
+                                   .dropout = dropout};
+                         });
+  cases.add_with_dropout(kernels::dropout_backward, "dropout_backward", by({rows, width}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::DropoutBackward {
+                           return {.rows = rows,
+                                   .cols = width,
+                                   .d_y = o.read(rows * width),
+                                   .d_x = o.write(rows * width),
+                                   .d_bias = o.write(width),
+                                   .dropout = dropout};
+                         });
+  cases.add_with_dropout(kernels::bias_gelu_dropout, "bias_gelu_dropout", by({segment_rows, hidden}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasGeluDropout {
+                           return {.rows = segment_rows,
+                                   .cols = hidden,
+                                   .x = o.read(segment_rows * hidden),
+                                   .bias = o.read(hidden),
+                                   .y = o.write(segment_rows * hidden),
+                                   .dropout = dropout};
+                         });
+  cases.add_with_dropout(kernels::bias_gelu_dropout_backward, "bias_gelu_dropout_backward", by({segment_rows, hidden}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasGeluDropoutBackward {
+                           float* d_y = o.update(segment_rows * hidden);
+                           return {.rows = segment_rows,
+                                   .cols = hidden,
+                                   .x = o.read(segment_rows * hidden),
+                                   .bias = o.read(hidden),
+                                   .d_y = d_y,
+                                   .d_x = d_y,
+                                   .d_bias = o.write(hidden),
+                                   .dropout = dropout};
+                         });
+  // Of an expert's second layer.
+  cases.add(kernels::bias_add, "bias_add", by({segment_rows, width}), [=](Operands& o) -> kernels::BiasAdd {
+    return {.rows = segment_rows, .cols = width, .x = o.update(segment_rows * width), .bias = o.read(width)};
+  });
+  cases.add(kernels::column_sum, "column_sum", by({segment_rows, width}), [=](Operands& o) -> kernels::ColumnSum {
+    return {.rows = segment_rows, .cols = width, .x = o.read(segment_rows * width), .sums = o.write(width)};
+  });
+}
+
+void add_embedding_and_loss(CaseList& cases) {
+  const Index samples = cases.samples, patches = cases.model.num_patches(), width = cases.model.width,
+              classes = cases.model.classes;
+  const Index pixels = samples * cases.model.image_height * cases.model.image_width * cases.model.channels;
+  cases.add(kernels::patchify, "patchify",
+            by({samples, cases.model.image_height, cases.model.image_width, cases.model.channels}),
+            [=, model = cases.model, seed = cases.config.run.seed](Operands& o) -> kernels::Patchify {
+              return {.samples = samples,
+                      .height = model.image_height,
+                      .width = model.image_width,
+                      .channels = model.channels,
+                      .patch = model.patch,
+                      .images = o.read<std::uint8_t>(pixels),
+                      .patches = o.write(pixels),
+                      .mean = model.mean,
+                      .deviation = model.deviation,
+                      .crop_padding = model.crop_padding,
+                      .flip = model.flip,
+                      .key = {seed, Purpose::kAugment, 0, 0}};
+            });
+  const Index rows = samples * patches;
+  const std::string embedding_shape = by({samples, patches, width});
+  cases.add(kernels::embed_tokens, "embed_tokens", embedding_shape, [=](Operands& o) -> kernels::EmbedTokens {
+    return {.samples = samples,
+            .patches = patches,
+            .width = width,
+            .projected = o.read(rows * width),
+            .bias = o.read(width),
+            .positions = o.read(patches * width),
+            .cls = o.read(width),
+            .y = o.write((rows + samples) * width)};
+  });
+  cases.add(kernels::embed_tokens_backward, "embed_tokens_backward", embedding_shape,
+            [=](Operands& o) -> kernels::EmbedTokensBackward {
+              return {.samples = samples,
+                      .patches = patches,
+                      .width = width,
+                      .d_y = o.read((rows + samples) * width),
+                      .d_projected = o.write(rows * width),
+                      .d_bias = o.write(width),
+                      .d_positions = o.write(patches * width),
+                      .d_cls = o.write(width)};
+            });
+  cases.add(kernels::softmax_cross_entropy, "softmax_cross_entropy", by({samples, classes}),
+            [=](Operands& o) -> kernels::SoftmaxCrossEntropy {
+              return {.rows = samples,
+                      .classes = classes,
+                      .logits = o.read(samples * classes),
+                      .bias = o.read(classes),
+                      .labels = o.read(numbers(samples, [=](Index i) { return i % classes; })),
+                      .loss = o.write(samples),
+                      .correct = o.write(samples),
+                      .d_logits = o.write(samples * classes)};
+            });
+}
+
+}  // namespace
+
+void add_layer_cases(CaseList& cases) {
+  add_layers(cases);
+  add_embedding_and_loss(cases);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,115 @@
+// Kernels of routers, of the exchange and of evaluation with the mean of the experts.
+#include "app/case_list.hpp"
+#include "kernels/api/reduce.hpp"
+#include "kernels/api/routing.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// A router's plan that deals tokens to experts in turn: token t is the (t / experts)-th of expert t % experts.
+struct DealtTokens {
+  std::vector<std::int32_t> experts, tokens_per_expert, assignment_of_slot, slot_of_assignment;
+
+  DealtTokens(Index tokens, Index num_experts)
+      : experts(numbers(tokens, [=](Index t) { return t % num_experts; })),
+        tokens_per_expert(numbers(num_experts, [=](Index e) { return ceil_div(tokens - e, num_experts); })),
+        slot_of_assignment(static_cast<std::size_t>(tokens)) {
+    for (Index expert = 0; expert < num_experts; ++expert)
+      for (Index token = expert; token < tokens; token += num_experts) {
+        slot_of_assignment[static_cast<std::size_t>(token)] = static_cast<std::int32_t>(assignment_of_slot.size());
+        assignment_of_slot.push_back(static_cast<std::int32_t>(token));
+      }
+  }
+};
+
+void add_routers(CaseList& cases) {
+  const Index tokens = cases.tokens, experts = cases.config.ffn.experts;
+  const DealtTokens dealt(tokens, experts);
+  const std::string shape = by({tokens, experts});
+  cases.add(kernels::top1_gate, "top1_gate", shape, [=](Operands& o) -> kernels::Top1Gate {
+    float* logits = o.update(tokens * experts);
+    return {.tokens = tokens,
+            .num_experts = experts,
+            .logits = logits,
+            .bias = o.read(experts),
+            .probabilities = logits,
+            .experts = o.write<std::int32_t>(tokens),
+            .weights = o.write(tokens)};
+  });
+  cases.add(kernels::top1_gate_backward, "top1_gate_backward", shape, [=](Operands& o) -> kernels::Top1GateBackward {
+    return {.tokens = tokens,
+            .num_experts = experts,
+            .probabilities = o.read(tokens * experts),
+            .experts = o.read(dealt.experts),
+            .d_weights = o.read(tokens),
+            .tokens_per_expert = o.read(dealt.tokens_per_expert),
+            .balance_scale = 1e-6f,
+            .d_logits = o.write(tokens * experts)};
+  });
+  cases.add(kernels::sort_by_expert, "sort_by_expert", shape, [=](Operands& o) -> kernels::SortByExpert {
+    return {.assignments = tokens,
+            .num_experts = experts,
+            .experts = o.read(dealt.experts),
+            .tokens_per_expert = o.write<std::int32_t>(experts),
+            .assignment_of_slot = o.write<std::int32_t>(tokens),
+            .slot_of_assignment = o.write<std::int32_t>(tokens)};
+  });
+  const Index expert_size = cases.model.ffn.hidden * cases.model.width;
+  cases.add(kernels::mean, "mean", by({experts, expert_size}), [=](Operands& o) -> kernels::Mean {
+    return {.count = experts, .size = expert_size, .x = o.read(experts * expert_size), .mean = o.write(expert_size)};
+  });
+}
+
+void add_routing_rows(CaseList& cases) {
+  const Index tokens = cases.tokens, width = cases.model.width;
+  const DealtTokens dealt(tokens, cases.config.ffn.experts);
+  const std::string shape = by({tokens, width});
+  cases.add(kernels::dispatch, "dispatch", shape, [=](Operands& o) -> kernels::Dispatch {
+    return {.num_slots = tokens,
+            .cols = width,
+            .rows = o.read(tokens * width),
+            .assignment_of_slot = o.read(dealt.assignment_of_slot),
+            .slots = o.write(tokens * width),
+            .slot_ids = o.write<std::int32_t>(tokens)};
+  });
+  cases.add(kernels::dispatch_backward, "dispatch_backward", shape, [=](Operands& o) -> kernels::DispatchBackward {
+    return {.tokens = tokens,
+            .cols = width,
+            .d_slots = o.read(tokens * width),
+            .slot_of_assignment = o.read(dealt.slot_of_assignment),
+            .d_rows = o.write(tokens * width)};
+  });
+  cases.add_with_dropout(kernels::combine, "combine", shape,
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::Combine {
+                           return {.tokens = tokens,
+                                   .cols = width,
+                                   .slots = o.read(tokens * width),
+                                   .slot_of_assignment = o.read(dealt.slot_of_assignment),
+                                   .weights = o.read(tokens),
+                                   .residual = o.read(tokens * width),
+                                   .y = o.write(tokens * width),
+                                   .dropout = dropout};
+                         });
+  cases.add_with_dropout(kernels::combine_backward, "combine_backward", shape,
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::CombineBackward {
+                           return {.tokens = tokens,
+                                   .cols = width,
+                                   .d_y = o.read(tokens * width),
+                                   .slots = o.read(tokens * width),
+                                   .slot_of_assignment = o.read(dealt.slot_of_assignment),
+                                   .weights = o.read(tokens),
+                                   .d_slots = o.write(tokens * width),
+                                   .d_weights = o.write(tokens),
+                                   .dropout = dropout};
+                         });
+}
+
+}  // namespace
+
+void add_routing_cases(CaseList& cases) {
+  add_routers(cases);
+  add_routing_rows(cases);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,115 @@
+#include "io/table_file.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.hpp"
+#include "io/disk.hpp"
+#include "io/h5.hpp"
+#include "io/schema.hpp"
+
+namespace switchyard::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Index kMetadataBytes = 256 * 1024;  // more than HDF5's own tables of such a file
+
+// Strings as one block, each padded to the longest.
+struct PaddedText {
+  std::string block;
+  std::size_t width = 1;
+
+  explicit PaddedText(const std::vector<std::string>& values) {
+    for (const std::string& value : values) width = std::max(width, value.size());
+    for (const std::string& value : values) block += value + std::string(width - value.size(), '\0');
+  }
+};
+
+void write_dataset(hid_t file, const TableColumn& column, hid_t type, const void* values, std::size_t count,
+                   const fs::path& where) {
+  const auto extent = static_cast<hsize_t>(count);
+  const h5::Handle space(H5Screate_simple(1, &extent, nullptr), H5Sclose);
+  const h5::Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  H5Pset_create_intermediate_group(links, 1);
+  const h5::Handle dataset(H5Dcreate2(file, column.path.c_str(), type, space, links, H5P_DEFAULT, H5P_DEFAULT),
+                           H5Dclose);
+  h5::check(hid_t(dataset), where, "create " + column.path);
+  h5::check(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), where, "write " + column.path);
+  h5::write_attribute(dataset, schema::kUnits, column.units, where);
+}
+
+void write_column(hid_t file, const TableColumn& column, const fs::path& where) {
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&column.values)) {
+    const PaddedText padded(*texts);
+    write_dataset(file, column, h5::string_type(padded.width), padded.block.data(), texts->size(), where);
+  } else if (const auto* numbers = std::get_if<std::vector<double>>(&column.values)) {
+    write_dataset(file, column, H5T_IEEE_F64LE, numbers->data(), numbers->size(), where);
+  } else {
+    const auto& integers = std::get<std::vector<Index>>(column.values);
+    write_dataset(file, column, H5T_STD_I64LE, integers.data(), integers.size(), where);
+  }
+}
+
+// Of the numbers and texts themselves.
+Index bytes_of(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes) {
+  std::size_t bytes = 0;
+  for (const auto& [name, value] : attributes) bytes += name.size() + value.size();
+  for (const TableColumn& column : columns) {
+    const auto* texts = std::get_if<std::vector<std::string>>(&column.values);
+    bytes += texts ? PaddedText(*texts).block.size()
+                   : std::visit([](const auto& values) { return values.size() * 8; }, column.values);
+  }
+  return static_cast<Index>(bytes);
+}
+
+}  // namespace
+
+TableFile::TableFile(fs::path path, bool overwrite) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+  if (fs::is_directory(path_)) fail_usage("{} is a folder: name a file in it", path_.string());
+  if (!overwrite && fs::exists(path_))
+    fail_usage("{} is already there; replace it (--overwrite), or choose another name", path_.string());
+  const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
+  if (access(folder.c_str(), W_OK) != 0)
+    fail("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
+         path_.string(), folder.string(), std::strerror(errno));
+  reserve_space(temporary_, 0, kMetadataBytes, true);
+}
+
+TableFile::~TableFile() {
+  std::error_code ignored;
+  fs::remove(temporary_, ignored);
+}
+
+void TableFile::write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes) {
+  h5::silence();
+  const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
+  h5::Handle file(H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  h5::check(hid_t(file), temporary_, "create the file");
+  try {
+    reserve_space(temporary_, 0, kMetadataBytes + bytes_of(columns, attributes), true);
+    h5::write_attribute(file, schema::kFormat, schema::kBenchFormat, path_);
+    h5::write_attribute(file, schema::kSchemaVersion, schema::kBenchVersion, path_);
+    for (const auto& [name, value] : attributes) {
+      if (name == schema::kConfig)
+        h5::write_text_dataset(file, schema::kConfig, value, path_);
+      else
+        h5::write_attribute(file, name, value, path_);
+    }
+    for (const TableColumn& column : columns) write_column(file, column, path_);
+    h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), path_, "write to disk");
+  } catch (...) {
+    h5::abandon(file);
+    throw;
+  }
+  h5::check(file.close(), path_, "close the file");
+  release_reserved(temporary_);
+  sync_file(temporary_);
+  fs::rename(temporary_, path_);
+  sync_folder(path_.parent_path());
+}
+
+}  // namespace switchyard::io
