@@ -13,22 +13,31 @@ namespace {
 // scores (tokens, tokens) becomes exp(scores - its row's maximum) * scales; the sums of the exponentials' rows and the
 // maxima go to sums and maxima (tokens).
 void exponentials(const HeadShape& shape, const float* scales, float* scores, float* maxima, float* sums) {
+  // Columns of the padding, whatever stands there, count as minus infinity. They are not stored as such: a vector is
+  // slow to load where its elements have just been stored one by one.
+  const Index last = shape.padded_tokens - kLanes;
+  const auto without_padding = [num_lanes = static_cast<std::uint32_t>(shape.tokens - last)](const Vector& scores_of) {
+    constexpr UnsignedVector kLane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return kLane < num_lanes ? scores_of : broadcast(-std::numeric_limits<float>::infinity());
+  };
   for (Index i = 0; i < shape.tokens; ++i) {
-    float* row = scores + i * shape.padded_tokens;
-    for (Index j = shape.tokens; j < shape.padded_tokens; ++j) row[j] = -std::numeric_limits<float>::infinity();
-    Vector max = load(row);
-    for (Index j = kLanes; j < shape.padded_tokens; j += kLanes) max = larger(load(row + j), max);
+    const float* row = scores + i * shape.padded_tokens;
+    Vector max = without_padding(load(row + last));
+    for (Index j = 0; j < last; j += kLanes) max = larger(load(row + j), max);
     maxima[i] = max_of(max)[0];
   }
   for (Index i = 0; i < shape.tokens; ++i) {
     float* row = scores + i * shape.padded_tokens;
     const float* row_scales = scales + i * shape.padded_tokens;
+    const Vector max = broadcast(maxima[i]);
     Vector sum{};
-    for (Index j = 0; j < shape.padded_tokens; j += kLanes) {
-      const Vector p = vector_exp(load(row + j) - maxima[i]);
+    const auto exponential = [&](Index j, const Vector& score) {
+      const Vector p = vector_exp(score - max);
       sum += p;
       store(row + j, p * load(row_scales + j));
-    }
+    };
+    for (Index j = 0; j < last; j += kLanes) exponential(j, load(row + j));
+    exponential(last, without_padding(load(row + last)));
     sums[i] = sum_of(sum)[0];
   }
 }
