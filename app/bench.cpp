@@ -83,6 +83,9 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
     if (options.steps < 1) fail_usage("--steps = {}: at least 1", options.steps);
     if (!benchmark->writes_file && !options.output.empty())
       fail_usage("--output: bench {} writes no file; bench kernels and bench exchange do", benchmark->name);
+    if (options.overwrite && options.output.empty())
+      fail_usage("--overwrite: there is no file to be replaced without --output FILE");
+    if (options.profile && benchmark->run != bench_step) fail_usage("--profile: bench step alone has a profile");
     Config checked = config_from(line);
     check_ranks(checked, world.size());
     return checked;

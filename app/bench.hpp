@@ -33,7 +33,7 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
 
 double median(std::vector<double> values);
 
-// Rows of one expert's segment come from so many experts that share a microbatch.
+// Experts among which a microbatch's tokens are divided.
 Index num_segments(const Config& config);
 
 }  // namespace switchyard

@@ -22,9 +22,7 @@ double seconds_of(const ProductShape& shape, const Run& run) {
   return (seconds_now() - start) / times;
 }
 
-}  // namespace
-
-int bench_products(World& world, const Config& config, const BenchOptions& options) {
+int time_products(World& world, const Config& config, const BenchOptions& options) {
   ThreadPool one_thread(1);
   const Context context{Device::kCpu, &one_thread};
   ParameterTable table;
@@ -57,6 +55,12 @@ int bench_products(World& world, const Config& config, const BenchOptions& optio
   }
   if (world.speaks()) fmt::print("\nall of a microbatch: {:.2f} of oneDNN's rate\n", peer_total / own_total);
   return 0;
+}
+
+}  // namespace
+
+int bench_products(World& world, const Config& config, const BenchOptions& options) {
+  return world.together([&] { return time_products(world, config, options); });
 }
 
 }  // namespace switchyard

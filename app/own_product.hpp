@@ -1,8 +1,7 @@
-// A matrix product of the program's own, on arrays of its own, as training takes it: what `switchyard bench` sets
-// against oneDNN's.
+// A matrix product of the program's own, on arrays of its own, as training takes it: weights are packed already, and a
+// gradient of weights is added to an earlier sum. What `switchyard bench` sets against oneDNN's, which has its operands
+// in the layouts that it likes best and adds nothing.
 #pragma once
-
-#include <vector>
 
 #include "app/onednn_product.hpp"
 #include "core/context.hpp"
@@ -13,8 +12,10 @@ namespace switchyard {
 class OwnProduct {
  public:
   OwnProduct(const Context& context, const ProductShape& s, kernels::Precision precision)
-      : a_(size(s.m * s.k)), b_(size(s.k * s.n)), c_(size(s.m * s.n)) {
-    for (std::vector<float>* operand : {&a_, &b_}) fill_operand(operand->data(), operand->size() * sizeof(float));
+      : a_(context.device, s.m * s.k), b_(context.device, s.k * s.n), c_(context.device, s.m * s.n) {
+    for (kernels::Array<float>* operand : {&a_, &b_})
+      fill_operand(operand->data(), static_cast<std::size_t>(operand->size()) * sizeof(float));
+    c_.clear(context);
     gemm_ = {.transpose_a = s.transpose_a,
              .transpose_b = s.transpose_b,
              .m = s.m,
@@ -27,8 +28,11 @@ class OwnProduct {
              .c = c_.data(),
              .ldc = s.n,
              .precision = precision};
-    // In products that are not transposed, B is a weight: packed once for all microbatches of a step.
-    if (s.transpose_a) return;
+    if (s.transpose_a) {
+      gemm_.num_addends = 1;
+      gemm_.addends[0] = c_.data();
+      return;
+    }
     packed_b_ = kernels::Array<std::byte>(context.device, kernels::packed_b_bytes(context, gemm_));
     kernels::pack_b(context, gemm_, packed_b_.data());
     gemm_.packed_b = packed_b_.data();
@@ -36,9 +40,7 @@ class OwnProduct {
   void run(const Context& context) const { kernels::gemm(context, gemm_); }
 
  private:
-  static std::size_t size(Index elements) { return static_cast<std::size_t>(elements); }
-
-  std::vector<float> a_, b_, c_;
+  kernels::Array<float> a_, b_, c_;
   kernels::Array<std::byte> packed_b_;
   kernels::Gemm gemm_;
 };

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import textwrap
 
+from settings import read_settings
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -33,14 +35,14 @@ def parse_arguments(words):
     parser.add_argument("--rounds", type=int, default=3, help="how often both are run in turn (default 3)")
     parser.add_argument("--steps", type=int, default=4, help="steps that count in each run, after two that do not")
     parser.add_argument("--batch", type=int, default=128, help="samples a step (default 128, the study's)")
-    parser.add_argument("--ranks", type=int, default=len(os.sched_getaffinity(0)),
-                        help="Switchyard's ranks and PyTorch's threads (default: one for every core)")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)),
+                        help="for either program (default: all that there are)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--python", type=pathlib.Path, default=ROOT / "build/peers-venv/bin/python")
     parser.add_argument("--markdown", action="store_true", help="a table for a README")
     arguments = parser.parse_args(ours)
-    if min(arguments.rounds, arguments.steps, arguments.batch, arguments.ranks) < 1:
-        parser.error("--rounds, --steps, --batch and --ranks: at least 1")
+    if min(arguments.rounds, arguments.steps, arguments.batch, arguments.cores) < 1:
+        parser.error("--rounds, --steps, --batch and --cores: at least 1")
     arguments.twin_options = twins
     return arguments
 
@@ -67,14 +69,25 @@ def switchyard_rate(output):
     return rate
 
 
+def ranks_for(cores, microbatches):
+    """Ranks share a batch's microbatches out evenly, a power of two of them; the other cores are their threads."""
+    ranks = 1
+    while 2 * ranks <= cores and microbatches % (2 * ranks) == 0:
+        ranks *= 2
+    return ranks
+
+
 def run_switchyard(arguments, words):
-    program = [ROOT / "scripts/mpirun.sh", arguments.ranks, arguments.build / "switchyard"]
+    settings = read_settings([words[1]], [("train.batch", str(arguments.batch))])
+    ranks = ranks_for(arguments.cores, settings["train.batch"] // settings["train.microbatch"])
+    program = [ROOT / "scripts/mpirun.sh", ranks, arguments.build / "switchyard"]
+    words = [*words, "--parallel.threads", arguments.cores // ranks]
     return switchyard_rate(output_of([*program, "bench", "step", "--steps", arguments.steps, *words]))
 
 
 def run_twin(arguments, words):
     output = output_of([arguments.python, ROOT / "analysis/peers/twin.py", "--steps", arguments.steps,
-                        "--threads", arguments.ranks, *words, *arguments.twin_options])
+                        "--threads", arguments.cores, *words, *arguments.twin_options])
     try:
         twin = json.loads(output)
         twin["images_per_second"] = float(twin["images_per_second"])
@@ -136,10 +149,11 @@ def plural(count, name):
 
 def describe(arguments, twin):
     """Lines below the table."""
+    # With dropout PyTorch's attention on CPUs takes its plain path even where it is asked for the fused one.
     switches = [name for name in ("sdpa", "compile") if twin[name]]
     return textwrap.wrap(
-        f"{plural(len(os.sched_getaffinity(0)), 'core')} of {processor()}. Switchyard: "
-        f"{plural(arguments.ranks, 'rank')} of 1 thread, {compiler(arguments.build)}. PyTorch {twin['torch']}: "
+        f"{plural(arguments.cores, 'core')} of {processor()}. Switchyard: "
+        f"{compiler(arguments.build)}. PyTorch {twin['torch']}: "
         f"1 process of {plural(twin['threads'], 'thread')}, microbatch {twin['microbatch']}"
         f"{''.join(', ' + name for name in switches)}. Medians of {plural(arguments.rounds, 'round')} of "
         f"{plural(arguments.steps, 'step')}, batch {twin['batch']}.", 100)

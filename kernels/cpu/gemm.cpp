@@ -29,6 +29,7 @@ struct Plan {
   const std::uint32_t* packed_b = nullptr;
   std::uint32_t* pack_b_to = nullptr;  // the same; null where B comes packed
 
+  bool packs_b() const { return !product.packed_b && product.m > 0; }
   Index packed_size() const { return round_up(product.n, kGemmCols) * depth_units; }  // of B, in units
 };
 
@@ -113,11 +114,11 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   Index packed_size = 0;
   for (std::size_t p = 0; p < products.size(); ++p) {
     plans[p] = make_plan(context, products[p]);
-    if (!plans[p].packed_b) packed_size += plans[p].packed_size();
+    if (plans[p].packs_b()) packed_size += plans[p].packed_size();
   }
   std::uint32_t* packed = packed_scratch.get(packed_size);
   for (Plan& plan : plans) {
-    if (plan.packed_b) continue;
+    if (!plan.packs_b()) continue;
     plan.packed_b = plan.pack_b_to = packed;
     packed += plan.packed_size();
   }

@@ -28,6 +28,7 @@ void place(std::span<const Index> rows, Index row_bytes, std::vector<int>& bytes
 BareAllToAll::BareAllToAll(Communicator& group) {
   barrier(group, "bare MPI_Alltoallv");  // the next call would wait for missing ranks without end
   check(MPI_Comm_split(MPI_COMM_WORLD, group.world_ranks().front(), group.rank(), &comm_));
+  MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
 }
 
 BareAllToAll::~BareAllToAll() {

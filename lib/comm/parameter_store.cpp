@@ -83,11 +83,15 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
     part_of_parameter_[static_cast<std::size_t>(id)] = static_cast<Index>(parts.size());
     parts.insert(parts.end(), static_cast<std::size_t>(store.local_slices(id)), table[id].slice_size());
   }
-  totals_ = kernels::Array<float>(device, num_metrics + store.size());
-  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_.data());
+  // Metrics end where a cache line of gradients begins.
+  constexpr Index kCacheLine = 64 / sizeof(float);
+  const Index first = round_up(num_metrics, kCacheLine) - num_metrics;
+  storage_ = kernels::Array<float>(device, first + num_metrics + store.size());
+  totals_ = storage_.data() + first;
+  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_);
   if (!expert_parts.empty())
     for (Index source = 0; source < sources; ++source) {
-      float* total = source == 0 ? totals_.data() + replicated_->size() : nullptr;
+      float* total = source == 0 ? totals_ + replicated_->size() : nullptr;
       by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts, total));
     }
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
@@ -166,7 +170,7 @@ GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bo
     }
     reduce(mesh.replicas(), sums[0], size);
   }
-  return {totals_.data() + num_metrics_, totals_.data()};
+  return {totals_ + num_metrics_, totals_};
 }
 
 }  // namespace switchyard

@@ -35,6 +35,7 @@ class ParameterStore {
     ++version_;
     return values_.data();
   }
+  const float* values() const { return values_.data(); }
   Index version() const { return version_; }  // what was made of the values of another version is out of date
   const float* value(ParameterId id, Index local_expert = 0) const { return values_.data() + offset(id, local_expert); }
 
@@ -88,7 +89,8 @@ class GradientSums {
   std::vector<Index> part_of_parameter_;  // in replicated_ or, for expert 0, in by_source_
   std::unique_ptr<TreeSum> replicated_;
   std::vector<std::unique_ptr<TreeSum>> by_source_;
-  kernels::Array<float> totals_;   // metrics, then gradients in the store's layout
+  kernels::Array<float> storage_;
+  float* totals_ = nullptr;        // in storage_: metrics, then gradients in the store's layout
   kernels::Array<float> scratch_;  // half of the larger reduction
 };
 

@@ -46,7 +46,7 @@ class ProfiledStep {
   double start_ = 0;
 };
 
-// A kernel, or a message to other ranks, from construction to destruction. They do not nest.
+// A kernel, or the exchange, from construction to destruction. They do not nest.
 class ProfiledKernel {
  public:
   ProfiledKernel(Profile* profile, std::string_view name) : phase_(profile ? profile->current : nullptr), name_(name) {

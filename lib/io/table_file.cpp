@@ -68,18 +68,28 @@ Index bytes_of(const std::vector<TableColumn>& columns, const std::map<std::stri
 
 }  // namespace
 
-TableFile::TableFile(fs::path path, bool overwrite) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+TableFile::TableFile(fs::path path, bool overwrite)
+    : path_(std::move(path)), temporary_(fmt::format("{}.{}.tmp", path_.string(), getpid())) {
   if (fs::is_directory(path_)) fail_usage("{} is a folder: name a file in it", path_.string());
   if (!overwrite && fs::exists(path_))
     fail_usage("{} is already there; replace it (--overwrite), or choose another name", path_.string());
+  if (fs::exists(path_) && !fs::is_regular_file(fs::symlink_status(path_)))
+    fail_usage("{} is not a file of its own (a device, or a link): choose another name", path_.string());
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   if (access(folder.c_str(), W_OK) != 0)
     fail("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
          path_.string(), folder.string(), std::strerror(errno));
-  reserve_space(temporary_, 0, kMetadataBytes, true);
+  try {
+    reserve_space(temporary_, 0, kMetadataBytes, true);
+  } catch (...) {
+    remove_temporary();
+    throw;
+  }
 }
 
-TableFile::~TableFile() {
+TableFile::~TableFile() { remove_temporary(); }
+
+void TableFile::remove_temporary() {
   std::error_code ignored;
   fs::remove(temporary_, ignored);
 }

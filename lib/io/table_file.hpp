@@ -18,7 +18,7 @@ struct TableColumn {
 };
 
 // Claims its place before the measurement and is written after it: a name that is taken, or a folder that cannot be
-// written, is then met at once. Without write() it leaves nothing behind.
+// written, is then met at once. Without write() it leaves nothing behind, unless the program is killed.
 class TableFile {
  public:
   // Fails with kUsage where a file of this name is there and may not be replaced.
@@ -31,6 +31,8 @@ class TableFile {
   void write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes);
 
  private:
+  void remove_temporary();
+
   std::filesystem::path path_, temporary_;
 };
 

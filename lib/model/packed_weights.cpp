@@ -3,7 +3,7 @@
 namespace switchyard {
 
 kernels::Gemm PackedWeights::with_packed_b(kernels::Gemm product) {
-  Pack& pack = packs_[{product.b, product.transpose_b}];
+  Pack& pack = packs_[{product.b, product.transpose_b, product.precision}];
   if (pack.version != parameters_.version()) {
     const Index bytes = kernels::packed_b_bytes(context_, product);
     if (pack.data.size() != bytes) pack.data = kernels::Array<std::byte>(context_.device, bytes);

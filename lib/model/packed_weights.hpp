@@ -3,7 +3,7 @@
 #pragma once
 
 #include <map>
-#include <utility>
+#include <tuple>
 
 #include "comm/parameter_store.hpp"
 #include "kernels/api/gemm.hpp"
@@ -12,7 +12,7 @@ namespace switchyard {
 
 class PackedWeights {
  public:
-  // The weights of the products are values in `parameters`.
+  // The weights of the products are values in `parameters`, or made of them alone.
   PackedWeights(const Context& context, const ParameterStore& parameters)
       : context_(context), parameters_(parameters) {}
 
@@ -27,7 +27,8 @@ class PackedWeights {
 
   const Context& context_;
   const ParameterStore& parameters_;
-  std::map<std::pair<const float*, bool>, Pack> packs_;  // by weight and whether it is multiplied transposed
+  // By weight, whether it is multiplied transposed, and format.
+  std::map<std::tuple<const float*, bool, kernels::Precision>, Pack> packs_;
 };
 
 }  // namespace switchyard

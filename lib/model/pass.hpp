@@ -43,7 +43,7 @@ struct Pass {
   kernels::LinearProducts linear(Index rows, Index in, Index out) const { return {rows, in, out, precision}; }
   // The product with its weight packed, where packed weights are kept.
   kernels::Gemm by_weight(const kernels::Gemm& product) const {
-    return packed_weights ? packed_weights->with_packed_b(product) : product;
+    return packed_weights && product.m > 0 ? packed_weights->with_packed_b(product) : product;
   }
 
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {

@@ -2,6 +2,7 @@
 #include <xxhash.h>
 
 #include <memory>
+#include <utility>
 
 #include "comm/collectives.hpp"
 #include "core/error.hpp"
@@ -14,7 +15,7 @@ Trainer::HostArrays Trainer::host_arrays(bool parameters_only) {
     std::string prefix;
     const float* device;
   };
-  std::vector<Source> sources{{"parameters/", parameters_->values()}};
+  std::vector<Source> sources{{"parameters/", std::as_const(*parameters_).values()}};
   if (!parameters_only)
     for (Optimizer::State& state : optimizer_->states())
       sources.push_back({"optimizer/" + state.name + "/", state.values.data()});
