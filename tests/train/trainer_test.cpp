@@ -181,6 +181,28 @@ TEST(Trainer, NamesTheLayerThatIsNotFinite) {
   std::filesystem::remove(path);
 }
 
+// Weights, and averages of experts, are kept packed from one use to the next: not beyond a step that changes them.
+TEST(Trainer, EvaluatesTheWeightsThatItHasNow) {
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("switchyard-now-" + std::to_string(getpid()) + ".h5");
+  for (const Kind& kind : all_kinds()) {
+    SCOPED_TRACE(kind.name);
+    Config config = config_of(kind);
+    config.parallel.experts = 1;
+    if (config.ffn.router == "random") config.ffn.inference = "average";
+    SmallRun run = run_alone(config);
+    const double at_first = run->evaluate().loss;
+    run.train(2);
+    run->save(*make_local_communicator(), path);
+    SmallRun fresh = run_alone(config);
+    fresh->load(*make_local_communicator(), path);
+    const double now = run->evaluate().loss;
+    EXPECT_EQ(now, fresh->evaluate().loss);
+    EXPECT_NE(now, at_first);
+  }
+  std::filesystem::remove(path);
+}
+
 // Nothing but lists of a few numbers, once each expert has been used.
 TEST(Trainer, AllocatesNothingAfterTheFirstSteps) {
   for (const Kind& kind : all_kinds()) {
