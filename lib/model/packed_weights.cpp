@@ -3,15 +3,30 @@
 namespace switchyard {
 
 kernels::Gemm PackedWeights::with_packed_b(kernels::Gemm product) {
-  Pack& pack = packs_[{product.b, product.transpose_b, product.precision}];
+  if (!packs_.contains(key(product.b, product))) make_room(product);
+  Pack& pack = packs_.at(key(product.b, product));
   if (pack.version != parameters_.version()) {
-    const Index bytes = kernels::packed_b_bytes(context_, product);
-    if (pack.data.size() != bytes) pack.data = kernels::Array<std::byte>(context_.device, bytes);
     kernels::pack_b(context_, product, pack.data.data());
     pack.version = parameters_.version();
   }
   product.packed_b = pack.data.data();
   return product;
+}
+
+void PackedWeights::make_room(const kernels::Gemm& product) {
+  const Index bytes = kernels::packed_b_bytes(context_, product);
+  const auto make_one = [&](const float* weight) {
+    packs_[key(weight, product)].data = kernels::Array<std::byte>(context_.device, bytes);
+  };
+  const ParameterTable& table = parameters_.table();
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    const Index slices = parameters_.local_slices(id);
+    const float* first = parameters_.value(id);
+    if (product.b < first || product.b >= first + slices * table[id].slice_size()) continue;
+    for (Index slice = 0; slice < slices; ++slice) make_one(parameters_.value(id, slice));
+    return;
+  }
+  make_one(product.b);
 }
 
 }  // namespace switchyard

@@ -25,10 +25,17 @@ class PackedWeights {
     Index version = -1;  // of the parameters
   };
 
+  // A weight, whether it is multiplied transposed, and the format.
+  using Key = std::tuple<const float*, bool, kernels::Precision>;
+  static Key key(const float* weight, const kernels::Gemm& product) {
+    return {weight, product.transpose_b, product.precision};
+  }
+  // For the weights of all experts where it is one of theirs: any of them may be the next to get tokens.
+  void make_room(const kernels::Gemm& product);
+
   const Context& context_;
   const ParameterStore& parameters_;
-  // By weight, whether it is multiplied transposed, and format.
-  std::map<std::tuple<const float*, bool, kernels::Precision>, Pack> packs_;
+  std::map<Key, Pack> packs_;
 };
 
 }  // namespace switchyard
