@@ -1,6 +1,7 @@
-// bench kernels and bench exchange: what they print, the files they write, and what they refuse.
+// bench step's profile, bench kernels and bench exchange: what they print, the files they write, and what they refuse.
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -193,6 +194,30 @@ TEST_F(Program, BenchReplacesAFileOnlyWhenTold) {
   const Outcome replaced = run(2, command + Words{"--overwrite"});
   EXPECT_EQ(replaced.code, 0) << replaced;
   EXPECT_EQ(Table(path("e.h5")).numbers(schema::kExchangeTokens).size(), 6u);
+}
+
+// Milliseconds of a step by row of the profile, of which each ends in its total and its share.
+std::map<std::string, double> profile_rows(const std::string& out) {
+  std::map<std::string, double> rows;
+  const std::regex row(R"(^(\w[\w ]*?)  .* (\d+\.\d+) +\d+\.\d %$)");
+  std::istringstream lines(out);
+  for (std::string line; std::getline(lines, line);)
+    if (std::smatch parts; std::regex_match(line, parts, row)) rows[parts[1]] = std::stod(parts[2]);
+  return rows;
+}
+
+// The step's own clock is another one, so phases that leave a gap or overlap would show, as would kernels that nest.
+TEST_F(Program, ProfileAddsUpToTheStep) {
+  const Outcome outcome = run(2, {"bench", "step", "--config", "small.cfg", "--steps", "1", "--profile"});
+  ASSERT_EQ(outcome.code, 0) << outcome;
+  std::map<std::string, double> rows = profile_rows(outcome.out);
+  for (const char* name : {"gemm", "pack_b", "attention_backward", "adam", "all"})
+    EXPECT_TRUE(rows.contains(name)) << name << "\n" << outcome;
+  std::smatch step;
+  ASSERT_TRUE(std::regex_search(outcome.out, step, std::regex(R"(training step +(\d+\.\d+) )"))) << outcome;
+  const double milliseconds = 1e3 * std::stod(step[1]);
+  EXPECT_NEAR(rows["all"], milliseconds, 0.2 + 0.05 * milliseconds) << outcome;
+  EXPECT_GE(rows["outside kernels"], 0) << outcome;
 }
 
 class BadBench : public Mistakes, public testing::WithParamInterface<Mistake> {};
