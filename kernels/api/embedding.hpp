@@ -30,6 +30,21 @@ struct Patchify {
 };
 void patchify(const Context& context, const Patchify& args);
 
+// A word for each token, from what its patch looks like: with g the mean over channels of v = patches * deviation +
+// mean, m the mean of g over the patch and q[i] its mean over quadrant i (upper left, upper right, lower left, lower
+// right; a middle row or column belongs to both sides),
+//   word = 16 min(3, floor(4 m)) + sum over i of 2^i where q[i] > m,   floor below 0 counts as 0;
+// CLS has the word kClsWord.
+constexpr std::int32_t kClsWord = 64;
+constexpr Index kNumWords = 65;
+struct PatchWords {
+  Index samples = 0, patches_per_sample = 0, channels = 0, patch = 0;
+  const float* patches = nullptr;  // as Patchify writes them
+  std::array<float, kMaxChannels> mean{}, deviation{};
+  std::int32_t* words = nullptr;  // (samples, 1 + patches_per_sample)
+};
+void patch_words(const Context& context, const PatchWords& args);
+
 // y[s, 0] = cls; y[s, 1 + p] = projected[s, p] + bias + positions[p]
 struct EmbedTokens {
   Index samples = 0, patches = 0, width = 0;

@@ -9,37 +9,16 @@
 
 namespace switchyard::kernels {
 
-// probabilities[t] = softmax(logits[t] + bias); experts[t], weights[t] = its first maximum and that probability.
-struct Top1Gate {
-  Index tokens = 0, num_experts = 0;
-  const float* logits = nullptr;    // (tokens, num_experts)
-  const float* bias = nullptr;      // (num_experts)
-  float* probabilities = nullptr;   // (tokens, num_experts); may be logits
-  std::int32_t* experts = nullptr;  // (tokens)
-  float* weights = nullptr;         // (tokens)
-};
-void top1_gate(const Context& context, const Top1Gate& args);
-
-// d_logits through the softmax, from the weight of the chosen expert and from the balance loss of Switch Transformer,
-// whose gradient with respect to probabilities[t, e] is balance_scale * tokens_per_expert[e].
-struct Top1GateBackward {
-  Index tokens = 0, num_experts = 0;
-  const float* probabilities = nullptr;             // (tokens, num_experts)
-  const std::int32_t* experts = nullptr;            // (tokens)
-  const float* d_weights = nullptr;                 // (tokens)
-  const std::int32_t* tokens_per_expert = nullptr;  // (num_experts)
-  float balance_scale = 0;
-  float* d_logits = nullptr;  // (tokens, num_experts)
-};
-void top1_gate_backward(const Context& context, const Top1GateBackward& args);
-
-// A stable counting sort of assignments by expert: the same slots whatever the number of threads.
+// A stable counting sort of assignments by expert: the same slots whatever the number of threads. An expert keeps the
+// first `capacity` of its assignments, in their order; the others are dropped and have no slot.
 struct SortByExpert {
   Index assignments = 0, num_experts = 0;
-  const std::int32_t* experts = nullptr;       // (assignments), each in [0, num_experts)
-  std::int32_t* tokens_per_expert = nullptr;   // (num_experts)
-  std::int32_t* assignment_of_slot = nullptr;  // (assignments)
-  std::int32_t* slot_of_assignment = nullptr;  // (assignments)
+  Index capacity = 0;                          // 0: no limit
+  const std::int32_t* experts = nullptr;       // (assignments), each in [0, num_experts), or -1: not made
+  std::int32_t* tokens_per_expert = nullptr;   // (num_experts) kept
+  std::int32_t* dropped_per_expert = nullptr;  // (num_experts); null: not wanted
+  std::int32_t* assignment_of_slot = nullptr;  // (assignments), of which as many are written as were kept
+  std::int32_t* slot_of_assignment = nullptr;  // (assignments); -1: dropped, or not made
 };
 void sort_by_expert(const Context& context, const SortByExpert& args);
 

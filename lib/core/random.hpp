@@ -20,6 +20,14 @@ enum class Purpose : std::uint32_t {
   kFfnDropout,
   kFfnResidualDropout,
   kSynthetic,
+  kGateJitter,
+  kGateDropout,
+  kGateNoise,
+  kGatingDropout,
+  kHash,
+  kSharedFfnDropout,
+  kSharedFfnResidualDropout,
+  kUpcycle,
 };
 
 // Everything but the row (a sample or token) and the block (four words within the row).
