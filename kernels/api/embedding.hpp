@@ -30,10 +30,10 @@ struct Patchify {
 };
 void patchify(const Context& context, const Patchify& args);
 
-// A word for each token, from what its patch looks like: with g the mean over channels of v = patches * deviation +
-// mean, m the mean of g over the patch and q[i] its mean over quadrant i (upper left, upper right, lower left, lower
-// right; a middle row or column belongs to both sides),
-//   word = 16 min(3, floor(4 m)) + sum over i of 2^i where q[i] > m,   floor below 0 counts as 0;
+// A word for each token, from what its patch looks like: with v = 255 (patches * deviation + mean), rounded, its pixel
+// values, m their mean over patch and channels, and q[i] their mean over quadrant i (upper left, upper right, lower
+// left, lower right; a middle row or column belongs to both sides),
+//   word = 16 min(3, floor(4 m / 255)) + sum over i of 2^i where q[i] > m,   in integers, so without rounding;
 // CLS has the word kClsWord.
 constexpr std::int32_t kClsWord = 64;
 constexpr Index kNumWords = 65;

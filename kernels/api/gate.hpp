@@ -28,12 +28,14 @@ void perturb_input_backward(const Context& context, const PerturbInput& args);
 
 enum class Scores { kSoftmax, kSigmoid };
 
-// z = logits[t] + bias. scores = softmax(z) or sigmoid(z), probabilities = scores / their sum, over all experts.
+// z = logits[t] + bias. scores = softmax(z) or sigmoid(z), probabilities = scores / their sum, over all experts
+// (sigmoid:
+// + 1e-20 in this sum and the next).
 // The choices are the top_k of [first_expert, end_expert) with the largest z, or, with a selection bias, with the
 // largest score + selection_bias; largest first, the lower index where equal. A row with NaN takes experts that exist,
 // and its weights are NaN.
-// weights = the scores of the chosen; with renormalise divided by their sum (softmax: a softmax over the chosen z;
-// sigmoid: + 1e-20 in the sum), so that one choice alone has the weight 1 exactly under softmax.
+// weights = the scores of the chosen; with renormalise divided by their sum (softmax: a softmax over the chosen z, so
+// that one choice alone has the weight 1 exactly).
 struct Gate {
   Index tokens = 0, num_experts = 0, top_k = 1;
   Index first_expert = 0, end_expert = 0;  // at least top_k of them
@@ -46,7 +48,7 @@ struct Gate {
   float* probabilities = nullptr;         // (tokens, num_experts); softmax: not written, the scores are these
   std::int32_t* experts = nullptr;        // (tokens * top_k)
   float* weights = nullptr;               // (tokens * top_k)
-  float* log_sum_exp = nullptr;           // (tokens) of z; null: not wanted
+  float* log_sum_exp = nullptr;           // (tokens) of z; null: not wanted; sigmoid: not written
 };
 void gate(const Context& context, const Gate& args);
 
@@ -86,7 +88,9 @@ struct NoisyLogits {
 void noisy_logits(const Context& context, const NoisyLogits& args);
 
 // The smooth load (appendix A there): probability[t, e] = Phi((clean[t, e] - threshold) / softplus(raw[t, e])), where
-// threshold is the top_k-th largest of noisy[t, :] without e. top_k < num_experts.
+// threshold is the top_k-th largest of noisy[t, :] without e, and softplus counts as kMinLoadDeviation where it is
+// less. top_k < num_experts.
+constexpr float kMinLoadDeviation = 1e-10f;
 struct LoadProbability {
   Index tokens = 0, num_experts = 0, top_k = 1;
   const float* clean = nullptr;  // (tokens, num_experts), as are all below
@@ -98,6 +102,7 @@ void load_probability(const Context& context, const LoadProbability& args);
 
 // From d_noisy, the gradient that comes by way of the gate, and d_load[e], that of every probability[:, e], to the
 // gradients of clean and raw. The threshold is a noisy logit of another expert, and has its share of the gradient.
+// Without d_load neither top_k nor noisy is read.
 struct NoisyBackward {
   Index tokens = 0, num_experts = 0, top_k = 1;
   const float* clean = nullptr;    // (tokens, num_experts)
@@ -113,7 +118,7 @@ void noisy_backward(const Context& context, const NoisyBackward& args);
 
 // Expert choice (Zhou et al., 2202.09368): every expert takes the `capacity` tokens with its largest scores, the
 // earlier token where equal. experts[t * num_experts + e] = e where e took t, else -1; weights there = scores[t, e],
-// else 0. capacity <= tokens.
+// else 0. capacity <= tokens. A score that is NaN is smaller than all others.
 struct ExpertChoice {
   Index tokens = 0, num_experts = 0, capacity = 0;
   const float* scores = nullptr;    // (tokens, num_experts)

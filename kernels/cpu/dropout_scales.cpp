@@ -48,31 +48,39 @@ inline void philox(Words (&groups)[kGroups][4], std::uint64_t seed) {
   }
 }
 
-// 64 scales from the words of eight blocks: 16 bits each, low half of a word first.
-inline void write_scales(const Words (&c)[4], std::uint32_t threshold, float scale, float* scales) {
-  typedef std::uint16_t Shorts __attribute__((vector_size(32)));
-  typedef std::uint32_t Bits __attribute__((vector_size(64)));
-  typedef float Scales __attribute__((vector_size(64)));
+// The 32 words of eight blocks, block after block.
+struct WordsInOrder {
+  Words halves[2];
+};
+inline WordsInOrder in_order(const Words (&c)[4]) {
   const Words first = (c[0] & kLowHalf) | (c[1] << 32), second = (c[2] & kLowHalf) | (c[3] << 32);
-  const Words in_order[2] = {__builtin_shuffle(first, second, Words{0, 8, 1, 9, 2, 10, 3, 11}),
-                             __builtin_shuffle(first, second, Words{4, 12, 5, 13, 6, 14, 7, 15})};
+  return {{__builtin_shuffle(first, second, Words{0, 8, 1, 9, 2, 10, 3, 11}),
+           __builtin_shuffle(first, second, Words{4, 12, 5, 13, 6, 14, 7, 15})}};
+}
+
+typedef std::uint32_t Bits __attribute__((vector_size(64)));
+typedef float Scales __attribute__((vector_size(64)));
+
+// 64 scales from the words of eight blocks: to_scale of 16 bits each, low half of a word first.
+template <typename ToScale>
+inline void write_scales(const Words (&c)[4], const ToScale& to_scale, float* scales) {
+  typedef std::uint16_t Shorts __attribute__((vector_size(32)));
+  const WordsInOrder words = in_order(c);
   Shorts shorts[4];
-  static_assert(sizeof shorts == sizeof in_order);
-  std::memcpy(shorts, in_order, sizeof shorts);
+  static_assert(sizeof shorts == sizeof words);
+  std::memcpy(shorts, &words, sizeof shorts);
   for (int i = 0; i < 4; ++i) {
-    const Bits bits = __builtin_convertvector(shorts[i], Bits);
-    const Scales values = bits >= threshold ? Scales{} + scale : Scales{};
+    const Scales values = to_scale(__builtin_convertvector(shorts[i], Bits));
     std::memcpy(scales + 16 * i, &values, sizeof values);
   }
 }
 
-}  // namespace
-
-void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
-                    Index num_blocks, float* scales) {
-  const std::uint64_t layer = (static_cast<std::uint32_t>(dropout.key.purpose) << 24) | dropout.key.layer;
-  const std::uint32_t threshold = dropout.threshold();
-  const float scale = dropout.scale();
+// write(words, done) for eight blocks after eight: words[w] is word w of those, `done` the number of blocks before
+// them.
+template <typename Write>
+inline void for_philox_blocks(const RandomKey& key, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
+                              Index num_blocks, const Write& write) {
+  const std::uint64_t layer = (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer;
   // Lane l of group n does block number 8 n + l of all, row after row: `row` and `block` step accordingly.
   const auto blocks_in_row = static_cast<std::uint64_t>(num_blocks);
   const std::uint64_t row_step = kBlocksInGroup / blocks_in_row, block_step = kBlocksInGroup % blocks_in_row;
@@ -84,7 +92,7 @@ void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_r
     for (Words(&c)[4] : groups) {
       c[0] = block + std::uint64_t{first_block};
       c[1] = row + std::uint64_t{first_row};
-      c[2] = Words{} + dropout.key.step;
+      c[2] = Words{} + key.step;
       c[3] = Words{} + layer;
       block += block_step;
       row += row_step;
@@ -92,11 +100,41 @@ void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_r
       block -= carry & blocks_in_row;
       row -= carry;
     }
-    philox(groups, dropout.key.seed);
+    philox(groups, key.seed);
 #pragma GCC unroll 2
-    for (int group = 0; group < kGroups; ++group)
-      write_scales(groups[group], threshold, scale, scales + (done + group * kBlocksInGroup) * kColumnsPerBlock);
+    for (int group = 0; group < kGroups; ++group) write(groups[group], done + group * kBlocksInGroup);
   }
+}
+
+}  // namespace
+
+void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
+                    Index num_blocks, float* scales) {
+  const std::uint32_t threshold = dropout.threshold();
+  const float scale = dropout.scale();
+  const auto to_scale = [=](const Bits& bits) -> Scales { return bits >= threshold ? Scales{} + scale : Scales{}; };
+  for_philox_blocks(dropout.key, first_row, num_rows, first_block, num_blocks, [&](const Words(&words)[4], Index done) {
+    write_scales(words, to_scale, scales + done * kColumnsPerBlock);
+  });
+}
+
+void jitter_scales(const RandomKey& key, float jitter, std::uint32_t first_row, Index num_rows,
+                   std::uint32_t first_block, Index num_blocks, float* scales) {
+  // 2 u - 1 = bits / 32768 - 65535 / 65536, exactly
+  const auto to_scale = [=](const Bits& bits) -> Scales {
+    return 1.0f + jitter * (__builtin_convertvector(bits, Scales) * 0x1p-15f - 65535 * 0x1p-16f);
+  };
+  for_philox_blocks(key, first_row, num_rows, first_block, num_blocks, [&](const Words(&words)[4], Index done) {
+    write_scales(words, to_scale, scales + done * kColumnsPerBlock);
+  });
+}
+
+void many_random_words(const RandomKey& key, std::uint32_t first_row, Index num_rows, Index num_blocks,
+                       std::uint32_t* words) {
+  for_philox_blocks(key, first_row, num_rows, 0, num_blocks, [&](const Words(&columns)[4], Index done) {
+    const WordsInOrder ordered = in_order(columns);
+    std::memcpy(words + done * kWordsPerBlock, &ordered, sizeof ordered);
+  });
 }
 
 }  // namespace switchyard::kernels::cpu

@@ -7,15 +7,24 @@
 
 namespace switchyard::kernels::cpu {
 
-constexpr Index kColumnsPerBlock = 8;  // of random numbers: four words of 32 bits, 16 bits a column
+constexpr Index kWordsPerBlock = 4;    // of random numbers, 32 bits each
+constexpr Index kColumnsPerBlock = 8;  // 16 bits each
 
-// How many floats beyond the last one dropout_scales may write.
+// How many elements beyond the last one the functions below may write.
 constexpr Index kDropoutSlack = 128;
 
 // scales (num_rows, 8 num_blocks): 0 where an element is dropped, dropout.scale() where it is kept, for Philox rows
 // first_row, first_row + 1, ... and Philox blocks first_block, first_block + 1, ...
 void dropout_scales(const Dropout& dropout, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
                     Index num_blocks, float* scales);
+
+// The same for 1 + jitter (2 u - 1), u = (bits + 0.5) / 65536.
+void jitter_scales(const RandomKey& key, float jitter, std::uint32_t first_row, Index num_rows,
+                   std::uint32_t first_block, Index num_blocks, float* scales);
+
+// words (num_rows, num_blocks, 4): random_words(key, row, block) for rows first_row, ... and blocks 0, 1, ...
+void many_random_words(const RandomKey& key, std::uint32_t first_row, Index num_rows, Index num_blocks,
+                       std::uint32_t* words);
 
 constexpr Index kDropoutChunk = 512;  // columns; keeps the scales in the first-level cache
 

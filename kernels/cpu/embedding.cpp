@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cpu/column_sums.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/row_blocks.hpp"
@@ -39,6 +41,29 @@ void patchify_sample(const Patchify& args, const PixelValues& values, Index samp
           }
 }
 
+std::int32_t word_of_patch(const PatchWords& args, const float* values) {
+  const Index patch = args.patch, half = ceil_div(patch, 2);
+  Index sum = 0;
+  std::array<Index, 4> quadrants{};
+  for (Index channel = 0; channel < args.channels; ++channel)
+    for (Index y = 0; y < patch; ++y)
+      for (Index x = 0; x < patch; ++x) {
+        const float pixel = (*values++ * args.deviation[channel] + args.mean[channel]) * 255.0f;
+        const auto v = static_cast<Index>(std::min(255.0f, std::max(0.0f, pixel)) + 0.5f);
+        const bool upper = y < half, lower = y >= patch - half, left = x < half, right = x >= patch - half;
+        sum += v;
+        if (upper && left) quadrants[0] += v;
+        if (upper && right) quadrants[1] += v;
+        if (lower && left) quadrants[2] += v;
+        if (lower && right) quadrants[3] += v;
+      }
+  const Index pixels = patch * patch, quadrant_pixels = half * half;
+  Index word = 16 * std::min<Index>(3, 4 * sum / (255 * args.channels * pixels));
+  for (std::size_t i = 0; i < quadrants.size(); ++i)
+    if (quadrants[i] * pixels > sum * quadrant_pixels) word += Index{1} << i;
+  return static_cast<std::int32_t>(word);
+}
+
 }  // namespace
 
 void patchify(const Context& context, const Patchify& args) {
@@ -47,6 +72,16 @@ void patchify(const Context& context, const Patchify& args) {
     for (int v = 0; v < 256; ++v)
       values[channel][v] = (static_cast<float>(v) / 255.0f - args.mean[channel]) / args.deviation[channel];
   context.threads->parallel_for(args.samples, [&](Index sample) { patchify_sample(args, values, sample); });
+}
+
+void patch_words(const Context& context, const PatchWords& args) {
+  const Index patches = args.patches_per_sample, size = args.channels * args.patch * args.patch;
+  context.threads->parallel_for(args.samples, [&](Index sample) {
+    std::int32_t* words = args.words + sample * (1 + patches);
+    words[0] = kClsWord;
+    for (Index p = 0; p < patches; ++p)
+      words[1 + p] = word_of_patch(args, args.patches + (sample * patches + p) * size);
+  });
 }
 
 void embed_tokens(const Context& context, const EmbedTokens& args) {

@@ -6,6 +6,7 @@
 #include "kernels/api/attention.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "kernels/api/embedding.hpp"
+#include "kernels/api/gate.hpp"
 #include "kernels/api/gemm.hpp"
 #include "kernels/api/layernorm.hpp"
 #include "kernels/api/loss.hpp"
@@ -36,8 +37,19 @@ void bias_add(const Context& context, const BiasAdd& args);
 void column_sum(const Context& context, const ColumnSum& args);
 
 void patchify(const Context& context, const Patchify& args);
+void patch_words(const Context& context, const PatchWords& args);
 void embed_tokens(const Context& context, const EmbedTokens& args);
 void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args);
+
+void perturb_input(const Context& context, const PerturbInput& args);
+void perturb_input_backward(const Context& context, const PerturbInput& args);
+void gate(const Context& context, const Gate& args);
+void gate_backward(const Context& context, const GateBackward& args);
+void noisy_logits(const Context& context, const NoisyLogits& args);
+void load_probability(const Context& context, const LoadProbability& args);
+void noisy_backward(const Context& context, const NoisyBackward& args);
+void expert_choice(const Context& context, const ExpertChoice& args);
+void route_statistics(const Context& context, const RouteStatistics& args);
 
 void layernorm(const Context& context, const LayerNorm& args);
 void layernorm_backward(const Context& context, const LayerNormBackward& args);
@@ -52,8 +64,6 @@ void tree_carry(const Context& context, const TreeCarry& args);
 void mean(const Context& context, const Mean& args);
 Index count_not_finite(const float* x, Index size);
 
-void top1_gate(const Context& context, const Top1Gate& args);
-void top1_gate_backward(const Context& context, const Top1GateBackward& args);
 void sort_by_expert(const Context& context, const SortByExpert& args);
 void dispatch(const Context& context, const Dispatch& args);
 void dispatch_backward(const Context& context, const DispatchBackward& args);

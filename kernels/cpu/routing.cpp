@@ -10,66 +10,52 @@
 
 namespace switchyard::kernels::cpu {
 
-void top1_gate(const Context& context, const Top1Gate& args) {
-  const Index num_experts = args.num_experts;
-  for_rows(context, args.tokens, [&](Index token) {
-    const float* logits = args.logits + token * num_experts;
-    float* probabilities = args.probabilities + token * num_experts;
-    for (Index e = 0; e < num_experts; ++e) probabilities[e] = logits[e] + args.bias[e];
-    Index best = 0;
-    for (Index e = 1; e < num_experts; ++e)
-      if (probabilities[e] > probabilities[best]) best = e;
-    const float max = probabilities[best];
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (Index e = 0; e < num_experts; ++e) {
-      probabilities[e] = vector_exp(probabilities[e] - max);
-      sum += probabilities[e];
-    }
-    for (Index e = 0; e < num_experts; ++e) probabilities[e] /= sum;
-    args.experts[token] = static_cast<std::int32_t>(best);
-    args.weights[token] = probabilities[best];
-  });
-}
-
-// d_logits[e] = p[e] (d_p[e] - sum over i of p[i] d_p[i]), d_p[e] = balance_scale n[e] + (e chosen ? d_weight : 0).
-void top1_gate_backward(const Context& context, const Top1GateBackward& args) {
-  const Index num_experts = args.num_experts;
-  for_rows(context, args.tokens, [&](Index token) {
-    const float* p = args.probabilities + token * num_experts;
-    float* d_logits = args.d_logits + token * num_experts;
-    float dot = 0;
-    for (Index e = 0; e < num_experts; ++e) {
-      const float d_p = args.balance_scale * static_cast<float>(args.tokens_per_expert[e]) +
-                        (e == args.experts[token] ? args.d_weights[token] : 0.0f);
-      dot += p[e] * d_p;
-      d_logits[e] = d_p;
-    }
-    for (Index e = 0; e < num_experts; ++e) d_logits[e] = p[e] * (d_logits[e] - dot);
-  });
-}
-
 void sort_by_expert(const Context&, const SortByExpert& args) {
   thread_local Scratch<std::int32_t> scratch;
-  std::int32_t* next_slot = scratch.get(args.num_experts);
-  std::fill_n(args.tokens_per_expert, args.num_experts, 0);
+  const Index num_experts = args.num_experts;
+  std::int32_t* next_slot = scratch.get(2 * num_experts);
+  std::int32_t* end_slot = next_slot + num_experts;
+  std::fill_n(args.tokens_per_expert, num_experts, 0);
   for (Index a = 0; a < args.assignments; ++a) {
     const Index expert = args.experts[a];
-    if (expert < 0 || expert >= args.num_experts)
+    if (expert < -1 || expert >= num_experts)
       fail("sort_by_expert: assignment {} names expert {}, but there are experts 0 to {} only: a router is wrong.", a,
-           expert, args.num_experts - 1);
-    ++args.tokens_per_expert[expert];
+           expert, num_experts - 1);
+    if (expert >= 0) ++args.tokens_per_expert[expert];
   }
   std::int32_t slot = 0;
-  for (Index expert = 0; expert < args.num_experts; ++expert) {
+  for (Index expert = 0; expert < num_experts; ++expert) {
+    const std::int32_t wanted = args.tokens_per_expert[expert];
+    const auto kept = args.capacity == 0 ? wanted : static_cast<std::int32_t>(std::min<Index>(wanted, args.capacity));
+    args.tokens_per_expert[expert] = kept;
+    if (args.dropped_per_expert) args.dropped_per_expert[expert] = wanted - kept;
     next_slot[expert] = slot;
-    slot += args.tokens_per_expert[expert];
+    end_slot[expert] = slot += kept;
   }
   for (Index a = 0; a < args.assignments; ++a) {
-    const std::int32_t own = next_slot[args.experts[a]]++;
-    args.assignment_of_slot[own] = static_cast<std::int32_t>(a);
-    args.slot_of_assignment[a] = own;
+    const std::int32_t expert = args.experts[a];
+    const bool kept = expert >= 0 && next_slot[expert] < end_slot[expert];
+    args.slot_of_assignment[a] = kept ? next_slot[expert] : -1;
+    if (kept) args.assignment_of_slot[next_slot[expert]++] = static_cast<std::int32_t>(a);
   }
+}
+
+// The entropy of a block of tokens is one sum; blocks follow from the shape, and add up in order.
+void route_statistics(const Context& context, const RouteStatistics& args) {
+  std::fill_n(args.weight_sums, args.num_experts, 0.0f);
+  for (Index a = 0; a < args.tokens * args.top_k; ++a)
+    if (args.experts[a] >= 0) args.weight_sums[args.experts[a]] += args.weights ? args.weights[a] : 1.0f;
+
+  float sums[kMaxRowBlocks] = {};
+  if (args.probabilities)
+    for_row_blocks(context, args.tokens, [&](Index block_idx, Index first_token, Index end_token) {
+      const float* p = args.probabilities;
+      sums[block_idx] = sum_of_terms(first_token * args.num_experts, end_token * args.num_experts,
+                                     [=](Index i, auto at) { return at(p + i) * vector_log(at(p + i)); });
+    });
+  float sum = 0;
+  for (const float block_sum : sums) sum -= block_sum;
+  *args.entropy_sum = sum;
 }
 
 void dispatch(const Context& context, const Dispatch& args) {

@@ -1,4 +1,4 @@
-// exp, and the Gaussian's distribution function, without branches or calls, so that loops over them vectorise.
+// exp, ln and what is made of them, without branches or calls, so that loops over them vectorise.
 #pragma once
 
 #include <bit>
@@ -33,6 +33,51 @@ inline Float vector_exp(const Float& x) {
   const Float power = from_bits((bits_of(rounded) + 127u) << 23);  // 2^n; the rounder's own bits are shifted out
   const Float result = exp_r * power;
   return x < -87.3f ? Float{} : result;  // what the lines above make of such x is of no account
+}
+
+// ln((1 + s) / (1 - s)) to about 1e-7 relative for |s| <= 1/3: its series.
+template <typename Float>
+inline Float two_atanh(const Float& s) {
+  const Float q = s * s;
+  Float p = q * (2.0f / 13) + (2.0f / 11);
+  p = p * q + (2.0f / 9);
+  p = p * q + (2.0f / 7);
+  p = p * q + (2.0f / 5);
+  p = p * q + (2.0f / 3);
+  return p * q * s + 2.0f * s;
+}
+
+// ln(x) to about 1e-7 (relative near 1) for positive x that are not subnormal; finite, and of no account, for all else.
+template <typename Float>
+inline Float vector_log(const Float& x) {
+  constexpr std::uint32_t kSqrtHalf = 0x3f3504f3, kOne = 0x3f800000;
+  // x = 2^n m, m in [sqrt(1/2), sqrt(2)): n + 127 and m's place above sqrt(1/2) stand side by side.
+  const auto shifted = bits_of(x) + (kOne - kSqrtHalf);
+  const Float n = from_bits((shifted >> 23 & 0xffu) | 0x4b000000u) - (8388608.0f + 127.0f);
+  const Float m = from_bits((shifted & 0x7fffffu) + kSqrtHalf);
+  return n * 0.693359375f + (two_atanh((m - 1.0f) / (m + 1.0f)) + n * -2.12194440e-4f);
+}
+
+// ln(1 + exp(x)) to about 2e-7 relative; 0 below -87.3
+inline float softplus(float x) {
+  const float e = vector_exp(-std::fabs(x));
+  return (x > 0 ? x : 0.0f) + two_atanh(e / (2.0f + e));
+}
+
+// 1 / (1 + exp(-x)) to about 2e-7 relative; 0 below -87.3
+inline float sigmoid(float x) {
+  const float e = vector_exp(-std::fabs(x));
+  return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+// cos(2 pi u) to about 2e-7 for u in [0, 1): the sine's series for the angle beyond the nearest of 1/4 and 3/4 turns.
+inline float cos_of_turns(float u) {
+  const float x = 6.28318531f * (std::fabs(u - 0.5f) - 0.25f), q = x * x;
+  float p = q * -2.50521084e-8f + 2.75573192e-6f;
+  p = p * q - 1.98412698e-4f;
+  p = p * q + 8.33333333e-3f;
+  p = p * q - 1.66666667e-1f;
+  return p * q * x + x;
 }
 
 struct Gaussian {
