@@ -23,12 +23,12 @@ struct StepMetrics {
   Index step = 0;  // steps done, this one included
   double epoch = 0;
   double loss = 0;       // cross entropy, mean over the batch
-  double auxiliary = 0;  // auxiliary losses, weighted, mean over microbatches, summed over layers
+  AuxiliaryLosses auxiliary;  // mean over microbatches
   double accuracy = 0;   // percent of the batch, in training mode
   double learning_rate = 0, gradient_norm = 0;
   double seconds = 0;
   PhaseSeconds phases;
-  std::vector<float> tokens_per_expert;  // (layers, experts) of the batch; empty without a mixture
+  RoutingLoad routing;
   bool stop_requested = false;           // by any rank
 };
 
