@@ -1,5 +1,6 @@
 #include "routing/exchange.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 #include "comm/collectives.hpp"
@@ -13,6 +14,11 @@ std::vector<std::int32_t> counts_by_source(Communicator& group, const RoutePlan&
   const auto ranks = static_cast<std::size_t>(group.size());
   const auto local = static_cast<std::size_t>(num_local);
   std::vector<std::int32_t> counts(ranks * local);
+  if (plan.all_stay_home) {
+    const auto own = plan.tokens_per_expert.begin() + group.rank() * num_local;
+    std::copy_n(own, num_local, counts.begin() + group.rank() * num_local);
+    return counts;
+  }
   if (plan.same_counts_everywhere || ranks == 1) {
     const std::size_t first = static_cast<std::size_t>(group.rank()) * local;
     for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = plan.tokens_per_expert[first + i % local];
@@ -26,7 +32,10 @@ std::vector<std::int32_t> counts_by_source(Communicator& group, const RoutePlan&
 }  // namespace
 
 Exchange::Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds)
-    : context_(context), group_(expert_group), seconds_(seconds) {
+    : context_(context),
+      group_(expert_group),
+      seconds_(seconds),
+      moves_(expert_group.size() > 1 && !plan.all_stay_home) {
   const Index ranks = group_.size();
   const Index num_local = plan.num_experts / ranks;
   // Counts are a few bytes: the time they take is the time that others take to come here.

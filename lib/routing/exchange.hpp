@@ -27,11 +27,11 @@ class Exchange {
   Index num_slots() const { return num_slots_; }        // rows that this rank sends: its own microbatch's
   Index num_received() const { return num_received_; }  // rows that its experts work on
 
-  // slots: (num_slots, row_bytes), sorted by expert -> received: (num_received, row_bytes). In a group of one rank this
-  // returns `slots` itself; otherwise an array of the arena.
+  // slots: (num_slots, row_bytes), sorted by expert -> received: (num_received, row_bytes). Where nothing
+  // travels this returns `slots` itself; otherwise an array of the arena.
   template <typename T>
   T* to_experts(kernels::Arena& arena, T* slots, Index row_size) {
-    if (group_.size() == 1) return slots;
+    if (!moves_) return slots;
     T* received = arena.take<T>(num_received_ * row_size);
     move("dispatch", slots, send_rows_, received, receive_rows_, row_size * Index{sizeof(T)});
     return received;
@@ -40,7 +40,7 @@ class Exchange {
   // The way back: (num_received, row_size) -> (num_slots, row_size).
   template <typename T>
   T* to_tokens(kernels::Arena& arena, T* rows, Index row_size) {
-    if (group_.size() == 1) return rows;
+    if (!moves_) return rows;
     T* slots = arena.take<T>(num_slots_ * row_size);
     move("combine", rows, receive_rows_, slots, send_rows_, row_size * Index{sizeof(T)});
     return slots;
@@ -53,6 +53,7 @@ class Exchange {
   const Context& context_;
   Communicator& group_;
   PhaseSeconds& seconds_;
+  bool moves_;  // a group of one rank, or one that stays home, moves nothing
   std::vector<Segment> segments_;
   std::vector<Index> send_rows_, receive_rows_;  // by rank of the group
   Index num_slots_ = 0, num_received_ = 0;

@@ -1,5 +1,5 @@
 // Random routing, without parameters and with weight 1: the expert of a token is drawn by Philox, one draw for all
-// layers,
+// layers (ffn.draw = model), or each layer its own (ffn.draw = layer),
 //   batch     one expert for the whole batch (the seed study's rule; THOR, 2110.04260, draws so in each layer)
 //   sample    one expert for each sample
 //   token     one expert for each token
@@ -20,7 +20,10 @@ namespace {
 
 class RandomRouter final : public Router {
  public:
-  explicit RandomRouter(const RouterOptions& options) : num_experts_(options.num_experts) {
+  explicit RandomRouter(const RouterOptions& options) : options_(options), num_experts_(options.num_experts) {
+    refuse_gate(options);
+    if (options.draw != "model" && options.draw != "layer")
+      fail_usage("ffn.draw: \"{}\" is not one of model, layer", options.draw);
     if (options.granularity == "batch") {
       draw_ = &RandomRouter::draw_for_batch;
     } else if (options.granularity == "sample") {
@@ -35,7 +38,7 @@ class RandomRouter final : public Router {
     counts_known_ = options.granularity == "batch" || options.granularity == "balanced";
   }
 
-  RoutePlan route(const RouteInput& input, double*) override {
+  RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     RoutePlan plan;
     plan.tokens = input.tokens();
     plan.num_experts = num_experts_;
@@ -43,17 +46,16 @@ class RandomRouter final : public Router {
     plan.same_counts_everywhere = counts_known_ && input.training;
     experts_.resize(static_cast<std::size_t>(plan.tokens));
     (this->*draw_)(input);
-    plan.tokens_per_expert.assign(static_cast<std::size_t>(num_experts_), 0);
-    for (std::int32_t expert : experts_) ++plan.tokens_per_expert[static_cast<std::size_t>(expert)];
     plan.experts = input.arena.take<std::int32_t>(plan.tokens);
     kernels::copy_to_device(input.context, plan.experts, experts_.data(), plan.tokens * 4);
-    fill_slots(input, plan);
+    fill_slots(input, expert_capacity(options_, input, 1), plan);
     return plan;
   }
 
  private:
-  static RandomKey key(const RouteInput& input) {
-    return {input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, 0,
+  RandomKey key(const RouteInput& input) const {
+    const auto layer = options_.draw == "layer" ? static_cast<std::uint32_t>(input.layer) + 1 : 0;
+    return {input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, layer,
             static_cast<std::uint32_t>(input.step)};
   }
 
@@ -90,6 +92,7 @@ class RandomRouter final : public Router {
     }
   }
 
+  RouterOptions options_;
   Index num_experts_;
   void (RandomRouter::*draw_)(const RouteInput&) = nullptr;
   bool counts_known_ = false;

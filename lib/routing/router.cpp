@@ -1,5 +1,9 @@
 #include "routing/router.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "core/error.hpp"
 #include "kernels/api/routing.hpp"
 
@@ -7,40 +11,91 @@ namespace switchyard {
 
 namespace {
 
-struct RouterRow {
-  const char* name;
-  std::unique_ptr<Router> (*make)(const RouterOptions&, ParameterTable&);
-};
-
 constexpr RouterRow kRouters[] = {
-    {"switch", make_switch_router},
-    {"random", make_random_router},
+    {"switch", "a learned gate sends each token to one expert (Switch Transformer)", true, make_switch_router},
+    {"top_k", "a learned gate sends each token to its ffn.top_k best experts", true, make_top_k_router},
+    {"noisy_top_k", "top-k of a gate with learned noise, importance and load losses (Shazeer et al.)", true,
+     make_noisy_top_k_router},
+    {"loss_free", "top-k balanced by a bias on the choice instead of a loss (DeepSeek)", true, make_loss_free_router},
+    {"expert_choice", "each expert takes its best tokens of the microbatch (Zhou et al.)", true,
+     make_expert_choice_router},
+    {"random", "no gate: experts are drawn, per ffn.granularity and ffn.draw", false, make_random_router},
+    {"hash", "no gate: a fixed hash of ffn.hash chooses the expert (Hash Layers)", false, make_hash_router},
 };
 
 }  // namespace
 
-std::unique_ptr<Router> make_router(const RouterOptions& options, ParameterTable& table) {
+std::span<const RouterRow> router_table() { return kRouters; }
+
+const RouterRow& router_row(const std::string& name) {
   std::string names;
   for (const RouterRow& row : kRouters) {
-    if (options.name == row.name) return row.make(options, table);
+    if (name == row.name) return row;
     names += (names.empty() ? "" : ", ") + std::string(row.name);
   }
-  fail_usage("ffn.router: there is no router \"{}\"; there are {}", options.name, names);
+  fail_usage("ffn.router: there is no router \"{}\"; there are {}", name, names);
 }
 
-void fill_slots(const RouteInput& input, RoutePlan& plan) {
-  const Index assignments = plan.tokens * plan.top_k;
-  plan.device_counts = input.arena.take<std::int32_t>(plan.num_experts);
+std::unique_ptr<Router> make_router(const RouterOptions& options, ParameterTable& table) {
+  return router_row(options.name).make(options, table);
+}
+
+Index experts_per_token(const RouterOptions& options) {
+  const bool takes_top_k = options.name == "top_k" || options.name == "noisy_top_k" || options.name == "loss_free";
+  return takes_top_k ? options.top_k : 1;
+}
+
+Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k) {
+  const double factor = input.training ? options.capacity_train : options.capacity_eval;
+  if (factor == 0) return 0;
+  const double even = static_cast<double>(input.tokens() * top_k) / static_cast<double>(options.num_experts);
+  return std::max<Index>(1, static_cast<Index>(std::ceil(factor * even)));
+}
+
+void refuse_load_loss(const RouterOptions& options) {
+  if (options.load_loss > 0)
+    fail_usage("ffn.load_loss = {}: only noisy_top_k has a smooth load: set it to 0, or ffn.router = noisy_top_k.",
+               options.load_loss);
+}
+
+void refuse_sigmoid(const RouterOptions& options) {
+  if (options.scores != "softmax")
+    fail_usage("ffn.scores = {}: ffn.router = {} has softmax scores; top_k and loss_free take others.", options.scores,
+               options.name);
+}
+
+void refuse_gate(const RouterOptions& options) {
+  const auto refuse = [&](const char* key, double value) {
+    if (value > 0) fail_usage("{} = {}: ffn.router = {} has no gate: set it to 0.", key, value, options.name);
+  };
+  refuse("ffn.z_loss", options.z_loss);
+  refuse("ffn.importance_loss", options.importance_loss);
+  refuse("ffn.load_loss", options.load_loss);
+  refuse("ffn.gate_jitter", options.gate_jitter);
+  refuse("ffn.gate_dropout", options.gate_dropout);
+  refuse("ffn.gating_dropout", options.gating_dropout);
+}
+
+void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan) {
+  const Index assignments = plan.tokens * plan.top_k, experts = plan.num_experts;
   plan.assignment_of_slot = input.arena.take<std::int32_t>(assignments);
   plan.slot_of_assignment = input.arena.take<std::int32_t>(assignments);
   kernels::SortByExpert sort;
   sort.assignments = assignments;
-  sort.num_experts = plan.num_experts;
+  sort.num_experts = experts;
+  sort.capacity = capacity;
   sort.experts = plan.experts;
-  sort.tokens_per_expert = plan.device_counts;
+  sort.tokens_per_expert = input.arena.take<std::int32_t>(2 * experts);
+  sort.dropped_per_expert = sort.tokens_per_expert + experts;
   sort.assignment_of_slot = plan.assignment_of_slot;
   sort.slot_of_assignment = plan.slot_of_assignment;
   kernels::sort_by_expert(input.context, sort);
+  plan.tokens_per_expert.resize(static_cast<std::size_t>(2 * experts));
+  kernels::copy_to_host(input.context, plan.tokens_per_expert.data(), sort.tokens_per_expert, 2 * experts * 4);
+  plan.chosen.assign(plan.tokens_per_expert.begin() + experts, plan.tokens_per_expert.end());
+  plan.tokens_per_expert.resize(static_cast<std::size_t>(experts));
+  std::transform(plan.chosen.begin(), plan.chosen.end(), plan.tokens_per_expert.begin(), plan.chosen.begin(),
+                 std::plus<>());
 }
 
 }  // namespace switchyard

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "comm/parameter_store.hpp"
 #include "core/context.hpp"
 #include "kernels/api/arena.hpp"
+#include "routing/load.hpp"
 #include "routing/route_plan.hpp"
 
 namespace switchyard {
@@ -18,50 +20,102 @@ struct RouteInput {
   const Context& context;
   kernels::Arena& arena;  // the plan's arrays live there
   const ParameterStore& parameters;
-  const float* x = nullptr;  // (samples * tokens_per_sample, width)
+  const float* x = nullptr;             // (samples * tokens_per_sample, width)
+  const std::int32_t* words = nullptr;  // (samples * tokens_per_sample): what patches look like; null: nobody asked
   Index samples = 0, tokens_per_sample = 0;
-  Index first_sample = 0;  // of the batch or of the test set
+  Index first_sample = 0;                      // of the batch or of the test set
+  Index microbatch = 0, num_microbatches = 1;  // which of a training batch's it is
   Index layer = 0, step = 0;
   std::uint64_t seed = 0;
   bool training = false;
 
   Index tokens() const { return samples * tokens_per_sample; }
+  Index first_token() const { return first_sample * tokens_per_sample; }
 };
 
 class Router {
  public:
   virtual ~Router() = default;
 
-  // Adds this microbatch's auxiliary losses, already weighted, to *auxiliary_loss.
-  virtual RoutePlan route(const RouteInput& input, double* auxiliary_loss) = 0;
+  // Adds this microbatch's auxiliary losses, already weighted, to *losses.
+  virtual RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) = 0;
 
   // Whether the loss reaches the router through the weights it gave.
   virtual bool needs_weight_gradients() const { return false; }
 
-  // d_weights: (tokens * top_k). Adds to d_x (tokens, width) and writes parameter gradients. The auxiliary losses count
-  // auxiliary_scale each: one over the batch's microbatches.
+  // d_weights: (tokens * top_k). Adds to d_x (tokens, width) and gives parameters their gradients. The auxiliary losses
+  // count auxiliary_scale each: one over the batch's microbatches.
   virtual void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
                         float* d_x, GradientSums& gradients) {
     static_cast<void>(input), static_cast<void>(plan), static_cast<void>(d_weights);
     static_cast<void>(auxiliary_scale), static_cast<void>(d_x), static_cast<void>(gradients);
   }
+
+  // After the optimiser's step. chosen: (experts) tokens of the whole batch that each was chosen for, exact.
+  virtual void after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) {
+    static_cast<void>(context), static_cast<void>(chosen), static_cast<void>(parameters);
+  }
 };
 
 struct RouterOptions {
-  std::string name;         // "switch" | "random"
-  std::string granularity;  // of random routing: "batch" | "sample" | "token" | "balanced"
-  Index num_experts = 0, width = 0;
-  double balance_loss = 0;
-  std::string prefix;  // of its parameters' names: "blocks.3.gate"
+  std::string name = "switch";        // a row of router_table()
+  Index num_experts = 0, width = 0;   // of the mixture
+  std::string prefix;                 // of the router's parameters' names: "blocks.3.gate"
+  Index top_k = 2;                    // experts per token, for routers that take any number
+  std::string scores = "softmax";     // softmax | sigmoid
+  bool renormalise = false;           // weights of a token's experts sum to 1
+  std::string granularity = "batch";  // of random routing: batch | sample | token | balanced
+  std::string draw = "model";         // of random routing: model, one draw for all layers | layer, one each
+  std::string hash = "position";      // of what: position | content
+  double bias_rate = 1e-3;            // of loss-free balancing
+  double gate_init = 1;               // times the usual start of the gate's weights
+  double gate_jitter = 0, gate_dropout = 0;
+  // Weights of auxiliary losses; kOwnDefault: the router's own.
+  static constexpr double kOwnDefault = -1;
+  double balance_loss = kOwnDefault, z_loss = 0, importance_loss = kOwnDefault, load_loss = kOwnDefault;
+  // An expert takes at most factor * tokens * top_k / experts of a microbatch's assignments; 0: all.
+  double capacity_train = 0, capacity_eval = 0;
+  // Gating dropout, and the layout in which a microbatch has its home.
+  double gating_dropout = 0;
+  Index home_ranks = 1, home_experts = 1;
 };
 
-// Adds the router's parameters to the table. Fails for a name that the table of routers does not have.
+// Adds the router's parameters to the table. Fails for a name that the table of routers does not have, and for options
+// that the router cannot take.
 std::unique_ptr<Router> make_router(const RouterOptions& options, ParameterTable& table);
 
-std::unique_ptr<Router> make_switch_router(const RouterOptions& options, ParameterTable& table);
-std::unique_ptr<Router> make_random_router(const RouterOptions& options, ParameterTable& table);
+// A row of the table of routers.
+struct RouterRow {
+  const char* name;
+  const char* summary;
+  bool learned;  // has a gate that is trained
+  std::unique_ptr<Router> (*make)(const RouterOptions&, ParameterTable&);
+};
+std::span<const RouterRow> router_table();
+// Fails, naming those there are, where the table has no such row.
+const RouterRow& router_row(const std::string& name);
+// How many experts a token visits.
+Index experts_per_token(const RouterOptions& options);
 
-// What every router ends with: slots by a stable sort of plan.experts, and counts on the host.
-void fill_slots(const RouteInput& input, RoutePlan& plan);
+std::unique_ptr<Router> make_switch_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_top_k_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_noisy_top_k_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_loss_free_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_expert_choice_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_random_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_hash_router(const RouterOptions& options, ParameterTable& table);
+
+// What every router ends with: slots by a stable sort of plan.experts, at most `capacity` for each expert (0: no
+// limit), and counts on the host.
+void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan);
+
+// Fail where the router cannot do what the options ask for: the load loss needs noisy_top_k, sigmoid scores top_k or
+// loss_free, and whatever belongs to a gate a router that has one.
+void refuse_load_loss(const RouterOptions& options);
+void refuse_sigmoid(const RouterOptions& options);
+void refuse_gate(const RouterOptions& options);
+
+// ceil(factor * tokens * top_k / experts), at least 1; 0, for no limit, where the factor is 0.
+Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k);
 
 }  // namespace switchyard

@@ -1,0 +1,83 @@
+// Expert choice (Zhou et al., 2202.09368): for the N tokens of a microbatch,
+//   S = softmax over experts of (x Wg^T),  each expert e takes the C = floor(N c / E) tokens with its largest S[:, e],
+//   y[t] = sum over the experts e that took t of S[t, e] expert_e(x[t])
+// with Wg (experts, width), no bias, no balance loss. c, how many experts a token meets on average, is
+// ffn.capacity_train or ffn.capacity_eval, and 2 where that is 0. A token that nobody takes is carried by the residual.
+// What a token meets depends on the other tokens of its microbatch, later ones included: not for causal models.
+#include <cmath>
+
+#include "core/error.hpp"
+#include "routing/learned_gate.hpp"
+
+namespace switchyard {
+
+namespace {
+
+class ExpertChoiceRouter final : public Router {
+ public:
+  ExpertChoiceRouter(const RouterOptions& options, ParameterTable& table)
+      : options_(options),
+        gate_(options, {.has_bias = false, .losses = {or_own(options.balance_loss, 0), options.z_loss}}, table) {
+    refuse_load_loss(options);
+    refuse_sigmoid(options);
+    if (or_own(options.balance_loss, 0) > 0 || or_own(options.importance_loss, 0) > 0)
+      fail_usage(
+          "ffn.router = expert_choice has no balance or importance loss, every expert takes equally many tokens: "
+          "set ffn.balance_loss and ffn.importance_loss to 0, or -1 for the router's own.");
+    if (options.gating_dropout > 0)
+      fail_usage(
+          "ffn.gating_dropout = {}: with expert_choice tokens do not choose, so none can stay home: set it to 0.",
+          options.gating_dropout);
+    if (options.capacity_train > static_cast<double>(options.num_experts))
+      fail_usage("ffn.capacity_train = {}: with expert_choice a token meets so many of the {} experts on average.",
+                 options.capacity_train, options.num_experts);
+    if (options.capacity_eval > static_cast<double>(options.num_experts))
+      fail_usage("ffn.capacity_eval = {}: with expert_choice a token meets so many of the {} experts on average.",
+                 options.capacity_eval, options.num_experts);
+  }
+
+  bool needs_weight_gradients() const override { return true; }
+
+  RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
+    RoutePlan plan = gate_.score(input, gate_.logits(input, gate_.perturbed(input)));
+    plan.top_k = plan.num_experts;
+    plan.experts = input.arena.take<std::int32_t>(plan.tokens * plan.top_k);
+    plan.weights = input.arena.take<float>(plan.tokens * plan.top_k);
+    kernels::expert_choice(input.context, {.tokens = plan.tokens,
+                                           .num_experts = plan.num_experts,
+                                           .capacity = capacity(input),
+                                           .scores = plan.probabilities,
+                                           .experts = plan.experts,
+                                           .weights = plan.weights});
+    fill_slots(input, 0, plan);
+    // Microbatches of a training batch are all of one size; the last one of a test set may be smaller.
+    plan.same_counts_everywhere = input.training;
+    gate_.measure_losses(input, plan, losses);
+    return plan;
+  }
+
+  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
+                float* d_x, GradientSums& gradients) override {
+    const kernels::ArenaScope scope(input.arena);
+    gate_.backward(input, gate_.choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
+  }
+
+ private:
+  Index capacity(const RouteInput& input) const {
+    double factor = input.training ? options_.capacity_train : options_.capacity_eval;
+    if (factor == 0) factor = std::min(2.0, static_cast<double>(options_.num_experts));
+    const double even = static_cast<double>(input.tokens()) / static_cast<double>(options_.num_experts);
+    return std::min(input.tokens(), std::max<Index>(1, static_cast<Index>(std::floor(factor * even))));
+  }
+
+  RouterOptions options_;
+  LearnedGate gate_;
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_expert_choice_router(const RouterOptions& options, ParameterTable& table) {
+  return std::make_unique<ExpertChoiceRouter>(options, table);
+}
+
+}  // namespace switchyard

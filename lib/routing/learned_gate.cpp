@@ -1,0 +1,166 @@
+#include "routing/learned_gate.hpp"
+
+#include <cmath>
+
+#include "core/error.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "routing/gating_dropout.hpp"
+
+namespace switchyard {
+
+kernels::Scores scores_of(const RouterOptions& options) {
+  if (options.scores == "softmax") return kernels::Scores::kSoftmax;
+  if (options.scores == "sigmoid") return kernels::Scores::kSigmoid;
+  fail_usage("ffn.scores: \"{}\" is not one of softmax, sigmoid", options.scores);
+}
+
+double or_own(double value, double own) { return value == RouterOptions::kOwnDefault ? own : value; }
+
+LearnedGate::LearnedGate(const RouterOptions& options, const LearnedGateOptions& gate, ParameterTable& table)
+    : options_(options), gate_(gate), losses_(gate.losses, options.num_experts) {
+  if (gate.top_k > options.num_experts)
+    fail_usage("ffn.top_k = {} is more than the ffn.experts = {} there are: lower it.", gate.top_k,
+               options.num_experts);
+  if (gate.losses.z > 0 && gate.scores != kernels::Scores::kSoftmax)
+    fail_usage("ffn.z_loss = {}: the z-loss is that of a softmax: set it to 0, or ffn.scores = softmax.",
+               gate.losses.z);
+  check_gating_dropout(options, gate.top_k);
+  Initializer start{Initializer::Kind::kUniform, options.gate_init / std::sqrt(static_cast<double>(options.width))};
+  if (gate.starts_at_zero) start = {};
+  weight_ = table.add({options.prefix + ".weight", {options.num_experts, options.width}, false, start});
+  if (gate.has_bias) bias_ = table.add({options.prefix + ".bias", {options.num_experts}, false, start});
+}
+
+bool LearnedGate::perturbs(const RouteInput& input) const {
+  return input.training && (options_.gate_jitter > 0 || options_.gate_dropout > 0);
+}
+
+kernels::PerturbInput LearnedGate::perturbation(const RouteInput& input) const {
+  const auto layer = static_cast<std::uint32_t>(input.layer), step = static_cast<std::uint32_t>(input.step);
+  const auto first_row = static_cast<std::uint32_t>(input.first_token());
+  kernels::PerturbInput perturb;
+  perturb.rows = input.tokens();
+  perturb.cols = options_.width;
+  perturb.jitter = static_cast<float>(options_.gate_jitter);
+  perturb.jitter_key = {input.seed, Purpose::kGateJitter, layer, step};
+  perturb.first_row = first_row;
+  perturb.dropout.probability = static_cast<float>(options_.gate_dropout);
+  perturb.dropout.key = {input.seed, Purpose::kGateDropout, layer, step};
+  perturb.dropout.first_row = first_row;
+  return perturb;
+}
+
+const float* LearnedGate::perturbed(const RouteInput& input) {
+  x_ = input.x;
+  if (!perturbs(input)) return x_;
+  kernels::PerturbInput perturb = perturbation(input);
+  perturb.x = input.x;
+  perturb.y = input.arena.take<float>(perturb.rows * perturb.cols);
+  kernels::perturb_input(input.context, perturb);
+  return x_ = perturb.y;
+}
+
+float* LearnedGate::logits(const RouteInput& input, const float* perturbed_x, ParameterId weight) const {
+  const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
+  float* logits = input.arena.take<float>(input.tokens() * options_.num_experts);
+  kernels::gemm(input.context, linear.forward(perturbed_x, input.parameters.value(weight), logits));
+  return logits;
+}
+
+RoutePlan LearnedGate::score(const RouteInput& input, float* logits, const float* selection_bias) {
+  RoutePlan plan;
+  plan.tokens = input.tokens();
+  plan.top_k = gate_.top_k;
+  plan.num_experts = options_.num_experts;
+  plan.experts = input.arena.take<std::int32_t>(plan.tokens * plan.top_k);
+  plan.weights = input.arena.take<float>(plan.tokens * plan.top_k);
+  const bool is_softmax = gate_.scores == kernels::Scores::kSoftmax;
+  scores_ = logits;
+  probabilities_ = is_softmax ? logits : input.arena.take<float>(plan.tokens * plan.num_experts);
+  plan.probabilities = probabilities_;
+  log_sum_exp_ = gate_.losses.z > 0 && input.training ? input.arena.take<float>(plan.tokens) : nullptr;
+  const ExpertRange allowed = allowed_experts(options_, input);
+  kernels::gate(input.context, {.tokens = plan.tokens,
+                                .num_experts = plan.num_experts,
+                                .top_k = plan.top_k,
+                                .first_expert = allowed.first,
+                                .end_expert = allowed.end,
+                                .kind = gate_.scores,
+                                .renormalise = gate_.renormalise,
+                                .logits = logits,
+                                .bias = bias_ < 0 ? nullptr : input.parameters.value(bias_),
+                                .selection_bias = selection_bias,
+                                .scores = scores_,
+                                .probabilities = probabilities_,
+                                .experts = plan.experts,
+                                .weights = plan.weights,
+                                .log_sum_exp = log_sum_exp_});
+  return plan;
+}
+
+RoutePlan LearnedGate::choose(const RouteInput& input, float* logits, AuxiliaryLosses* losses,
+                              const float* selection_bias, const float* load_probability) {
+  RoutePlan plan = score(input, logits, selection_bias);
+  fill_slots(input, expert_capacity(options_, input, plan.top_k), plan);
+  measure_losses(input, plan, losses, load_probability);
+  return plan;
+}
+
+void LearnedGate::measure_losses(const RouteInput& input, const RoutePlan& plan, AuxiliaryLosses* losses,
+                                 const float* load_probability) {
+  losses_.measure(input, plan, {probabilities_, log_sum_exp_, load_probability}, losses);
+}
+
+float* LearnedGate::choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
+                                    double auxiliary_scale) const {
+  kernels::GateBackward backward;
+  backward.tokens = plan.tokens;
+  backward.num_experts = plan.num_experts;
+  backward.top_k = plan.top_k;
+  backward.kind = gate_.scores;
+  backward.renormalise = gate_.renormalise;
+  backward.scores = scores_;
+  backward.probabilities = probabilities_;
+  backward.experts = plan.experts;
+  backward.weights = plan.weights;
+  backward.d_weights = d_weights;
+  backward.log_sum_exp = log_sum_exp_;
+  losses_.add_gradients(input, auxiliary_scale, backward);
+  backward.d_logits = input.arena.take<float>(plan.tokens * plan.num_experts);
+  kernels::gate_backward(input.context, backward);
+  return backward.d_logits;
+}
+
+void LearnedGate::backward(const RouteInput& input, const float* d_logits, ParameterId weight, float* d_x,
+                           GradientSums& gradients) const {
+  const kernels::ArenaScope scope(input.arena);
+  const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
+  kernels::PerturbInput perturb = perturbation(input);
+  const bool perturbed = perturbs(input);
+  float* d_input = perturbed ? input.arena.take<float>(perturb.rows * perturb.cols) : d_x;
+  kernels::Gemm products[] = {
+      gradients.leaf_product(weight, linear.weight_gradient(d_logits, x_)),
+      linear.input_gradient(d_logits, input.parameters.value(weight), d_input),
+  };
+  if (!perturbed) {
+    products[1].num_addends = 1;
+    products[1].addends[0] = d_x;
+  }
+  kernels::gemm(input.context, products);
+  if (!perturbed) return;
+  perturb.x = d_input;
+  perturb.y = d_x;
+  kernels::perturb_input_backward(input.context, perturb);
+}
+
+void LearnedGate::backward(const RouteInput& input, const float* d_logits, float* d_x, GradientSums& gradients) const {
+  backward(input, d_logits, weight_, d_x, gradients);
+  if (bias_ < 0) return;
+  const kernels::ArenaScope scope(input.arena);
+  const auto d_bias = gradients.leaf(bias_, input.arena);
+  kernels::column_sum(input.context,
+                      {.rows = input.tokens(), .cols = options_.num_experts, .x = d_logits, .sums = d_bias.data});
+  gradients.add(input.context, d_bias);
+}
+
+}  // namespace switchyard

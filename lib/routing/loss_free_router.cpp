@@ -1,0 +1,71 @@
+// Loss-free balancing (Wang et al., 2408.15664): top-k routing whose choice, but not whose weight, is moved by a bias b
+// (experts) that no gradient trains,
+//   T = the k experts with the largest s_e + b_e,  y = sum over e in T of s_e expert_e(x),  s = softmax or sigmoid
+// (weights over their sum with ffn.renormalise), and after each step, with c_e the tokens of the whole batch that e was
+// chosen for,
+//   b_e += u sign(mean of c - c_e),  u = ffn.bias_rate = 0.001, b = 0 at the start.
+// No balance loss by default. The counts are whole numbers, so their sum over ranks is exact.
+#include "core/error.hpp"
+#include "routing/learned_gate.hpp"
+
+namespace switchyard {
+
+namespace {
+
+class LossFreeRouter final : public Router {
+ public:
+  LossFreeRouter(const RouterOptions& options, ParameterTable& table)
+      : rate_(options.bias_rate),
+        gate_(options,
+              {.top_k = options.top_k,
+               .scores = scores_of(options),
+               .renormalise = options.renormalise,
+               .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0)}},
+              table) {
+    refuse_load_loss(options);
+    bias_ = table.add({.name = options.prefix + ".selection_bias",
+                       .shape = {options.num_experts},
+                       .per_expert = false,
+                       .initializer = {},
+                       .trained = false});
+  }
+
+  bool needs_weight_gradients() const override { return true; }
+
+  RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
+    return gate_.choose(input, gate_.logits(input, gate_.perturbed(input)), losses, input.parameters.value(bias_));
+  }
+
+  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
+                float* d_x, GradientSums& gradients) override {
+    const kernels::ArenaScope scope(input.arena);
+    gate_.backward(input, gate_.choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
+  }
+
+  void after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) override {
+    const auto bytes = static_cast<Index>(chosen.size_bytes());
+    float* device = parameters.values() + parameters.offset(bias_);
+    std::vector<float> bias(chosen.size());
+    kernels::copy_to_host(context, bias.data(), device, bytes);
+    double total = 0;
+    for (float count : chosen) total += double{count};
+    for (std::size_t e = 0; e < bias.size(); ++e) {
+      const double error = total - double{chosen[e]} * static_cast<double>(chosen.size());  // of E times the counts
+      if (error != 0) bias[e] += static_cast<float>(error > 0 ? rate_ : -rate_);
+    }
+    kernels::copy_to_device(context, device, bias.data(), bytes);
+  }
+
+ private:
+  double rate_;
+  LearnedGate gate_;
+  ParameterId bias_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_loss_free_router(const RouterOptions& options, ParameterTable& table) {
+  return std::make_unique<LossFreeRouter>(options, table);
+}
+
+}  // namespace switchyard

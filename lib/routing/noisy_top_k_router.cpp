@@ -1,0 +1,101 @@
+// Noisy top-k routing (Shazeer et al., 1701.06538): for a token x of the microbatch, with Wg and Wn (experts, width),
+// both zero at the start, and no bias,
+//   H = x Wg^T + n softplus(x Wn^T),  n standard normal for each token and expert in training, 0 in evaluation,
+//   T = the k experts with the largest H,  w = softmax over T of H,  y = sum over e in T of w_e expert_e(x)
+// By default k = 2 and the importance and load losses with 0.1 each (gate_losses.hpp). The load of an expert is smooth:
+// the probability, over new noise for that expert, of being among the k largest.
+#include "core/error.hpp"
+#include "routing/learned_gate.hpp"
+
+namespace switchyard {
+
+namespace {
+
+class NoisyTopKRouter final : public Router {
+ public:
+  NoisyTopKRouter(const RouterOptions& options, ParameterTable& table)
+      : num_experts_(options.num_experts),
+        top_k_(options.top_k),
+        gate_(options,
+              {.top_k = options.top_k,
+               .renormalise = true,
+               .has_bias = false,
+               .starts_at_zero = true,
+               .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0.1),
+                          options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
+              table) {
+    refuse_sigmoid(options);
+    noise_weight_ = table.add({options.prefix + ".noise", {num_experts_, options.width}, false, {}});
+  }
+
+  bool needs_weight_gradients() const override { return true; }
+
+  RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
+    const float* x = gate_.perturbed(input);
+    clean_ = gate_.logits(input, x);
+    if (!input.training) return gate_.choose(input, clean_, losses);
+    const Index size = input.tokens() * num_experts_;
+    raw_ = gate_.logits(input, x, noise_weight_);
+    noise_ = input.arena.take<float>(size);
+    noisy_ = input.arena.take<float>(size);
+    kernels::noisy_logits(input.context,
+                          {.tokens = input.tokens(),
+                           .num_experts = num_experts_,
+                           .clean = clean_,
+                           .raw = raw_,
+                           .key = {input.seed, Purpose::kGateNoise, static_cast<std::uint32_t>(input.layer),
+                                   static_cast<std::uint32_t>(input.step)},
+                           .first_row = static_cast<std::uint32_t>(input.first_token()),
+                           .noise = noise_,
+                           .noisy = noisy_});
+    float* load_probability = nullptr;
+    if (gate_.losses().weights().load > 0) {
+      load_probability = input.arena.take<float>(size);
+      kernels::load_probability(input.context, {.tokens = input.tokens(),
+                                                .num_experts = num_experts_,
+                                                .top_k = top_k_,
+                                                .clean = clean_,
+                                                .raw = raw_,
+                                                .noisy = noisy_,
+                                                .probability = load_probability});
+    }
+    float* logits = input.arena.take<float>(size);  // choose() overwrites them, and the way back needs noisy_
+    kernels::copy(input.context, logits, noisy_, size * Index{sizeof(float)});
+    return gate_.choose(input, logits, losses, nullptr, load_probability);
+  }
+
+  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
+                float* d_x, GradientSums& gradients) override {
+    const kernels::ArenaScope scope(input.arena);
+    float* d_noisy = gate_.choice_backward(input, plan, d_weights, auxiliary_scale);
+    float* d_raw = input.arena.take<float>(plan.tokens * num_experts_);
+    kernels::noisy_backward(input.context, {.tokens = plan.tokens,
+                                            .num_experts = num_experts_,
+                                            .top_k = top_k_,
+                                            .clean = clean_,
+                                            .raw = raw_,
+                                            .noise = noise_,
+                                            .noisy = noisy_,
+                                            .d_noisy = d_noisy,
+                                            .d_load = gate_.losses().load_gradient(input, auxiliary_scale),
+                                            .d_clean = d_noisy,
+                                            .d_raw = d_raw});
+    gate_.backward(input, d_noisy, d_x, gradients);
+    gate_.backward(input, d_raw, noise_weight_, d_x, gradients);
+  }
+
+ private:
+  Index num_experts_, top_k_;
+  LearnedGate gate_;
+  ParameterId noise_weight_ = -1;
+  // (tokens, experts) of the microbatch at hand, in the arena:
+  float *clean_ = nullptr, *raw_ = nullptr, *noise_ = nullptr, *noisy_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_noisy_top_k_router(const RouterOptions& options, ParameterTable& table) {
+  return std::make_unique<NoisyTopKRouter>(options, table);
+}
+
+}  // namespace switchyard
