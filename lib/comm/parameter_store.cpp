@@ -16,14 +16,17 @@ namespace switchyard {
 ParameterStore::ParameterStore(Device device, const ParameterTable& table, Index first_expert, Index num_experts)
     : table_(table), first_expert_(first_expert), num_local_experts_(num_experts) {
   offsets_.resize(static_cast<std::size_t>(table.size()));
-  for (bool per_expert : {false, true}) {
+  const auto place = [&](bool trained, bool per_expert) {
     for (ParameterId id = 0; id < table.size(); ++id) {
-      if (table[id].per_expert != per_expert) continue;
+      if (table[id].trained != trained || table[id].per_expert != per_expert) continue;
       offsets_[static_cast<std::size_t>(id)] = size_;
       size_ += local_slices(id) * table[id].slice_size();
     }
-    if (!per_expert) replicated_size_ = size_;
-  }
+    return size_;
+  };
+  replicated_size_ = place(true, false);
+  trained_size_ = place(true, true);
+  place(false, false);
   values_ = kernels::Array<float>(device, size_);
 }
 
@@ -79,6 +82,7 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
   const ParameterTable& table = store.table();
   std::vector<Index> replicated_parts{num_metrics}, expert_parts;
   for (ParameterId id = 0; id < table.size(); ++id) {
+    if (!table[id].trained) continue;
     std::vector<Index>& parts = table[id].per_expert ? expert_parts : replicated_parts;
     part_of_parameter_[static_cast<std::size_t>(id)] = static_cast<Index>(parts.size());
     parts.insert(parts.end(), static_cast<std::size_t>(store.local_slices(id)), table[id].slice_size());
@@ -86,7 +90,7 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
   // Metrics end where a cache line of gradients begins.
   constexpr Index kCacheLine = 64 / sizeof(float);
   const Index first = round_up(num_metrics, kCacheLine) - num_metrics;
-  storage_ = kernels::Array<float>(device, first + num_metrics + store.size());
+  storage_ = kernels::Array<float>(device, first + num_metrics + store.trained_size());
   totals_ = storage_.data() + first;
   replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_);
   if (!expert_parts.empty())

@@ -12,7 +12,8 @@
 
 namespace switchyard {
 
-// One array holds all that this rank owns: replicated parameters in table order, then those of its experts.
+// One array holds all that this rank owns: replicated parameters in table order, then those of its experts, then what
+// no gradient trains.
 class ParameterStore {
  public:
   // first_expert, num_experts: those that this rank owns.
@@ -22,9 +23,11 @@ class ParameterStore {
   Index first_expert() const { return first_expert_; }
   Index num_local_experts() const { return num_local_experts_; }
 
-  // Elements of the whole array, of its replicated front, and where a parameter (of a local expert) begins.
+  // Elements of the whole array, of the part that gradients train, and of its replicated front.
   Index size() const { return size_; }
+  Index trained_size() const { return trained_size_; }
   Index replicated_size() const { return replicated_size_; }
+  // Where a parameter (of a local expert) begins.
   Index offset(ParameterId id, Index local_expert = 0) const {
     return offsets_[static_cast<std::size_t>(id)] + local_expert * table_[id].slice_size();
   }
@@ -46,7 +49,7 @@ class ParameterStore {
   const ParameterTable& table_;
   Index first_expert_, num_local_experts_;
   std::vector<Index> offsets_;
-  Index replicated_size_ = 0, size_ = 0, version_ = 0;
+  Index replicated_size_ = 0, trained_size_ = 0, size_ = 0, version_ = 0;
   kernels::Array<float> values_;
 };
 
@@ -77,7 +80,7 @@ class GradientSums {
 
   // The sums over the whole world: gradients in the store's layout, then this rank's copy of the metrics.
   struct Totals {
-    const float* gradients;  // (store.size())
+    const float* gradients;  // (store.trained_size())
     const float* metrics;    // (num_metrics)
   };                         // until the next leaf is taken
   Totals finish(const Context& context, Mesh& mesh, bool use_library);

@@ -42,11 +42,26 @@ struct Config {
     std::string kind = "dense";  // dense | moe
     Index hidden = 256;
     Index experts = 4;
-    std::string router = "switch";            // switch | random
+    Index every = 1;                          // every so many blocks have a mixture, the last of each such run
+    Index shared = 0;                         // experts that every token visits beside the routed ones
+    std::string router = "switch";            // a row of the table of routers
+    Index top_k = 2;                          // experts per token
+    std::string scores = "softmax";           // softmax | sigmoid
+    bool renormalise = false;                 // weights of a token's experts sum to 1
     std::string granularity = "batch";        // random routing: batch | sample | token | balanced
+    std::string draw = "model";               // random routing: model | layer
+    std::string hash = "position";            // hash routing: position | content
     std::string inference = "route";          // route | average
     std::string expert_init = "independent";  // same | independent
-    double balance_loss = 0.01;
+    double gate_init = 1, gate_jitter = 0, gate_dropout = 0;
+    double balance_loss = -1, z_loss = 0, importance_loss = -1, load_loss = -1;  // -1: the router's own
+    double bias_rate = 1e-3;                                                     // loss-free balancing
+    double capacity_train = 0, capacity_eval = 0;  // times an even share of the tokens; 0: no limit
+    double expert_dropout = -1;                    // inside experts; -1: train.dropout
+    double gating_dropout = 0;
+    Index home_ranks = 1, home_experts = 1;  // the layout by which gating dropout keeps tokens at home
+    double consistency = 0;                  // weight of the consistency loss of two passes; 0: one pass
+    std::string consistency_kind = "thor";   // thor | adamix
   } ffn;
   struct Train {
     Index batch = 128;

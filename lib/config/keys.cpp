@@ -21,6 +21,9 @@ Allowed one_of(std::vector<std::string> choices) { return {.choices = std::move(
 Allowed anything() { return {}; }
 Allowed anything_or_nothing() { return {.may_be_empty = true}; }
 
+// From 0 on, or -1 for a value that the key's text tells.
+Allowed weight_or_own(double highest = 1e6) { return {.lowest = 0, .highest = highest, .or_minus_one = true}; }
+
 constexpr double kMany = 1e9;
 
 }  // namespace
@@ -75,16 +78,58 @@ std::vector<Key> keys_of(Config& c) {
       {"ffn.kind", &c.ffn.kind, one_of({"dense", "moe"}), kResult, "dense: one feed-forward network; moe: experts"},
       {"ffn.hidden", &c.ffn.hidden, from(1, 1048576), kResult, "hidden width of the network, or of each expert"},
       {"ffn.experts", &c.ffn.experts, from(1, 65536), kResult, "experts per block (moe)"},
-      {"ffn.router", &c.ffn.router, one_of({"switch", "random"}), kResult,
-       "switch: a learned gate sends each token to one expert; random: no gate (moe)"},
+      {"ffn.every", &c.ffn.every, from(1, 1024), kResult,
+       "every so many blocks have a mixture, beginning with block ffn.every - 1; the others are dense (moe)"},
+      {"ffn.shared", &c.ffn.shared, from(0, 1024), kResult,
+       "experts that every token visits with weight 1, beside the routed ones (moe)"},
+      {"ffn.router", &c.ffn.router, anything(), kResult, "which expert a token goes to (moe): see Routers below"},
+      {"ffn.top_k", &c.ffn.top_k, from(1, 65536), kResult,
+       "experts that a token visits (top_k, noisy_top_k, loss_free)"},
+      {"ffn.scores", &c.ffn.scores, one_of({"softmax", "sigmoid"}), kResult,
+       "what the gate makes of its logits; sigmoid: top_k and loss_free alone"},
+      {"ffn.renormalise", &c.ffn.renormalise, anything(), kResult,
+       "divide the weights of a token's experts by their sum (switch, top_k, loss_free; noisy_top_k always does)"},
       {"ffn.granularity", &c.ffn.granularity, one_of({"batch", "sample", "token", "balanced"}), kResult,
        "random routing: what shares a draw; balanced: a random permutation gives every expert equally many tokens"},
+      {"ffn.draw", &c.ffn.draw, one_of({"model", "layer"}), kResult,
+       "random routing: one draw for all layers, or each layer its own"},
+      {"ffn.hash", &c.ffn.hash, one_of({"position", "content"}), kResult,
+       "hash routing: by the token's place in its image (even), or by what its patch looks like"},
       {"ffn.inference", &c.ffn.inference, one_of({"route", "average"}), kResult,
        "evaluate with the router, or with the mean of the experts' weights (moe)"},
       {"ffn.expert_init", &c.ffn.expert_init, one_of({"same", "independent"}), kResult,
        "whether the experts of a block start equal (moe)"},
-      {"ffn.balance_loss", &c.ffn.balance_loss, from(0, 1e6), kResult,
-       "weight of the switch router's load-balancing loss"},
+      {"ffn.gate_init", &c.ffn.gate_init, from(0, 1e6), kResult,
+       "times the usual start of a gate's weights (Switch Transformer: 0.1)"},
+      {"ffn.gate_jitter", &c.ffn.gate_jitter, below_one(), kResult,
+       "in training the gate's input is multiplied by random numbers from 1 - gate_jitter to 1 + gate_jitter"},
+      {"ffn.gate_dropout", &c.ffn.gate_dropout, from(0, 0.99), kResult, "dropout of the gate's input in training"},
+      {"ffn.balance_loss", &c.ffn.balance_loss, weight_or_own(), kResult,
+       "weight of the load-balancing loss; -1: the router's own, 0.01 for switch and top_k, 0 for others"},
+      {"ffn.z_loss", &c.ffn.z_loss, from(0, 1e6), kResult, "weight of the z-loss of the gate's logits (ST-MoE: 0.001)"},
+      {"ffn.importance_loss", &c.ffn.importance_loss, weight_or_own(), kResult,
+       "weight of the importance loss; -1: the router's own, 0.1 for noisy_top_k, 0 for others"},
+      {"ffn.load_loss", &c.ffn.load_loss, weight_or_own(), kResult,
+       "weight of the smooth load loss of noisy_top_k; -1: the router's own, 0.1 there"},
+      {"ffn.bias_rate", &c.ffn.bias_rate, from(0, 1e6), kResult,
+       "loss_free: how far a step moves the bias of an expert that has too many tokens or too few"},
+      {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
+       "an expert takes at most so many times an even share of a microbatch's tokens, the others are dropped: the "
+       "residual carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
+      {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult, "the same in evaluation"},
+      {"ffn.expert_dropout", &c.ffn.expert_dropout, weight_or_own(0.99), kResult,
+       "dropout of hidden units inside experts; -1: train.dropout"},
+      {"ffn.gating_dropout", &c.ffn.gating_dropout, from(0, 1), kResult,
+       "probability of a step whose tokens stay with the experts of their home (Gating Dropout)"},
+      {"ffn.home_ranks", &c.ffn.home_ranks, from(1, 65536), kResult,
+       "gating dropout: ranks of the layout in which a microbatch has its home; they divide a batch's microbatches"},
+      {"ffn.home_experts", &c.ffn.home_experts, from(1, 65536), kResult,
+       "gating dropout: expert-parallel size of that layout; it divides ffn.experts and ffn.home_ranks"},
+      {"ffn.consistency", &c.ffn.consistency, from(0, 1e6), kResult,
+       "above 0: every sample passes twice, with other random draws, and this weighs the symmetric Kullback-Leibler "
+       "divergence of the two answers"},
+      {"ffn.consistency_kind", &c.ffn.consistency_kind, one_of({"thor", "adamix"}), kResult,
+       "thor: both passes learn the labels; adamix: the first alone, and the divergence moves only one side at a time"},
 
       {"train.batch", &c.train.batch, from(1, 1048576), kResult, "samples per step, over all ranks"},
       {"train.microbatch", &c.train.microbatch, from(1, 65536), kResult,
@@ -140,6 +185,10 @@ bool set_number(const Allowed& allowed, std::string_view text, T& target) {
   if (!parse_number(text, number)) return false;
   const double value = static_cast<double>(number);
   if (!std::isfinite(value)) return false;
+  if (allowed.or_minus_one && value == -1) {
+    target = number;
+    return true;
+  }
   if (value < allowed.lowest || (allowed.lowest_open && value == allowed.lowest)) return false;
   if (value > allowed.highest || (allowed.highest_open && value == allowed.highest)) return false;
   target = number;
@@ -238,6 +287,7 @@ std::string allowed_text(const Key& key) {
     text += fmt::format("{} {}", allowed.highest_open ? " to below" : " to", print(allowed.highest));
   else if (!allowed.lowest_open)
     text += " up";
+  if (allowed.or_minus_one) text += ", or -1";
   return text;
 }
 

@@ -19,6 +19,7 @@ struct Allowed {
   bool highest_open = false;
   std::vector<std::string> choices = {};  // empty: any text
   bool may_be_empty = false;
+  bool or_minus_one = false;  // beside the interval
 };
 
 // Whether another value gives another trained model or another measured accuracy.

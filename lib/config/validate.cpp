@@ -63,6 +63,14 @@ void check_training(const Config& config) {
         train.schedule_epochs, config.run.epochs);
 }
 
+void check_ffn(const Config& config) {
+  const Config::Ffn& ffn = config.ffn;
+  if (ffn.kind != "moe") return;
+  if (ffn.every > config.model.layers)
+    fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,
+               config.model.layers);
+}
+
 void check_parallel(const Config& config) {
   const Index expert_ranks = config.parallel.experts;
   if (config.ffn.kind == "dense" && expert_ranks != 1)
@@ -74,6 +82,12 @@ void check_parallel(const Config& config) {
         expert_ranks, config.ffn.experts,
         nearest_divisors("parallel.experts", config.ffn.experts, expert_ranks,
                          [&](Index size) { return !keeps_tree(config) || is_power_of_two(size); }));
+  const Index num_microbatches = config.train.batch / config.train.microbatch;
+  if (config.ffn.gating_dropout > 0 && num_microbatches % config.ffn.home_ranks != 0)
+    fail_usage(
+        "ffn.home_ranks = {} does not divide the {} microbatches of a batch (train.batch / train.microbatch): {}.",
+        config.ffn.home_ranks, num_microbatches,
+        nearest_divisors("ffn.home_ranks", num_microbatches, config.ffn.home_ranks));
   if (keeps_tree(config) && !is_power_of_two(expert_ranks))
     fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
                expert_ranks);
@@ -96,6 +110,7 @@ void validate(const Config& config) {
   check_names(config);
   check_model(config);
   check_training(config);
+  check_ffn(config);
   check_parallel(config);
   check_compute(config);
 }

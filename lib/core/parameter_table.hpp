@@ -22,6 +22,7 @@ struct ParameterSpec {
   std::vector<Index> shape;  // (experts, ...) where per_expert
   bool per_expert = false;   // expert e is owned by one rank of each expert group; otherwise every rank holds all
   Initializer initializer;
+  bool trained = true;  // by gradients; otherwise replicated, and changed by whoever added it
 
   Index num_slices() const { return per_expert ? shape.front() : 1; }
   Index size() const {

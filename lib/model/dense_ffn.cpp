@@ -8,7 +8,7 @@
 namespace switchyard {
 
 float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
-                    FfnActivations& activations) {
+                    const FfnDropout& dropout, FfnActivations& activations) {
   const Index rows = input.rows(), width = options.width, hidden = options.hidden;
   activations.hidden = pass.arena.take<float>(rows * hidden);
   kernels::gemm(pass.context,
@@ -20,18 +20,18 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
                               .x = activations.hidden,
                               .bias = weights.b1,
                               .y = activations.activated,
-                              .dropout = pass.dropout_for(Purpose::kFfnDropout, options.layer, input.first_row())});
+                              .dropout = pass.dropout_for(dropout.hidden, options.layer, input.first_row())});
   float* y = pass.arena.take<float>(rows * width);
   kernels::gemm(pass.context,
                 pass.by_weight(pass.linear(rows, hidden, width).forward(activations.activated, weights.w2, y)));
-  kernels::bias_dropout_residual(
-      pass.context, {.rows = rows,
-                     .cols = width,
-                     .x = y,
-                     .bias = weights.b2,
-                     .residual = input.residual,
-                     .y = y,
-                     .dropout = pass.dropout_for(Purpose::kFfnResidualDropout, options.layer, input.first_row())});
+  kernels::bias_dropout_residual(pass.context,
+                                 {.rows = rows,
+                                  .cols = width,
+                                  .x = y,
+                                  .bias = weights.b2,
+                                  .residual = input.residual,
+                                  .y = y,
+                                  .dropout = pass.dropout_for(dropout.residual, options.layer, input.first_row())});
   return y;
 }
 
@@ -39,19 +39,18 @@ namespace {
 
 class DenseFfn final : public Ffn {
  public:
-  DenseFfn(const FfnOptions& options, ParameterTable& table)
+  DenseFfn(const FfnOptions& options, ParameterTable& table, const std::string& name, const FfnDropout& dropout)
       : options_(options),
-        first_(
-            Linear::add(table, options.prefix + ".ffn.w1", options.prefix + ".ffn.b1", options.width, options.hidden)),
-        second_(Linear::add(table, options.prefix + ".ffn.w2", options.prefix + ".ffn.b2", options.hidden,
-                            options.width)) {}
+        dropout_(dropout),
+        first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
+        second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.width)) {}
 
-  float* forward(const Pass& pass, const Input& input, double*) override {
+  float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
     const ParameterStore& p = pass.parameters;
     return feed_forward(pass, options_,
                         {p.value(first_.weight), p.value(first_.bias), p.value(second_.weight), p.value(second_.bias)},
-                        input, activations_);
+                        input, dropout_, activations_);
   }
 
   void backward(const Pass& pass, const float* d_y, float* d_x) override {
@@ -60,13 +59,13 @@ class DenseFfn final : public Ffn {
 
     float* d_second = pass.arena.take<float>(rows * width);
     const auto d_b2 = pass.gradients->leaf(second_.bias, pass.arena);
-    kernels::dropout_backward(
-        pass.context, {.rows = rows,
-                       .cols = width,
-                       .d_y = d_y,
-                       .d_x = d_second,
-                       .d_bias = d_b2.data,
-                       .dropout = pass.dropout_for(Purpose::kFfnResidualDropout, options_.layer, input_.first_row())});
+    kernels::dropout_backward(pass.context,
+                              {.rows = rows,
+                               .cols = width,
+                               .d_y = d_y,
+                               .d_x = d_second,
+                               .d_bias = d_b2.data,
+                               .dropout = pass.dropout_for(dropout_.residual, options_.layer, input_.first_row())});
     pass.gradients->add(pass.context, d_b2);
 
     float* d_hidden = pass.arena.take<float>(rows * hidden);
@@ -80,13 +79,14 @@ class DenseFfn final : public Ffn {
                        .d_y = d_hidden,
                        .d_x = d_hidden,
                        .d_bias = d_b1.data,
-                       .dropout = pass.dropout_for(Purpose::kFfnDropout, options_.layer, input_.first_row())});
+                       .dropout = pass.dropout_for(dropout_.hidden, options_.layer, input_.first_row())});
     pass.gradients->add(pass.context, d_b1);
     first_.backward(pass, rows, input_.x, d_hidden, d_x);
   }
 
  private:
   FfnOptions options_;
+  FfnDropout dropout_;
   Linear first_, second_;
   Input input_;
   FfnActivations activations_;
@@ -94,8 +94,9 @@ class DenseFfn final : public Ffn {
 
 }  // namespace
 
-std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table) {
-  return std::make_unique<DenseFfn>(options, table);
+std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table, const std::string& name,
+                                    const FfnDropout& dropout) {
+  return std::make_unique<DenseFfn>(options, table, options.prefix + "." + name, dropout);
 }
 
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table) {

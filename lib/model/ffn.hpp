@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -17,21 +18,26 @@ class Ffn {
 
   struct Input {
     Index samples = 0, tokens_per_sample = 0, first_sample = 0;
-    const float* x = nullptr;         // (rows, width), rows = samples * tokens_per_sample
-    const float* residual = nullptr;  // (rows, width)
+    const float* x = nullptr;             // (rows, width), rows = samples * tokens_per_sample
+    const float* residual = nullptr;      // (rows, width)
+    const std::int32_t* words = nullptr;  // (rows): what patches look like; null: no router asked
     Index rows() const { return samples * tokens_per_sample; }
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
-  // Returns y (rows, width), from the arena; adds its auxiliary losses to *auxiliary_loss.
-  virtual float* forward(const Pass& pass, const Input& input, double* auxiliary_loss) = 0;
+  // Returns y (rows, width), from the arena; adds its auxiliary losses to *losses.
+  virtual float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) = 0;
   // d_y: (rows, width), left as it is; d_x: (rows, width), overwritten.
   virtual void backward(const Pass& pass, const float* d_y, float* d_x) = 0;
 
   // Once before each evaluation. Collective over the expert group.
   virtual void prepare_evaluation(const Pass& pass) { static_cast<void>(pass); }
-  // How many tokens of the last microbatch each expert got; empty where there are no experts.
-  virtual std::span<const std::int32_t> tokens_per_expert() const { return {}; }
+  // Where the last microbatch's tokens went; null where there are no experts.
+  virtual const RoutePlan* plan() const { return nullptr; }
+  // After the optimiser's step; chosen as in Router.
+  virtual void after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) {
+    static_cast<void>(context), static_cast<void>(chosen), static_cast<void>(parameters);
+  }
 };
 
 struct FfnOptions {
@@ -40,15 +46,25 @@ struct FfnOptions {
   std::string prefix;  // "blocks.3"
   // Mixtures only:
   Index num_experts = 0;
-  bool average_inference = false;  // evaluate with the mean of the experts' weights
-  bool same_start = false;         // every expert starts with the same weights
-  std::string router, granularity;
-  double balance_loss = 0;
+  Index shared = 0;                      // experts that every token visits
+  bool average_inference = false;        // evaluate with the mean of the experts' weights
+  bool same_start = false;               // every expert starts with the same weights
+  std::optional<double> expert_dropout;  // inside experts; otherwise that of the pass
+  RouterOptions router;                  // num_experts, width and prefix are filled in from the above
+
+  bool is_mixture() const { return kind == "moe"; }
 };
 
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table);
-std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table);
 std::unique_ptr<Ffn> make_moe_ffn(const FfnOptions& options, ParameterTable& table);
+
+// What is drawn for the dropout of a network: its own two purposes where a block has two of them.
+struct FfnDropout {
+  Purpose hidden = Purpose::kFfnDropout, residual = Purpose::kFfnResidualDropout;
+};
+// name: of its parameters, after the prefix: "ffn".
+std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& table, const std::string& name = "ffn",
+                                    const FfnDropout& dropout = {});
 
 // One feed-forward network's weights: w1 (hidden, width), b1 (hidden), w2 (width, hidden), b2 (width).
 struct FfnWeights {
@@ -63,6 +79,6 @@ struct FfnActivations {
 
 // y = residual + dropout(dropout(gelu(x w1^T + b1)) w2^T + b2), returned from the arena.
 float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
-                    FfnActivations& activations);
+                    const FfnDropout& dropout, FfnActivations& activations);
 
 }  // namespace switchyard

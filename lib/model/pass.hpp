@@ -39,6 +39,7 @@ struct Pass {
   kernels::Precision precision = kernels::Precision::kFp32;  // of the products of linear layers
   double loss_scale = 1;                                     // of one sample's loss in the batch's: 1 / batch
   double auxiliary_scale = 1;  // of one microbatch's auxiliary losses in the batch's: 1 / microbatches
+  Index num_microbatches = 1, microbatches_per_rank = 1;  // of a training batch
 
   kernels::LinearProducts linear(Index rows, Index in, Index out) const { return {rows, in, out, precision}; }
   // The product with its weight packed, where packed weights are kept.

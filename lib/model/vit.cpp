@@ -34,6 +34,8 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
     ffn.width = options.width;
     ffn.layer = layer;
     ffn.prefix = prefix;
+    if ((layer + 1) % options.mixture_every != 0) ffn.kind = "dense";
+    if (ffn.is_mixture()) mixture_blocks_.push_back(layer);
     AttentionBlock attention(table, prefix, layer, options.width, options.heads);
     LayerNorm norm(table, prefix + ".norm2", options.width);
     blocks_.push_back({std::move(attention), std::move(norm), make_ffn(ffn, table)});
@@ -55,14 +57,15 @@ VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Mic
     if (pass.probe) pass.probe->look(pass.context, place++, x, size);
   };
 
-  double auxiliary = 0;
+  AuxiliaryLosses auxiliary;
   const float* x = embed(pass, microbatch);
+  const std::int32_t* words = patch_words(pass, microbatch);
   look(x);
   for (Block& block : blocks_) {
     x = block.attention.forward(pass, microbatch.samples, tokens, microbatch.first_sample, x);
     look(x);
     const float* normed = block.norm.forward(pass, microbatch.samples * tokens, x, options_.width);
-    x = block.ffn->forward(pass, {microbatch.samples, tokens, microbatch.first_sample, normed, x}, &auxiliary);
+    x = block.ffn->forward(pass, {microbatch.samples, tokens, microbatch.first_sample, normed, x, words}, &auxiliary);
     look(x);
   }
   Losses losses = classify(pass, microbatch, x);
@@ -94,6 +97,29 @@ void VisionTransformer::backward(const Pass& pass) {
 
 void VisionTransformer::prepare_evaluation(const Pass& pass) {
   for (Block& block : blocks_) block.ffn->prepare_evaluation(pass);
+}
+
+void VisionTransformer::after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) {
+  const auto experts = static_cast<std::size_t>(options_.ffn.num_experts);
+  for (std::size_t i = 0; i < mixture_blocks_.size(); ++i)
+    blocks_[static_cast<std::size_t>(mixture_blocks_[i])].ffn->after_step(context, chosen.subspan(i * experts, experts),
+                                                                          parameters);
+}
+
+std::int32_t* VisionTransformer::patch_words(const Pass& pass, const Microbatch& microbatch) const {
+  const RouterOptions& router = options_.ffn.router;
+  if (mixture_blocks_.empty() || router.name != "hash" || router.hash != "content") return nullptr;
+  kernels::PatchWords words;
+  words.samples = microbatch.samples;
+  words.patches_per_sample = options_.num_patches();
+  words.channels = options_.channels;
+  words.patch = options_.patch;
+  words.patches = patches_;
+  words.mean = options_.mean;
+  words.deviation = options_.deviation;
+  words.words = pass.arena.take<std::int32_t>(microbatch.samples * options_.num_tokens());
+  kernels::patch_words(pass.context, words);
+  return words.words;
 }
 
 float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) {
@@ -182,7 +208,7 @@ VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Mi
                                                 .loss = loss,
                                                 .correct = correct,
                                                 .d_logits = d_logits_});
-  return {loss, correct, 0};
+  return {loss, correct, {}};
 }
 
 void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {

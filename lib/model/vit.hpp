@@ -18,6 +18,8 @@ struct VitOptions {
   Index head_hidden = 0;  // 0: one linear layer
   Index positions = 0;    // rows of the position table; 0: one per patch
   FfnOptions ffn;         // layer and prefix are filled in here
+  Index mixture_every =
+      1;  // blocks mixture_every - 1, 2 mixture_every - 1, ... have ffn's mixture, the others are dense
   // Pixels: (v / 255 - mean) / deviation, and what training does to them before.
   std::array<float, kernels::kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;
@@ -36,7 +38,7 @@ class VisionTransformer {
   struct Losses {
     const float* loss = nullptr;     // (samples)
     const float* correct = nullptr;  // (samples) 1 or 0
-    double auxiliary = 0;            // of this microbatch, weighted, summed over layers
+    AuxiliaryLosses auxiliary;       // of this microbatch
   };
   Losses forward(const Pass& pass, const Microbatch& microbatch);
   // Of the microbatch that forward saw last.
@@ -52,6 +54,10 @@ class VisionTransformer {
   const float* logits() const { return logits_; }
   const Linear& output_layer() const { return output_; }
   const Ffn& ffn(Index layer) const { return *blocks_[static_cast<std::size_t>(layer)].ffn; }
+  // The blocks that have a mixture, in order.
+  const std::vector<Index>& mixture_blocks() const { return mixture_blocks_; }
+  // After the optimiser's step. chosen: (mixture blocks, experts) tokens of the batch that each was chosen for.
+  void after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters);
 
  private:
   struct Block {
@@ -61,6 +67,8 @@ class VisionTransformer {
   };
 
   float* embed(const Pass& pass, const Microbatch& microbatch);
+  // (samples, tokens), for the routers that ask for them; null where there are none.
+  std::int32_t* patch_words(const Pass& pass, const Microbatch& microbatch) const;
   Losses classify(const Pass& pass, const Microbatch& microbatch, const float* x);
   void classify_backward(const Pass& pass, float* d_x);
   void embed_backward(const Pass& pass, const float* d_x);
@@ -69,6 +77,7 @@ class VisionTransformer {
   Linear embedding_;
   ParameterId positions_ = -1, cls_ = -1;
   std::vector<Block> blocks_;
+  std::vector<Index> mixture_blocks_;
   std::unique_ptr<LayerNorm> head_norm_;
   Linear hidden_, output_;  // hidden_ only where options_.head_hidden > 0
 

@@ -26,7 +26,7 @@ Optimizer::Optimizer(const Context& context, const OptimizerOptions& options, In
 void Optimizer::update(const Context& context, ParameterStore& parameters, const float* gradients, double learning_rate,
                        double gradient_scale, Index step) {
   if (options_.kind == "sgd") {
-    kernels::sgd(context, {.size = parameters.size(),
+    kernels::sgd(context, {.size = parameters.trained_size(),
                            .parameters = parameters.values(),
                            .gradients = gradients,
                            .velocities = states_[0].values.data(),
@@ -36,7 +36,7 @@ void Optimizer::update(const Context& context, ParameterStore& parameters, const
                            .gradient_scale = static_cast<float>(gradient_scale)});
     return;
   }
-  kernels::adam(context, {.size = parameters.size(),
+  kernels::adam(context, {.size = parameters.trained_size(),
                           .parameters = parameters.values(),
                           .gradients = gradients,
                           .first_moments = states_[0].values.data(),
@@ -56,6 +56,7 @@ double gradient_norm(const Context& context, const ParameterStore& parameters, C
   const ParameterTable& table = parameters.table();
   std::vector<double> replicated, experts;  // sums of squares in table order; experts: (parameter, local expert)
   for (ParameterId id = 0; id < table.size(); ++id) {
+    if (!table[id].trained) continue;
     for (Index slice = 0; slice < parameters.local_slices(id); ++slice) {
       double& sum = (table[id].per_expert ? experts : replicated).emplace_back();
       kernels::sum_of_squares(

@@ -14,19 +14,21 @@ Trainer::HostArrays Trainer::host_arrays(bool parameters_only) {
   struct Source {
     std::string prefix;
     const float* device;
+    Index size;
   };
-  std::vector<Source> sources{{"parameters/", std::as_const(*parameters_).values()}};
+  std::vector<Source> sources{{"parameters/", std::as_const(*parameters_).values(), parameters_->size()}};
   if (!parameters_only)
     for (Optimizer::State& state : optimizer_->states())
-      sources.push_back({"optimizer/" + state.name + "/", state.values.data()});
+      sources.push_back({"optimizer/" + state.name + "/", state.values.data(), parameters_->trained_size()});
 
   HostArrays arrays;
   int writer = 0;  // whole arrays are dealt out to ranks in turn
   for (const Source& source : sources) {
-    std::vector<float>& copy = arrays.copies.emplace_back(static_cast<std::size_t>(parameters_->size()));
-    kernels::copy_to_host(context_, copy.data(), source.device, parameters_->size() * Index{sizeof(float)});
+    std::vector<float>& copy = arrays.copies.emplace_back(static_cast<std::size_t>(source.size));
+    kernels::copy_to_host(context_, copy.data(), source.device, source.size * Index{sizeof(float)});
     for (ParameterId id = 0; id < table_.size(); ++id) {
       const ParameterSpec& spec = table_[id];
+      if (parameters_->offset(id) >= source.size) continue;  // the optimiser keeps nothing of what it does not train
       io::ArraySlice slice;
       slice.name = source.prefix + spec.name;
       slice.shape = spec.shape;
@@ -55,11 +57,13 @@ void Trainer::save(Ranks& ranks, const std::filesystem::path& path) {
 io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only) {
   const HostArrays arrays = host_arrays(parameters_only);
   io::CheckpointInfo info = io::load_checkpoint(ranks, path, arrays.slices);
-  const Index bytes = parameters_->size() * Index{sizeof(float)};
-  kernels::copy_to_device(context_, parameters_->values(), arrays.copies[0].data(), bytes);
+  const auto restore = [&](float* device, const std::vector<float>& copy) {
+    kernels::copy_to_device(context_, device, copy.data(), static_cast<Index>(copy.size() * sizeof(float)));
+  };
+  restore(parameters_->values(), arrays.copies[0]);
   if (!parameters_only)
     for (std::size_t i = 0; i < optimizer_->states().size(); ++i)
-      kernels::copy_to_device(context_, optimizer_->states()[i].values.data(), arrays.copies[i + 1].data(), bytes);
+      restore(optimizer_->states()[i].values.data(), arrays.copies[i + 1]);
   step_ = info.step;
   return info;
 }

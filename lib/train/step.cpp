@@ -1,9 +1,11 @@
 // One training step, top to bottom.
 #include <cmath>
+#include <limits>
 
 #include "comm/collectives.hpp"
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
+#include "kernels/api/gate.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -55,6 +57,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   if (config_.train.clip > 0) scale = std::min(1.0, config_.train.clip / (metrics.gradient_norm + 1e-6));
   metrics.learning_rate = learning_rate(schedule_, step_);
   optimizer_->update(context_, *parameters_, totals.gradients, metrics.learning_rate, scale, step_ + 1);
+  model_->after_step(context_, metrics.routing.tokens, *parameters_);
 
   ++step_;
   metrics.seconds = seconds_now() - start;
@@ -76,7 +79,9 @@ Pass Trainer::training_pass(PhaseSeconds& seconds) {
           .dropout = static_cast<float>(config_.train.dropout),
           .precision = product_precision(config_),
           .loss_scale = 1 / static_cast<double>(config_.train.batch),
-          .auxiliary_scale = 1 / static_cast<double>(num_microbatches_)};
+          .auxiliary_scale = 1 / static_cast<double>(num_microbatches_),
+          .num_microbatches = num_microbatches_,
+          .microbatches_per_rank = local_microbatches_};
 }
 
 std::span<const std::uint32_t> Trainer::batch_samples() {
@@ -89,13 +94,15 @@ std::span<const std::uint32_t> Trainer::batch_samples() {
   return std::span(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(config_.train.batch));
 }
 
-// Metrics are leaves of the same tree as gradients: loss, correct, auxiliary, stop, then tokens per layer and expert.
+// Metrics are leaves of the same tree as gradients: scalars, then for each block with a mixture the tokens that each
+// expert was chosen for, those that were dropped, sums of weights, and the sum of the gate's entropy over tokens.
 namespace {
-enum Metric : std::size_t { kLoss, kCorrect, kAuxiliary, kStop, kNumScalars };
+enum Metric : std::size_t { kLoss, kCorrect, kStop, kBalance, kZ, kImportance, kLoad, kConsistency, kNumScalars };
 }  // namespace
 
 Index Trainer::num_metrics() const {
-  return Index{kNumScalars} + (has_mixture() ? config_.model.layers * config_.ffn.experts : 0);
+  const auto layers = static_cast<Index>(model_->mixture_blocks().size());
+  return Index{kNumScalars} + layers * (3 * config_.ffn.experts + 1);
 }
 
 void Trainer::add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
@@ -103,27 +110,72 @@ void Trainer::add_metrics(const Pass& pass, const Microbatch& microbatch, const 
   const auto leaf = gradients_->metrics_leaf(arena_);
   for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
     kernels::column_sum(pass.context, {.rows = microbatch.samples, .cols = 1, .x = values, .sums = leaf.data + place});
-  std::vector<float> host{static_cast<float>(losses.auxiliary), stop_requested ? 1.0f : 0.0f};
-  if (has_mixture())
-    for (Index layer = 0; layer < config_.model.layers; ++layer)
-      for (std::int32_t count : model_->ffn(layer).tokens_per_expert()) host.push_back(static_cast<float>(count));
-  kernels::copy_to_device(pass.context, leaf.data + kAuxiliary, host.data(),
-                          static_cast<Index>(host.size() * sizeof(float)));
+  const auto write = [&](float* device, std::span<const float> values) {
+    kernels::copy_to_device(pass.context, device, values.data(), static_cast<Index>(values.size_bytes()));
+  };
+  const AuxiliaryLosses& auxiliary = losses.auxiliary;
+  const float scalars[] = {stop_requested ? 1.0f : 0.0f,       static_cast<float>(auxiliary.balance),
+                           static_cast<float>(auxiliary.z),    static_cast<float>(auxiliary.importance),
+                           static_cast<float>(auxiliary.load), static_cast<float>(auxiliary.consistency)};
+  write(leaf.data + kStop, scalars);
+
+  float* of_layer = leaf.data + kNumScalars;
+  for (const Index block : model_->mixture_blocks()) {
+    const RoutePlan& plan = *model_->ffn(block).plan();
+    const Index experts = plan.num_experts;
+    counts_.assign(plan.chosen.begin(), plan.chosen.end());
+    for (std::size_t e = 0; e < plan.chosen.size(); ++e)
+      counts_.push_back(static_cast<float>(plan.chosen[e] - plan.tokens_per_expert[e]));
+    write(of_layer, counts_);
+    kernels::route_statistics(pass.context, {.tokens = plan.tokens,
+                                             .num_experts = experts,
+                                             .top_k = plan.top_k,
+                                             .experts = plan.experts,
+                                             .weights = plan.weights,
+                                             .probabilities = plan.probabilities,
+                                             .weight_sums = of_layer + 2 * experts,
+                                             .entropy_sum = of_layer + 3 * experts});
+    of_layer += 3 * experts + 1;
+  }
   gradients_->add(pass.context, leaf);
 }
 
 StepMetrics Trainer::read_metrics(const float* device_metrics) const {
   std::vector<float> sums(static_cast<std::size_t>(num_metrics()));
   kernels::copy_to_host(context_, sums.data(), device_metrics, static_cast<Index>(sums.size() * sizeof(float)));
+  const auto of_microbatches = [&](Metric metric) {
+    return double{sums[metric]} / static_cast<double>(num_microbatches_);
+  };
   StepMetrics metrics;
   metrics.step = step_ + 1;
   metrics.epoch = static_cast<double>(metrics.step) / static_cast<double>(steps_per_epoch_);
   metrics.loss = double{sums[kLoss]} / static_cast<double>(config_.train.batch);
   metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(config_.train.batch);
-  metrics.auxiliary = double{sums[kAuxiliary]} / static_cast<double>(num_microbatches_);
+  metrics.auxiliary = {of_microbatches(kBalance), of_microbatches(kZ), of_microbatches(kImportance),
+                       of_microbatches(kLoad), of_microbatches(kConsistency)};
   metrics.stop_requested = sums[kStop] > 0;
-  metrics.tokens_per_expert.assign(sums.begin() + kNumScalars, sums.end());
+  metrics.routing = read_routing(std::span(sums).subspan(kNumScalars));
   return metrics;
+}
+
+RoutingLoad Trainer::read_routing(std::span<const float> sums) const {
+  RoutingLoad load;
+  load.layers = static_cast<Index>(model_->mixture_blocks().size());
+  if (load.layers == 0) return load;
+  load.experts = config_.ffn.experts;
+  const auto experts = static_cast<std::size_t>(load.experts);
+  const auto batch_tokens = static_cast<float>(config_.train.batch * model_->options().num_tokens());
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  for (const Index block : model_->mixture_blocks()) {
+    for (std::size_t e = 0; e < experts; ++e) {
+      load.tokens.push_back(sums[e]);
+      load.dropped.push_back(sums[experts + e]);
+      load.weight.push_back(sums[e] > 0 ? sums[2 * experts + e] / sums[e] : kNone);
+    }
+    load.gate_entropy.push_back(model_->ffn(block).plan()->probabilities ? sums[3 * experts] / batch_tokens : kNone);
+    sums = sums.subspan(3 * experts + 1);
+  }
+  return load;
 }
 
 // The forward pass once more, looking at every layer: parameters have not changed, so neither has the failure.

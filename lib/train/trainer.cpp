@@ -8,6 +8,35 @@
 
 namespace switchyard {
 
+namespace {
+
+RouterOptions router_options(const Config::Ffn& ffn) {
+  RouterOptions options;
+  options.name = router_row(ffn.router).name;
+  options.top_k = ffn.top_k;
+  options.scores = ffn.scores;
+  options.renormalise = ffn.renormalise;
+  options.granularity = ffn.granularity;
+  options.draw = ffn.draw;
+  options.hash = ffn.hash;
+  options.bias_rate = ffn.bias_rate;
+  options.gate_init = ffn.gate_init;
+  options.gate_jitter = ffn.gate_jitter;
+  options.gate_dropout = ffn.gate_dropout;
+  options.balance_loss = ffn.balance_loss;
+  options.z_loss = ffn.z_loss;
+  options.importance_loss = ffn.importance_loss;
+  options.load_loss = ffn.load_loss;
+  options.capacity_train = ffn.capacity_train;
+  options.capacity_eval = ffn.capacity_eval;
+  options.gating_dropout = ffn.gating_dropout;
+  options.home_ranks = ffn.home_ranks;
+  options.home_experts = ffn.home_experts;
+  return options;
+}
+
+}  // namespace
+
 VitOptions vit_options(const Config& config, const ImageShape& image) {
   VitOptions options;
   options.image_height = image.height;
@@ -25,9 +54,10 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
   options.ffn.num_experts = config.ffn.experts;
   options.ffn.average_inference = config.ffn.inference == "average";
   options.ffn.same_start = config.ffn.expert_init == "same";
-  options.ffn.router = config.ffn.router;
-  options.ffn.granularity = config.ffn.granularity;
-  options.ffn.balance_loss = config.ffn.balance_loss;
+  options.ffn.shared = config.ffn.shared;
+  if (config.ffn.expert_dropout >= 0) options.ffn.expert_dropout = config.ffn.expert_dropout;
+  options.ffn.router = router_options(config.ffn);
+  options.mixture_every = config.ffn.every;
   options.mean.fill(config.data.normalize ? static_cast<float>(config.data.mean) : 0.0f);
   options.deviation.fill(config.data.normalize ? static_cast<float>(config.data.deviation) : 1.0f);
   const Index side = std::min(image.height, image.width);
@@ -79,7 +109,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
       context,
       OptimizerOptions{config.train.optimizer, config.train.weight_decay, config.train.momentum, config.train.beta1,
                        config.train.beta2, config.train.epsilon},
-      parameters_->size());
+      parameters_->trained_size());
   const Index schedule_steps =
       config.train.schedule_epochs > 0 ? config.train.schedule_epochs * steps_per_epoch_ : total_steps_;
   schedule_ = {config.train.schedule, config.train.lr, config.train.warmup_steps, schedule_steps};

@@ -22,14 +22,14 @@ namespace switchyard {
 struct StepMetrics {
   Index step = 0;  // steps done, this one included
   double epoch = 0;
-  double loss = 0;       // cross entropy, mean over the batch
+  double loss = 0;            // cross entropy, mean over the batch
   AuxiliaryLosses auxiliary;  // mean over microbatches
-  double accuracy = 0;   // percent of the batch, in training mode
+  double accuracy = 0;        // percent of the batch, in training mode
   double learning_rate = 0, gradient_norm = 0;
   double seconds = 0;
   PhaseSeconds phases;
   RoutingLoad routing;
-  bool stop_requested = false;           // by any rank
+  bool stop_requested = false;  // by any rank
 };
 
 struct Evaluation {
@@ -76,6 +76,7 @@ class Trainer {
   void add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
                    bool stop_requested);
   StepMetrics read_metrics(const float* device_metrics) const;
+  RoutingLoad read_routing(std::span<const float> sums) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
   // Collective. In words: of all ranks' passes with a probe; `none` where every output was finite.
   std::string first_bad_layer(const FiniteProbe& probe, const std::string& none);
@@ -110,6 +111,7 @@ class Trainer {
   std::vector<std::uint32_t> order_;  // of the epoch
   std::vector<std::uint8_t> staged_images_;
   std::vector<std::int32_t> staged_labels_;
+  std::vector<float> counts_;  // on their way into the metrics
 };
 
 }  // namespace switchyard
