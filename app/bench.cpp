@@ -58,11 +58,6 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-Index num_segments(const Config& config) {
-  const bool one_expert_a_batch = config.ffn.router == "random" && config.ffn.granularity == "batch";
-  return one_expert_a_batch ? 1 : config.ffn.experts;
-}
-
 int bench_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
   own.add_options()("steps", po::value<Index>()->default_value(10), "")("profile", po::bool_switch(), "")(

@@ -33,7 +33,4 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
 
 double median(std::vector<double> values);
 
-// Experts among which a microbatch's tokens are divided.
-Index num_segments(const Config& config);
-
 }  // namespace switchyard

@@ -113,17 +113,16 @@ class Journey {
     plan_.tokens = tokens;
     plan_.num_experts = num_experts;
     plan_.experts = experts_.data();
-    plan_.device_counts = counts_.data();
     plan_.assignment_of_slot = assignment_of_slot_.data();
     plan_.slot_of_assignment = slot_of_assignment_.data();
     kernels::sort_by_expert(context_, {.assignments = tokens,
                                        .num_experts = num_experts,
                                        .experts = plan_.experts,
-                                       .tokens_per_expert = plan_.device_counts,
+                                       .tokens_per_expert = counts_.data(),
                                        .assignment_of_slot = plan_.assignment_of_slot,
                                        .slot_of_assignment = plan_.slot_of_assignment});
     plan_.tokens_per_expert.resize(static_cast<std::size_t>(num_experts));
-    kernels::copy_to_host(context_, plan_.tokens_per_expert.data(), plan_.device_counts, num_experts * 4);
+    kernels::copy_to_host(context_, plan_.tokens_per_expert.data(), counts_.data(), num_experts * 4);
   }
 
   const Context& context_;

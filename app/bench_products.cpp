@@ -34,7 +34,7 @@ int time_products(World& world, const Config& config, const BenchOptions& option
         "{:>8}{:>8}{:>8}\n",
         describe_model(config), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN", "ratio");
   double own_total = 0, peer_total = 0;
-  for (const ProductShape& shape : training_products(model.options(), config.train.microbatch, num_segments(config))) {
+  for (const ProductShape& shape : training_products(model.options(), config.train.microbatch)) {
     const OwnProduct own(context, shape, precision);
     OneDnnProduct peer(shape, precision);
     std::vector<double> own_seconds, peer_seconds;

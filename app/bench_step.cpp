@@ -126,8 +126,7 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
   const VitOptions& model = trainer->model().options();
   const auto products = world.together([&] {
-    return std::make_unique<ProductsAlone>(session.context,
-                                           training_products(model, config.train.microbatch, num_segments(config)),
+    return std::make_unique<ProductsAlone>(session.context, training_products(model, config.train.microbatch),
                                            product_precision(config));
   });
 

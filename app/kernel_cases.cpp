@@ -8,6 +8,7 @@
 #include "kernels/api/attention.hpp"
 #include "kernels/api/optimizer.hpp"
 #include "kernels/api/reduce.hpp"
+#include "model/products.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -18,13 +19,13 @@ CaseList::CaseList(const Config& configured, const VitOptions& options, Index pa
       num_parameters(parameters),
       samples(config.train.microbatch),
       tokens(samples * model.num_tokens()),
-      segment_rows(ceil_div(tokens, config.ffn.kind == "moe" ? num_segments(config) : 1)) {}
+      segment_rows(ceil_div(tokens, num_segments(model.ffn))) {}
 
 namespace {
 
 void add_products(CaseList& cases) {
   const kernels::Precision precision = product_precision(cases.config);
-  for (const ProductShape& shape : training_products(cases.model, cases.samples, num_segments(cases.config))) {
+  for (const ProductShape& shape : training_products(cases.model, cases.samples)) {
     const auto prepare = [=](const Context& context) -> KernelCase::Prepared {
       const auto own = std::make_shared<OwnProduct>(context, shape, precision);
       const auto peer = std::make_shared<OneDnnProduct>(shape, precision);

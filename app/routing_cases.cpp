@@ -1,5 +1,6 @@
 // Kernels of routers, of the exchange and of evaluation with the mean of the experts.
 #include "app/case_list.hpp"
+#include "kernels/api/gate.hpp"
 #include "kernels/api/reduce.hpp"
 #include "kernels/api/routing.hpp"
 
@@ -27,24 +28,25 @@ void add_routers(CaseList& cases) {
   const Index tokens = cases.tokens, experts = cases.config.ffn.experts;
   const DealtTokens dealt(tokens, experts);
   const std::string shape = by({tokens, experts});
-  cases.add(kernels::top1_gate, "top1_gate", shape, [=](Operands& o) -> kernels::Top1Gate {
+  cases.add(kernels::gate, "gate", shape, [=](Operands& o) -> kernels::Gate {
     float* logits = o.update(tokens * experts);
     return {.tokens = tokens,
             .num_experts = experts,
+            .end_expert = experts,
             .logits = logits,
             .bias = o.read(experts),
-            .probabilities = logits,
+            .scores = logits,
             .experts = o.write<std::int32_t>(tokens),
             .weights = o.write(tokens)};
   });
-  cases.add(kernels::top1_gate_backward, "top1_gate_backward", shape, [=](Operands& o) -> kernels::Top1GateBackward {
+  cases.add(kernels::gate_backward, "gate_backward", shape, [=](Operands& o) -> kernels::GateBackward {
     return {.tokens = tokens,
             .num_experts = experts,
-            .probabilities = o.read(tokens * experts),
+            .scores = o.read(tokens * experts),
             .experts = o.read(dealt.experts),
+            .weights = o.read(tokens),
             .d_weights = o.read(tokens),
-            .tokens_per_expert = o.read(dealt.tokens_per_expert),
-            .balance_scale = 1e-6f,
+            .d_probability_of_expert = o.read(experts),
             .d_logits = o.write(tokens * experts)};
   });
   cases.add(kernels::sort_by_expert, "sort_by_expert", shape, [=](Operands& o) -> kernels::SortByExpert {

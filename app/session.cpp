@@ -6,6 +6,7 @@
 
 #include "app/text.hpp"
 #include "kernels/api/version.hpp"
+#include "train/trainer.hpp"
 
 namespace switchyard {
 
@@ -34,9 +35,16 @@ std::string describe_model(const Config& config) {
   text += fmt::format(" {}", config.ffn.hidden);
   if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
   if (config.ffn.kind != "moe") return text;
-  text += fmt::format(", {} experts, router {}", config.ffn.experts, config.ffn.router);
-  if (config.ffn.router == "random")
+  text += fmt::format(", {} experts", config.ffn.experts);
+  if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);
+  if (config.ffn.every > 1) text += fmt::format(" in every {}. block", config.ffn.every);
+  text += fmt::format(", router {}", config.ffn.router);
+  if (config.ffn.router == "random") {
     text += config.ffn.granularity == "balanced" ? ", balanced" : " per " + config.ffn.granularity;
+    if (config.ffn.draw == "layer") text += ", each layer its own";
+  }
+  if (config.ffn.router == "hash") text += " of " + config.ffn.hash;
+  if (experts_per_token(router_options(config.ffn)) > 1) text += fmt::format(", top {}", config.ffn.top_k);
   return text + fmt::format(", inference {}", config.ffn.inference);
 }
 

@@ -23,6 +23,15 @@ void catch_stop_signals() {
   for (int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
 }
 
+namespace {
+
+void print_routers() {
+  fmt::print("\nRouters (ffn.router; each one's equation, paper and defaults: lib/routing/NAME_router.cpp)\n");
+  for (const RouterRow& row : router_table()) fmt::print("  {:<14} {}\n", row.name, row.summary);
+}
+
+}  // namespace
+
 int train_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
   own.add_options()("resume", po::value<std::string>()->implicit_value(""), "")("overwrite", "");
@@ -36,6 +45,7 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
           "  --overwrite            replace an earlier run of the same name\n\n"
           "On SIGTERM, SIGINT or SIGUSR1 the run finishes its step, writes a checkpoint and exits with code 75.\n\n{}",
           help_text());
+    if (world.speaks()) print_routers();
     return 0;
   }
   const Config config = world.together([&] {

@@ -80,7 +80,7 @@ void TrainingRun::describe() const {
   const Mesh& mesh = session_.mesh;
   fmt::print("{}\n", describe_model(config_));
   fmt::print("parameters {} stored, {} active\n", group_digits(trainer_->table().num_stored()),
-             group_digits(trainer_->table().num_active(1)));
+             group_digits(trainer_->num_active()));
   fmt::print("{} of {} samples, {} an epoch, microbatches of {}\n", plural(trainer_->total_steps(), "step"),
              config_.train.batch, trainer_->steps_per_epoch(), config_.train.microbatch);
   fmt::print("mesh: {} x {}, experts over {}, {} of them\n", plural(world_.size(), "rank"),
@@ -104,7 +104,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {"expert_parallel", std::to_string(session_.mesh.expert_group().size())},
       {"reduction", config_.parallel.reduction},
       {"parameters_stored", std::to_string(trainer_->table().num_stored())},
-      {"parameters_active", std::to_string(trainer_->table().num_active(1))},
+      {"parameters_active", std::to_string(trainer_->num_active())},
       // Known at the end:
       {"status", "running"},
       {"digest", ""},
@@ -119,8 +119,8 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
 void TrainingRun::open_results() {
   world_.together([&] {
     if (!world_.speaks()) return;
-    const bool mixture = config_.ffn.kind == "moe";
-    const io::ResultsShape shape{mixture ? config_.model.layers : 0, mixture ? config_.ffn.experts : 0};
+    const auto layers = static_cast<Index>(trainer_->model().mixture_blocks().size());
+    const io::ResultsShape shape{layers, layers > 0 ? config_.ffn.experts : 0};
     if (trainer_->step() > 0 && fs::exists(folder_.results()))
       results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
     else
@@ -182,7 +182,7 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   results_->append(io::StepRow{.step = metrics.step,
                                .epoch = metrics.epoch,
                                .loss = metrics.loss,
-                               .balance_loss = metrics.auxiliary,
+                               .balance_loss = metrics.auxiliary.balance,
                                .accuracy = metrics.accuracy / 100,
                                .learning_rate = metrics.learning_rate,
                                .gradient_norm = metrics.gradient_norm,
@@ -192,12 +192,12 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
                                .seconds_exchange = phases.exchange,
                                .seconds_reduce = phases.reduce,
                                .seconds_wait = phases.wait});
-  if (metrics.tokens_per_expert.empty()) return;
-  const auto layers = static_cast<std::size_t>(config_.model.layers);
-  io::RoutingRow routing{metrics.step, metrics.tokens_per_expert, std::vector<float>(layers, 0.0f), {}};
-  const std::size_t experts = metrics.tokens_per_expert.size() / layers;
+  if (metrics.routing.layers == 0) return;
+  const auto layers = static_cast<std::size_t>(metrics.routing.layers);
+  const auto experts = static_cast<std::size_t>(metrics.routing.experts);
+  io::RoutingRow routing{metrics.step, metrics.routing.tokens, std::vector<float>(layers, 0.0f), {}};
   for (std::size_t layer = 0; layer < layers; ++layer)
-    routing.entropy.push_back(load_entropy(std::span(metrics.tokens_per_expert).subspan(layer * experts, experts)));
+    routing.entropy.push_back(load_entropy(std::span(metrics.routing.tokens).subspan(layer * experts, experts)));
   results_->append(routing);
 }
 

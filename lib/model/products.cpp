@@ -12,18 +12,37 @@ void add_linear(std::vector<ProductShape>& products, Index rows, Index in, Index
   if (needs_d_x) products.push_back({false, false, rows, in, out, count});
 }
 
+void add_mixture(std::vector<ProductShape>& products, const VitOptions& options, Index rows) {
+  const FfnOptions& ffn = options.ffn;
+  const Index segments = num_segments(ffn);
+  const Index assignments = rows * experts_per_token(ffn.router), blocks = options.layers / options.mixture_every;
+  add_linear(products, ceil_div(assignments, segments), options.width, ffn.hidden, blocks * segments);
+  add_linear(products, ceil_div(assignments, segments), ffn.hidden, options.width, blocks * segments);
+  if (ffn.shared == 0) return;
+  add_linear(products, rows, options.width, ffn.shared * ffn.hidden, blocks);
+  add_linear(products, rows, ffn.shared * ffn.hidden, options.width, blocks);
+}
+
 }  // namespace
 
-std::vector<ProductShape> training_products(const VitOptions& options, Index samples, Index segments) {
+Index num_segments(const FfnOptions& ffn) {
+  const bool one_expert_a_batch = ffn.router.name == "random" && ffn.router.granularity == "batch";
+  return ffn.is_mixture() && !one_expert_a_batch ? ffn.num_experts : 1;
+}
+
+std::vector<ProductShape> training_products(const VitOptions& options, Index samples) {
   std::vector<ProductShape> products;
   const Index rows = samples * options.num_tokens(), width = options.width;
   add_linear(products, samples * options.num_patches(), options.channels * options.patch * options.patch, width, 1,
              false);
   add_linear(products, rows, width, 3 * width, options.layers);
   add_linear(products, rows, width, width, options.layers);
-  if (options.ffn.kind == "dense") segments = 1;
-  add_linear(products, ceil_div(rows, segments), width, options.ffn.hidden, options.layers * segments);
-  add_linear(products, ceil_div(rows, segments), options.ffn.hidden, width, options.layers * segments);
+  const Index mixtures = options.ffn.is_mixture() ? options.layers / options.mixture_every : 0;
+  if (mixtures > 0) add_mixture(products, options, rows);
+  if (mixtures < options.layers) {
+    add_linear(products, rows, width, options.ffn.hidden, options.layers - mixtures);
+    add_linear(products, rows, options.ffn.hidden, width, options.layers - mixtures);
+  }
   Index head_width = width;
   if (options.head_hidden > 0) {
     add_linear(products, samples, width, options.head_hidden, 1);

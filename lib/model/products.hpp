@@ -17,9 +17,12 @@ struct ProductShape {
   }
 };
 
-// Products of the linear layers for a microbatch of `samples`. Tokens of a mixture are taken to be spread evenly over
-// `segments` experts (1 where random routing sends a whole batch to one).
-std::vector<ProductShape> training_products(const VitOptions& options, Index samples, Index segments);
+// Into how many segments, of equal size, a microbatch's tokens are taken to fall: 1 for a dense network.
+Index num_segments(const FfnOptions& ffn);
+
+// Products of the linear layers for a microbatch of `samples`, gates left out. Tokens of a mixture are taken to be
+// spread evenly over its experts, or, where random routing sends a whole batch to one, to be there.
+std::vector<ProductShape> training_products(const VitOptions& options, Index samples);
 
 // Of the two products inside attention and their backward pass, for one sample.
 double attention_training_flop(const VitOptions& options);

@@ -1,6 +1,7 @@
 #include "routing/gating_dropout.hpp"
 
 #include "core/error.hpp"
+#include "core/random.hpp"
 
 namespace switchyard {
 

@@ -8,8 +8,6 @@
 
 namespace switchyard {
 
-namespace {
-
 RouterOptions router_options(const Config::Ffn& ffn) {
   RouterOptions options;
   options.name = router_row(ffn.router).name;
@@ -34,8 +32,6 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   options.home_experts = ffn.home_experts;
   return options;
 }
-
-}  // namespace
 
 VitOptions vit_options(const Config& config, const ImageShape& image) {
   VitOptions options;

@@ -39,6 +39,8 @@ struct Evaluation {
 };
 
 VitOptions vit_options(const Config& config, const ImageShape& image);
+// What the ffn section says of the router; num_experts, width and prefix are left to the mixture.
+RouterOptions router_options(const Config::Ffn& ffn);
 // compute.dtype as the kernels know it.
 kernels::Precision product_precision(const Config& config);
 
@@ -60,6 +62,8 @@ class Trainer {
   const std::map<std::string, std::string>& data_attributes() const { return data_attributes_; }
   const ParameterTable& table() const { return table_; }
   const VisionTransformer& model() const { return *model_; }
+  // Parameters that a token meets.
+  Index num_active() const { return table_.num_active(experts_per_token(model_->options().ffn.router)); }
   const ParameterStore& parameters() const { return *parameters_; }
   Index num_arena_allocations() const { return arena_.num_allocations(); }
 

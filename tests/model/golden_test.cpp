@@ -37,9 +37,9 @@ VitOptions golden_options(const GoldenFile& file, const std::string& router) {
   options.ffn.kind = router == "dense" ? "dense" : "moe";
   options.ffn.hidden = file.integer("hidden");
   options.ffn.num_experts = file.integer("experts");
-  options.ffn.router = router;
-  options.ffn.granularity = "batch";
-  options.ffn.balance_loss = file.real("/", "balance_loss");
+  options.ffn.router.name = router == "dense" ? "switch" : router;
+  options.ffn.router.granularity = "batch";
+  options.ffn.router.balance_loss = file.real("/", "balance_loss");
   options.mean.fill(0.5f);
   options.deviation.fill(0.5f);
   return options;

@@ -27,9 +27,9 @@ VitOptions small_options(const std::string& router) {
   options.ffn.kind = router == "dense" ? "dense" : "moe";
   options.ffn.hidden = 20;
   options.ffn.num_experts = router == "dense" ? 0 : 4;
-  options.ffn.router = router;
-  options.ffn.granularity = "token";
-  options.ffn.balance_loss = 0.5;  // large enough to be seen beside the cross entropy
+  if (router != "dense") options.ffn.router.name = router;
+  options.ffn.router.granularity = "token";
+  if (router == "switch") options.ffn.router.balance_loss = 0.5;  // large enough to be seen beside the cross entropy
   options.mean.fill(0.5f);
   options.deviation.fill(0.25f);
   options.crop_padding = 1;
@@ -184,8 +184,8 @@ TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
     options.ffn.kind = router == "dense" ? "dense" : "moe";
     options.ffn.hidden = 1024;
     options.ffn.num_experts = router == "dense" ? 0 : 4;
-    options.ffn.router = router;
-    options.ffn.granularity = "batch";
+    if (router != "dense") options.ffn.router.name = router;
+    options.ffn.router.granularity = "batch";
     ParameterTable table;
     VisionTransformer model(options, table);
     return std::pair{table.num_stored(), table.num_active(1)};

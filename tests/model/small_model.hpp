@@ -26,12 +26,14 @@ struct PassOptions {
 
 // What came out for this rank's microbatches (logits and losses by sample) and for the whole batch (the rest).
 struct Outcome {
-  std::vector<float> logits;                                 // (this rank's samples, classes), bias included
-  std::vector<float> losses;                                 // (this rank's samples)
-  std::vector<float> gradients;                              // (store.size())
-  double loss = 0;                                           // mean over the batch
-  double auxiliary = 0;                                      // mean over the batch's microbatches
-  std::vector<std::vector<std::int32_t>> tokens_per_expert;  // (this rank's microbatches * layers, experts)
+  std::vector<float> logits;     // (this rank's samples, classes), bias included
+  std::vector<float> losses;     // (this rank's samples)
+  std::vector<float> gradients;  // (store.size())
+  double loss = 0;               // mean over the batch
+  double auxiliary = 0;          // mean over the batch's microbatches
+  // (this rank's microbatches * blocks with a mixture):
+  std::vector<std::vector<std::int32_t>> tokens_per_expert;  // (experts)
+  std::vector<std::vector<std::int32_t>> experts;            // (tokens * top_k), in training
 };
 
 class SmallModel {
@@ -72,7 +74,9 @@ class SmallModel {
               .training = how.training,
               .dropout = how.dropout,
               .loss_scale = 1 / static_cast<double>(batch.samples),
-              .auxiliary_scale = 1 / static_cast<double>(count)};
+              .auxiliary_scale = 1 / static_cast<double>(count),
+              .num_microbatches = count,
+              .microbatches_per_rank = local};
     if (how.training) pass.gradients = &sums;
     if (!how.training) model_.prepare_evaluation(pass);
 
@@ -102,10 +106,11 @@ class SmallModel {
     for (Index i = 0; i < batch.microbatch * classes; ++i)
       outcome.logits.push_back(model_.logits()[i] + bias[i % classes]);
     outcome.losses.insert(outcome.losses.end(), losses.loss, losses.loss + batch.microbatch);
-    auxiliary_ = losses.auxiliary;
-    for (Index layer = 0; layer < options.layers; ++layer) {
-      const auto counts = model_.ffn(layer).tokens_per_expert();
-      outcome.tokens_per_expert.emplace_back(counts.begin(), counts.end());
+    auxiliary_ = losses.auxiliary.total();
+    for (const Index block : model_.mixture_blocks()) {
+      const RoutePlan* plan = model_.ffn(block).plan();
+      outcome.tokens_per_expert.emplace_back(plan->tokens_per_expert);
+      if (pass.training) outcome.experts.emplace_back(plan->experts, plan->experts + plan->tokens * plan->top_k);
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -15,16 +16,19 @@ namespace switchyard::testing {
 
 // A plan's arrays, copied out of the arena.
 struct Routes {
-  std::vector<std::int32_t> experts;  // (tokens)
-  std::vector<float> weights;         // (tokens); empty: all 1
-  std::vector<std::int32_t> assignment_of_slot, slot_of_assignment, tokens_per_expert;
+  Index top_k = 1;
+  std::vector<std::int32_t> experts;  // (tokens * top_k); -1: a choice not made
+  std::vector<float> weights;         // (tokens * top_k); empty: all 1
+  std::vector<std::int32_t> assignment_of_slot, slot_of_assignment, tokens_per_expert, chosen;
   bool same_counts_everywhere = false;
-  double auxiliary = 0;
+  AuxiliaryLosses losses;
+  double auxiliary = 0;  // all of them
 };
 
 // Which microbatch of what.
 struct Place {
   Index samples = 1, tokens_per_sample = 1, first_sample = 0, layer = 0, step = 0;
+  Index microbatch = 0, num_microbatches = 1;
   std::uint64_t seed = 1;
   bool training = true;
 };
@@ -32,13 +36,18 @@ struct Place {
 class RouterUnderTest {
  public:
   RouterUnderTest(const std::string& name, const std::string& granularity, Index num_experts, Index width = 0,
-                  double balance_loss = 0) {
-    RouterOptions options;
-    options.name = name;
-    options.granularity = granularity;
-    options.num_experts = num_experts;
-    options.width = width;
-    options.balance_loss = balance_loss;
+                  double balance_loss = 0)
+      : RouterUnderTest([&] {
+          RouterOptions options;
+          options.name = name;
+          options.granularity = granularity;
+          options.num_experts = num_experts;
+          options.width = width;
+          options.balance_loss = balance_loss;
+          return options;
+        }()) {}
+
+  explicit RouterUnderTest(RouterOptions options) {
     options.prefix = "gate";
     router_ = make_router(options, table_);
     parameters_ = std::make_unique<ParameterStore>(Device::kCpu, table_, 0, 0);
@@ -48,18 +57,22 @@ class RouterUnderTest {
   Routes route(const Place& place, const float* x = nullptr) {
     const kernels::ArenaScope scope(arena_);
     Routes routes;
-    const RoutePlan plan = router_->route(input(place, x), &routes.auxiliary);
-    const auto copy = [&](auto* from) { return std::vector(from, from + plan.tokens); };
+    AuxiliaryLosses losses;
+    const RoutePlan plan = router_->route(input(place, x), &losses);
+    routes.losses = losses;
+    routes.auxiliary = losses.total();
+    const auto copy = [&](auto* from) { return std::vector(from, from + plan.tokens * plan.top_k); };
     EXPECT_EQ(plan.tokens, place.samples * place.tokens_per_sample);
-    EXPECT_EQ(plan.top_k, 1);
+    routes.top_k = plan.top_k;
     routes.experts = copy(plan.experts);
     if (plan.weights) routes.weights = copy(plan.weights);
-    routes.assignment_of_slot = copy(plan.assignment_of_slot);
     routes.slot_of_assignment = copy(plan.slot_of_assignment);
     routes.tokens_per_expert = plan.tokens_per_expert;
+    routes.chosen = plan.chosen;
+    const auto num_slots = std::accumulate(plan.tokens_per_expert.begin(), plan.tokens_per_expert.end(), 0);
+    routes.assignment_of_slot = {plan.assignment_of_slot, plan.assignment_of_slot + num_slots};
     routes.same_counts_everywhere = plan.same_counts_everywhere;
     EXPECT_EQ(plan.num_experts, static_cast<Index>(routes.tokens_per_expert.size()));
-    EXPECT_TRUE(std::equal(routes.tokens_per_expert.begin(), routes.tokens_per_expert.end(), plan.device_counts));
     return routes;
   }
 
@@ -71,6 +84,8 @@ class RouterUnderTest {
             .samples = place.samples,
             .tokens_per_sample = place.tokens_per_sample,
             .first_sample = place.first_sample,
+            .microbatch = place.microbatch,
+            .num_microbatches = place.num_microbatches,
             .layer = place.layer,
             .step = place.step,
             .seed = place.seed,
@@ -90,17 +105,23 @@ class RouterUnderTest {
   std::unique_ptr<ParameterStore> parameters_;
 };
 
-// Counts are those of the experts, slots are sorted by expert and in order within one, and both maps are inverse.
+// Without a limit on capacity: counts are those of the experts, slots are sorted by expert and in order within one, and
+// both maps are inverse.
 inline void expect_consistent(const Routes& routes) {
-  std::vector<std::int32_t> counts(routes.tokens_per_expert.size());
-  for (std::int32_t expert : routes.experts) {
-    ASSERT_GE(expert, 0);
+  std::vector<std::int32_t> counts(routes.tokens_per_expert.size()), sorted;
+  for (std::size_t a = 0; a < routes.experts.size(); ++a) {
+    const std::int32_t expert = routes.experts[a];
+    ASSERT_GE(expert, -1);
     ASSERT_LT(expert, static_cast<std::int32_t>(counts.size()));
+    if (expert < 0) {
+      EXPECT_EQ(routes.slot_of_assignment[a], -1);
+      continue;
+    }
     ++counts[static_cast<std::size_t>(expert)];
+    sorted.push_back(static_cast<std::int32_t>(a));
   }
   EXPECT_EQ(routes.tokens_per_expert, counts);
-  std::vector<std::int32_t> sorted(routes.experts.size());
-  for (std::size_t token = 0; token < sorted.size(); ++token) sorted[token] = static_cast<std::int32_t>(token);
+  EXPECT_EQ(routes.chosen, counts);
   std::stable_sort(sorted.begin(), sorted.end(), [&](std::int32_t a, std::int32_t b) {
     return routes.experts[static_cast<std::size_t>(a)] < routes.experts[static_cast<std::size_t>(b)];
   });

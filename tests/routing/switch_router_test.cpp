@@ -124,10 +124,10 @@ TEST(SwitchRouter, BalanceLossIsAlphaForAnEvenLoadAndETimesThatForAllToOne) {
 
 TEST(SwitchRouter, BalanceLossesAddUpOverLayers) {
   Gate s;
-  double auxiliary = 2;
+  AuxiliaryLosses losses{.balance = 2};
   const kernels::ArenaScope scope(s.router.arena());
-  s.router.router().route(s.router.input(s.place, s.x.data()), &auxiliary);
-  EXPECT_NEAR(auxiliary, 2 + switch_routing(s.args).balance, 1e-6);
+  s.router.router().route(s.router.input(s.place, s.x.data()), &losses);
+  EXPECT_NEAR(losses.balance, 2 + switch_routing(s.args).balance, 1e-6);
 }
 
 // d (sum_t c_t weight_t + scale balance) / d argument, by central differences with routes held.
@@ -150,8 +150,8 @@ TEST(SwitchRouter, GradientsAreThoseOfItsEquation) {
   const std::vector<float> c = random_floats(kTokens, 4);  // the loss's gradient with respect to each weight
   const kernels::ArenaScope scope(s.router.arena());
   const RouteInput input = s.router.input(s.place, s.x.data());
-  double auxiliary = 0;
-  const RoutePlan plan = s.router.router().route(input, &auxiliary);
+  AuxiliaryLosses losses;
+  const RoutePlan plan = s.router.router().route(input, &losses);
   GradientSums sums(Device::kCpu, s.router.parameters(), 1, 1, 1, 1);
   const float before = 0.5f;  // the gradient is added to what came through the experts
   std::vector<float> d_x(at(kTokens * kWidth), before);

@@ -76,14 +76,14 @@ TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
 TEST(Trainer, CountsTheTokensOfEachExpert) {
   const Config config = config_of({"", all_kinds()[1].set});
   const StepMetrics metrics = run_on_all_ranks(config)->train_step(false);
-  ASSERT_EQ(metrics.tokens_per_expert.size(), 8u);  // (layers, experts)
+  ASSERT_EQ(metrics.routing.tokens.size(), 8u);  // (layers, experts)
   for (std::size_t layer = 0; layer < 2; ++layer) {
     float tokens = 0;
-    for (std::size_t expert = 0; expert < 4; ++expert) tokens += metrics.tokens_per_expert[layer * 4 + expert];
+    for (std::size_t expert = 0; expert < 4; ++expert) tokens += metrics.routing.tokens[layer * 4 + expert];
     EXPECT_EQ(tokens, 48 * 5);
   }
-  EXPECT_GT(metrics.auxiliary, 0);
-  EXPECT_TRUE(run_on_all_ranks(small_config())->train_step(false).tokens_per_expert.empty());
+  EXPECT_GT(metrics.auxiliary.balance, 0);
+  EXPECT_TRUE(run_on_all_ranks(small_config())->train_step(false).routing.tokens.empty());
 }
 
 TEST(Trainer, LibraryReductionGivesNearlyTheSame) {
