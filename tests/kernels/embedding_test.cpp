@@ -96,6 +96,83 @@ TEST(Patchify, DrawsEveryShiftAndBothMirrorings) {
     for (Index x = 3; x <= 5; ++x) EXPECT_GT(count[static_cast<std::size_t>(y * kSide + x)], 20) << y << ", " << x;
 }
 
+constexpr std::array<float, kMaxChannels> kMean{0.2860f, 0.4f, 0.3f, 0.2f}, kDeviation{0.3530f, 0.3f, 0.4f, 0.5f};
+
+// The words of images that one patch covers: all channels of a pixel follow each other.
+Ints words_of(const std::vector<std::uint8_t>& images, Index samples, Index side, Index channels, Index patch) {
+  const Index patches_per_sample = side / patch * (side / patch);
+  const Floats words = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Floats patches(images.size());
+    IntOutput out(samples * (1 + patches_per_sample));
+    patchify(context, {.samples = samples,
+                       .height = side,
+                       .width = side,
+                       .channels = channels,
+                       .patch = patch,
+                       .images = images.data(),
+                       .patches = patches.data(),
+                       .mean = kMean,
+                       .deviation = kDeviation});
+    patch_words(context, {.samples = samples,
+                          .patches_per_sample = patches_per_sample,
+                          .channels = channels,
+                          .patch = patch,
+                          .patches = patches.data(),
+                          .mean = kMean,
+                          .deviation = kDeviation,
+                          .words = out.data()});
+    return {out.floats()};
+  })[0];
+  return {words.begin(), words.end()};
+}
+
+TEST(PatchWords, MatchTheReference) {
+  struct Case {
+    Index samples, side, channels, patch;
+  };
+  for (const auto& [samples, side, channels, patch] : {Case{0, 4, 1, 2}, Case{1, 1, 1, 1}, Case{5, 8, 3, 4},
+                                                       Case{17, 28, 1, 7}, Case{9, 9, 4, 3}, Case{3, 17, 2, 17}}) {
+    SCOPED_TRACE(testing::Message() << "patch " << patch << ", channels " << channels);
+    std::vector<std::uint8_t> images(static_cast<std::size_t>(samples * side * side * channels));
+    for (std::size_t i = 0; i < images.size(); ++i)  // brighter and darker samples
+      images[i] = static_cast<std::uint8_t>(random_words({.seed = 8}, 0, static_cast<std::uint32_t>(i))[0] %
+                                            (20 + 3 * (i / 40 % 80)));
+    const Ints words = words_of(images, samples, side, channels, patch);
+    std::size_t next = 0;
+    for (Index s = 0; s < samples; ++s) {
+      ASSERT_EQ(words[next++], kClsWord);
+      for (Index patch_y = 0; patch_y < side; patch_y += patch)
+        for (Index patch_x = 0; patch_x < side; patch_x += patch) {
+          const auto mean_of = [&](Index y0, Index y1, Index x0, Index x1) {
+            double sum = 0;
+            for (Index y = y0; y < y1; ++y)
+              for (Index x = x0; x < x1; ++x)
+                for (Index c = 0; c < channels; ++c)
+                  sum +=
+                      images[static_cast<std::size_t>(((s * side + patch_y + y) * side + patch_x + x) * channels + c)];
+            return sum / static_cast<double>((y1 - y0) * (x1 - x0) * channels);
+          };
+          const Index half = (patch + 1) / 2, rest = patch / 2;
+          const double m = mean_of(0, patch, 0, patch);
+          int word = 16 * std::min(3, static_cast<int>(4 * m / 255));
+          word += mean_of(0, half, 0, half) > m ? 1 : 0;
+          word += mean_of(0, half, rest, patch) > m ? 2 : 0;
+          word += mean_of(rest, patch, 0, half) > m ? 4 : 0;
+          word += mean_of(rest, patch, rest, patch) > m ? 8 : 0;
+          ASSERT_EQ(words[next++], word) << "sample " << s << ", patch at " << patch_y << ", " << patch_x;
+        }
+    }
+  }
+}
+
+TEST(PatchWords, OfOneGreyHaveNoBrighterQuadrantWhateverTheNormalisation) {
+  std::vector<std::uint8_t> images(256 * 49);
+  for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i / 49);
+  const Ints words = words_of(images, 256, 7, 1, 7);
+  for (std::size_t grey = 0; grey < 256; ++grey)
+    EXPECT_EQ(words[2 * grey + 1], 16 * std::min<std::int32_t>(3, static_cast<std::int32_t>(4 * grey / 255))) << grey;
+}
+
 struct TokenCase {
   Index samples, patches, width;
 };

@@ -21,6 +21,7 @@ namespace switchyard::kernels {
 
 using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
+using Ints = std::vector<std::int32_t>;
 
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
@@ -38,28 +39,36 @@ inline bool same_bits(const Floats& a, const Floats& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
-// An output between two guards: begins as NaN (or as given), and must end with the guards untouched.
-class Output {
+// An output between two guards: begins as NaN or nonsense (or as given), and must end with the guards untouched.
+template <typename T>
+class Guarded {
  public:
-  explicit Output(Index size) : Output(Floats(static_cast<std::size_t>(size), kPoison)) {}
-  explicit Output(const Floats& initial) : size_(initial.size()), storage_(size_ + 2 * kGuard, kGuardValue) {
+  explicit Guarded(Index size) : Guarded(std::vector<T>(static_cast<std::size_t>(size), poison())) {}
+  explicit Guarded(const std::vector<T>& initial) : size_(initial.size()), storage_(size_ + 2 * kGuard, kGuardValue) {
     std::copy(initial.begin(), initial.end(), storage_.begin() + kGuard);
   }
-  float* data() { return storage_.data() + kGuard; }
-  Floats values() const {
+  T* data() { return storage_.data() + kGuard; }
+  std::vector<T> values() const {
     for (std::size_t i = 0; i < kGuard; ++i) {
       EXPECT_EQ(storage_[i], kGuardValue) << kGuard - i << " elements before the output";
       EXPECT_EQ(storage_[kGuard + size_ + i], kGuardValue) << i << " elements after the output";
     }
     return {storage_.begin() + kGuard, storage_.end() - kGuard};
   }
+  Floats floats() const {
+    const std::vector<T> all = values();
+    return {all.begin(), all.end()};
+  }
 
  private:
   static constexpr std::size_t kGuard = 32;
-  static constexpr float kGuardValue = 12345.75f;
+  static constexpr T kGuardValue = static_cast<T>(12345.75);
+  static constexpr T poison() { return std::numeric_limits<T>::has_quiet_NaN ? static_cast<T>(kPoison) : T{-77777}; }
   std::size_t size_;
-  Floats storage_;
+  std::vector<T> storage_;
 };
+using Output = Guarded<float>;
+using IntOutput = Guarded<std::int32_t>;
 
 // Runs the kernel on 1, 2 and 3 threads; returns the outputs after checking that they have the same bits.
 inline std::vector<Floats> on_all_threads(const std::function<std::vector<Floats>(const Context&)>& run) {

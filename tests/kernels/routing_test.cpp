@@ -1,139 +1,120 @@
 #include "kernels/api/routing.hpp"
 
 #include <algorithm>
-#include <numeric>
+#include <array>
 
 #include "core/error.hpp"
 #include "kernel_test.hpp"
+#include "kernels/api/gate.hpp"
 
 namespace switchyard::kernels {
 namespace {
 
-using Ints = std::vector<std::int32_t>;
-
-struct GateCase {
-  Index tokens, num_experts;
-};
-class GateCases : public testing::TestWithParam<GateCase> {
- protected:
-  const Index tokens = GetParam().tokens, num_experts = GetParam().num_experts;
-  const Floats logits = random_floats(tokens * num_experts, 1, 3), bias = random_floats(num_experts, 2);
-
-  Doubles softmax(const Doubles& z) const {
-    Doubles p;
-    for (Index t = 0; t < tokens; ++t) {
-      double sum = 0;
-      for (Index e = 0; e < num_experts; ++e)
-        sum += std::exp(z[static_cast<std::size_t>(t * num_experts + e)] + bias[static_cast<std::size_t>(e)]);
-      for (Index e = 0; e < num_experts; ++e)
-        p.push_back(std::exp(z[static_cast<std::size_t>(t * num_experts + e)] + bias[static_cast<std::size_t>(e)]) /
-                    sum);
-    }
-    return p;
-  }
-};
-
-TEST_P(GateCases, ForwardAndBackwardMatchTheReference) {
-  const Floats d_weights = random_floats(tokens, 3);
-  Ints tokens_per_expert(static_cast<std::size_t>(num_experts));
-  std::iota(tokens_per_expert.begin(), tokens_per_expert.end(), 2);
-  constexpr float kBalanceScale = 0.3f;
-  Ints experts(static_cast<std::size_t>(tokens), -1);
-  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-    Output probabilities(tokens * num_experts), in_place(logits), weights(tokens), d_logits(tokens * num_experts);
-    Top1Gate args{.tokens = tokens,
-                  .num_experts = num_experts,
-                  .logits = logits.data(),
-                  .bias = bias.data(),
-                  .probabilities = probabilities.data(),
-                  .experts = experts.data(),
-                  .weights = weights.data()};
-    top1_gate(context, args);
-    args.logits = args.probabilities = in_place.data();
-    top1_gate(context, args);
-    top1_gate_backward(context, {.tokens = tokens,
-                                 .num_experts = num_experts,
-                                 .probabilities = probabilities.data(),
-                                 .experts = experts.data(),
-                                 .d_weights = d_weights.data(),
-                                 .tokens_per_expert = tokens_per_expert.data(),
-                                 .balance_scale = kBalanceScale,
-                                 .d_logits = d_logits.data()});
-    return {probabilities.values(), in_place.values(), weights.values(), d_logits.values()};
-  });
-  EXPECT_TRUE(same_bits(outputs[0], outputs[1])) << "in place";
-  const Doubles p = softmax(widen(logits));
-  expect_near(outputs[0], p, 1e-6, "probabilities");
-  for (std::size_t t = 0; t < experts.size(); ++t) {
-    const auto* row = outputs[0].data() + t * static_cast<std::size_t>(num_experts);
-    ASSERT_EQ(experts[t], std::max_element(row, row + num_experts) - row) << "token " << t;
-    ASSERT_EQ(outputs[2][t], row[experts[t]]);
-  }
-  const auto losses = [&](const Doubles& z) {  // chosen probabilities, then the balance loss
-    const Doubles q = softmax(z);
-    Doubles values;
-    double balance = 0;
-    for (std::size_t i = 0; i < q.size(); ++i) {
-      const auto expert = i % static_cast<std::size_t>(num_experts), token = i / static_cast<std::size_t>(num_experts);
-      balance += kBalanceScale * tokens_per_expert[expert] * q[i];
-      if (static_cast<std::int32_t>(expert) == experts[token]) values.push_back(q[i]);
-    }
-    values.push_back(balance);
-    return values;
-  };
-  Floats weights_of_losses = d_weights;
-  weights_of_losses.push_back(1);
-  expect_gradient(losses, widen(logits), weights_of_losses, outputs[3], 1e-5, "d_logits", tokens > 60 ? 7 : 1);
-}
-
-INSTANTIATE_TEST_SUITE_P(Shapes, GateCases,
-                         testing::Values(GateCase{0, 3}, GateCase{1, 1}, GateCase{2, 3}, GateCase{17, 4},
-                                         GateCase{65, 17}, GateCase{65, 65}));
-
-TEST(Top1GateTest, TakesTheFirstOfEqualMaximaAndAnExpertThatExistsForNan) {
-  ThreadPool threads(1);
-  const Context context{.threads = &threads};
-  const Floats logits{1, 2, 2, 1, kPoison, 5}, bias{0, 0, 0};
-  Ints experts(2, -1);
-  Output probabilities(6), weights(2);
-  top1_gate(context, {.tokens = 2,
-                      .num_experts = 3,
-                      .logits = logits.data(),
-                      .bias = bias.data(),
-                      .probabilities = probabilities.data(),
-                      .experts = experts.data(),
-                      .weights = weights.data()});
-  EXPECT_EQ(experts[0], 1);
-  EXPECT_TRUE(experts[1] >= 0 && experts[1] < 3);
-  EXPECT_TRUE(std::isnan(weights.values()[1]));
-}
-
 struct Sorted {
-  Ints tokens_per_expert, assignment_of_slot, slot_of_assignment;
+  Ints tokens_per_expert, assignment_of_slot, slot_of_assignment, dropped_per_expert;
 };
-Sorted sort(const Ints& experts, Index num_experts) {
+Sorted sort(const Ints& experts, Index num_experts, Index capacity = 0) {
   ThreadPool threads(2);
-  Sorted sorted{Ints(static_cast<std::size_t>(num_experts), -1), Ints(experts.size(), -1), Ints(experts.size(), -1)};
-  sort_by_expert({.threads = &threads}, {.assignments = static_cast<Index>(experts.size()),
-                                         .num_experts = num_experts,
-                                         .experts = experts.data(),
-                                         .tokens_per_expert = sorted.tokens_per_expert.data(),
-                                         .assignment_of_slot = sorted.assignment_of_slot.data(),
-                                         .slot_of_assignment = sorted.slot_of_assignment.data()});
-  return sorted;
+  const auto assignments = static_cast<Index>(experts.size());
+  IntOutput tokens_per_expert(num_experts), dropped(num_experts), of_slot(assignments), of_assignment(assignments);
+  SortByExpert args{.assignments = assignments,
+                    .num_experts = num_experts,
+                    .capacity = capacity,
+                    .experts = experts.data(),
+                    .tokens_per_expert = tokens_per_expert.data(),
+                    .dropped_per_expert = dropped.data(),
+                    .assignment_of_slot = of_slot.data(),
+                    .slot_of_assignment = of_assignment.data()};
+  sort_by_expert({.threads = &threads}, args);
+  args.dropped_per_expert = nullptr;
+  sort_by_expert({.threads = &threads}, args);
+  return {tokens_per_expert.values(), of_slot.values(), of_assignment.values(), dropped.values()};
 }
 
 TEST(SortByExpertTest, IsStableAndLeavesEmptyExpertsEmpty) {
   const Sorted sorted = sort({2, 0, 2, 4, 0, 2}, 5);
   EXPECT_EQ(sorted.tokens_per_expert, (Ints{2, 0, 3, 0, 1}));
+  EXPECT_EQ(sorted.dropped_per_expert, (Ints{0, 0, 0, 0, 0}));
   EXPECT_EQ(sorted.assignment_of_slot, (Ints{1, 4, 0, 2, 5, 3}));
   EXPECT_EQ(sorted.slot_of_assignment, (Ints{2, 0, 3, 5, 1, 4}));
   EXPECT_EQ(sort({}, 3).tokens_per_expert, (Ints{0, 0, 0}));
 }
 
+TEST(SortByExpertTest, KeepsTheFirstOfEachExpertUpToItsCapacity) {
+  const Sorted sorted = sort({2, 0, 2, -1, 2, 0, 2, 4}, 5, 2);
+  EXPECT_EQ(sorted.tokens_per_expert, (Ints{2, 0, 2, 0, 1}));
+  EXPECT_EQ(sorted.dropped_per_expert, (Ints{0, 0, 2, 0, 0}));
+  const Ints of_slot(sorted.assignment_of_slot.begin(), sorted.assignment_of_slot.begin() + 5);
+  EXPECT_EQ(of_slot, (Ints{1, 5, 0, 2, 7}));
+  EXPECT_EQ(sorted.slot_of_assignment, (Ints{2, 0, 3, -1, -1, 1, -1, 4}));
+  EXPECT_EQ(sort({-1, -1}, 1, 1).tokens_per_expert, Ints{0});
+}
+
+TEST(SortByExpertTest, MatchesTheReference) {
+  constexpr Index kExperts = 17, kAssignments = 650;
+  Ints experts;
+  for (std::uint32_t a = 0; a < kAssignments; ++a) {
+    const auto drawn = to_below(random_words({.seed = 4}, 0, a)[0], kExperts + 2);
+    experts.push_back(drawn > kExperts ? -1 : static_cast<std::int32_t>(drawn % kExperts));
+  }
+  for (const Index capacity : {0, 1, 30, 40, 1000}) {
+    const Sorted sorted = sort(experts, kExperts, capacity);
+    Ints of_slot, kept, dropped, of_assignment(experts.size(), -1);
+    for (std::int32_t e = 0; e < kExperts; ++e) {
+      Ints own;
+      for (std::size_t a = 0; a < experts.size(); ++a)
+        if (experts[a] == e) own.push_back(static_cast<std::int32_t>(a));
+      const std::size_t room = capacity == 0 ? own.size() : std::min(own.size(), static_cast<std::size_t>(capacity));
+      kept.push_back(static_cast<std::int32_t>(room));
+      dropped.push_back(static_cast<std::int32_t>(own.size() - room));
+      for (std::size_t i = 0; i < room; ++i) {
+        of_assignment[static_cast<std::size_t>(own[i])] = static_cast<std::int32_t>(of_slot.size());
+        of_slot.push_back(own[i]);
+      }
+    }
+    EXPECT_EQ(sorted.tokens_per_expert, kept);
+    EXPECT_EQ(sorted.dropped_per_expert, dropped);
+    EXPECT_EQ(sorted.slot_of_assignment, of_assignment);
+    EXPECT_TRUE(std::equal(of_slot.begin(), of_slot.end(), sorted.assignment_of_slot.begin()));
+  }
+}
+
 TEST(SortByExpertTest, RefusesAnExpertThatDoesNotExist) {
   EXPECT_THROW(sort({0, 3}, 3), Error);
-  EXPECT_THROW(sort({0, -1}, 3), Error);
+  EXPECT_THROW(sort({0, -2}, 3), Error);
+}
+
+TEST(RouteStatisticsTest, MatchesTheReference) {
+  for (const auto& [tokens, num_experts, top_k] :
+       {std::array<Index, 3>{0, 3, 2}, {1, 1, 1}, {17, 4, 2}, {700, 17, 3}, {65, 65, 1}})
+    for (const bool gated : {false, true}) {
+      Ints experts;
+      for (Index a = 0; a < tokens * top_k; ++a)
+        experts.push_back(static_cast<std::int32_t>(a * a % (num_experts + 1)) - 1);
+      const Floats weights = random_floats(tokens * top_k, 1);
+      Floats probabilities = random_floats(tokens * num_experts, 2);  // any numbers of [0, 1) have such a sum
+      for (std::size_t i = 0; i < probabilities.size(); ++i)
+        probabilities[i] = i % 7 == 2 ? 0.0f : i % 11 == 3 ? 1.0f : std::fabs(probabilities[i]);
+      const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+        Output weight_sums(num_experts), entropy_sum(1);
+        route_statistics(context, {.tokens = tokens,
+                                   .num_experts = num_experts,
+                                   .top_k = top_k,
+                                   .experts = experts.data(),
+                                   .weights = gated ? weights.data() : nullptr,
+                                   .probabilities = gated ? probabilities.data() : nullptr,
+                                   .weight_sums = weight_sums.data(),
+                                   .entropy_sum = entropy_sum.data()});
+        return {weight_sums.values(), entropy_sum.values()};
+      });
+      Doubles weight_sums(static_cast<std::size_t>(num_experts), 0.0);
+      for (std::size_t a = 0; a < experts.size(); ++a)
+        if (experts[a] >= 0) weight_sums[static_cast<std::size_t>(experts[a])] += gated ? weights[a] : 1.0f;
+      double entropy = 0;
+      for (const float p : probabilities) entropy -= p > 0 && gated ? p * std::log(double{p}) : 0.0;
+      expect_near(outputs[0], weight_sums, 1e-5, "weight_sums");
+      expect_near(outputs[1], {entropy}, 1e-6, "entropy_sum");
+    }
 }
 
 struct ExchangeCase {

@@ -1,0 +1,208 @@
+#include <algorithm>
+#include <numbers>
+
+#include "core/error.hpp"
+#include "kernel_test.hpp"
+#include "kernels/api/gate.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+constexpr RandomKey kKey{.seed = 0x0123456789abcdef, .purpose = Purpose::kGateNoise, .layer = 2, .step = 11};
+constexpr std::uint32_t kFirstRow = 4294967200u;
+
+double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }
+double cdf(double u) { return std::erfc(-u / std::numbers::sqrt2) / 2; }
+
+// expert[e]: whose noisy logit is e's threshold, the top_k-th largest of the others.
+std::vector<std::size_t> threshold_experts(const Doubles& noisy, std::size_t top_k) {
+  std::vector<std::size_t> experts;
+  for (std::size_t e = 0; e < noisy.size(); ++e) {
+    std::vector<std::size_t> others;
+    for (std::size_t other = 0; other < noisy.size(); ++other)
+      if (other != e) others.push_back(other);
+    std::stable_sort(others.begin(), others.end(), [&](auto a, auto b) { return noisy[a] > noisy[b]; });
+    experts.push_back(others[top_k - 1]);
+  }
+  return experts;
+}
+
+struct Shape {
+  Index tokens, num_experts;
+};
+class NoisyGateCases : public testing::TestWithParam<Shape> {
+ protected:
+  const Index tokens = GetParam().tokens, num_experts = GetParam().num_experts, size = tokens * num_experts;
+  const Floats clean = random_floats(size, 1, 3), raw = random_floats(size, 2, 2), noise = random_floats(size, 3, 2);
+  const Floats noisy = [this] {
+    Floats values = clean;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(clean[i] + noise[i] * softplus(raw[i]));
+    return values;
+  }();
+
+  Doubles row(const Floats& values, Index token) const {
+    return {values.begin() + token * num_experts, values.begin() + (token + 1) * num_experts};
+  }
+  std::vector<Index> top_ks() const {
+    std::vector<Index> values;
+    for (const Index top_k : {Index{1}, Index{2}, Index{3}, num_experts - 1})
+      if (top_k >= 1 && top_k < num_experts) values.push_back(top_k);
+    return values;
+  }
+};
+
+TEST_P(NoisyGateCases, NoiseIsTheDocumentedFunctionOfTokenAndExpert) {
+  Floats wide = raw;  // far into both tails of softplus
+  for (std::size_t i = 0; i < wide.size(); i += 3) wide[i] *= 60;
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output own_noise(size), own_noisy(size);
+    noisy_logits(context, {.tokens = tokens,
+                           .num_experts = num_experts,
+                           .clean = clean.data(),
+                           .raw = wide.data(),
+                           .key = kKey,
+                           .first_row = kFirstRow,
+                           .noise = own_noise.data(),
+                           .noisy = own_noisy.data()});
+    return {own_noise.values(), own_noisy.values()};
+  });
+  Doubles expected_noise, expected_noisy;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index e = 0; e < num_experts; ++e) {
+      const auto words =
+          random_words(kKey, kFirstRow + static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(e / 2));
+      const auto first = static_cast<std::size_t>(2 * (e % 2)), i = static_cast<std::size_t>(t * num_experts + e);
+      const double u1 = to_unit_float(words[first]), u2 = to_unit_float(words[first + 1]);
+      expected_noise.push_back(std::sqrt(-2 * std::log(1 - u1)) * std::cos(2 * std::numbers::pi * u2));
+      expected_noisy.push_back(clean[i] + expected_noise.back() * softplus(wide[i]));
+    }
+  expect_near(outputs[0], expected_noise, 1e-6, "noise");
+  expect_near(outputs[1], expected_noisy, 4e-6, "noisy");
+}
+
+TEST_P(NoisyGateCases, LoadProbabilityMatchesTheReference) {
+  for (const Index top_k : top_ks()) {
+    const Floats probability = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+      Output out(size);
+      load_probability(context, {.tokens = tokens,
+                                 .num_experts = num_experts,
+                                 .top_k = top_k,
+                                 .clean = clean.data(),
+                                 .raw = raw.data(),
+                                 .noisy = noisy.data(),
+                                 .probability = out.data()});
+      return {out.values()};
+    })[0];
+    Doubles expected;
+    for (Index t = 0; t < tokens; ++t) {
+      const Doubles of_token = row(noisy, t);
+      const auto experts = threshold_experts(of_token, static_cast<std::size_t>(top_k));
+      for (std::size_t e = 0; e < experts.size(); ++e) {
+        const auto i = static_cast<std::size_t>(t * num_experts) + e;
+        expected.push_back(cdf((clean[i] - of_token[experts[e]]) / softplus(raw[i])));
+      }
+    }
+    expect_near(probability, expected, 2e-6, "probability");
+  }
+}
+
+TEST_P(NoisyGateCases, BackwardMatchesFiniteDifferences) {
+  const Floats d_noisy = random_floats(size, 4), d_load = random_floats(num_experts, 5);
+  std::vector<Index> all = top_ks();
+  all.push_back(0);  // no load loss
+  for (const Index top_k : all) {
+    SCOPED_TRACE(testing::Message() << "top " << top_k);
+    const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+      Output d_clean(size), d_raw(size), in_place(d_noisy), d_raw_again(size);
+      NoisyBackward args{.tokens = tokens,
+                         .num_experts = num_experts,
+                         .top_k = top_k,
+                         .clean = clean.data(),
+                         .raw = raw.data(),
+                         .noise = noise.data(),
+                         .noisy = noisy.data(),
+                         .d_noisy = d_noisy.data(),
+                         .d_load = top_k == 0 ? nullptr : d_load.data(),
+                         .d_clean = d_clean.data(),
+                         .d_raw = d_raw.data()};
+      noisy_backward(context, args);
+      args.d_noisy = args.d_clean = in_place.data();
+      args.d_raw = d_raw_again.data();
+      noisy_backward(context, args);
+      return {d_clean.values(), d_raw.values(), in_place.values(), d_raw_again.values()};
+    });
+    EXPECT_TRUE(same_bits(outputs[0], outputs[2]) && same_bits(outputs[1], outputs[3])) << "in place";
+    for (Index t = 0; t<tokens; t += tokens> 20 ? 9 : 1) {
+      const auto experts =
+          top_k == 0 ? std::vector<std::size_t>{} : threshold_experts(row(noisy, t), static_cast<std::size_t>(top_k));
+      const Doubles of_noise = row(noise, t);
+      const auto count = static_cast<std::size_t>(num_experts);
+      const auto losses = [&](const Doubles& clean_and_raw) {  // noisy logits, then probabilities
+        Doubles values;
+        for (std::size_t e = 0; e < count; ++e)
+          values.push_back(clean_and_raw[e] + of_noise[e] * softplus(clean_and_raw[count + e]));
+        for (std::size_t e = 0; e < experts.size(); ++e)
+          values.push_back(cdf((clean_and_raw[e] - values[experts[e]]) / softplus(clean_and_raw[count + e])));
+        return values;
+      };
+      Doubles x = row(clean, t);
+      const Doubles of_raw = row(raw, t);
+      x.insert(x.end(), of_raw.begin(), of_raw.end());
+      const auto first = t * num_experts, end = first + num_experts;
+      Floats d_outputs(d_noisy.begin() + first, d_noisy.begin() + end);
+      d_outputs.insert(d_outputs.end(), d_load.begin(), d_load.end());
+      Floats actual(outputs[0].begin() + first, outputs[0].begin() + end);
+      actual.insert(actual.end(), outputs[1].begin() + first, outputs[1].begin() + end);
+      expect_gradient(losses, x, d_outputs, actual, 1e-5, "d_clean, d_raw", num_experts > 20 ? 3 : 1);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, NoisyGateCases,
+                         testing::Values(Shape{0, 3}, Shape{1, 1}, Shape{2, 3}, Shape{17, 4}, Shape{65, 17},
+                                         Shape{600, 8}, Shape{65, 65}));
+
+TEST(NoisyGateTest, VanishingNoiseTiesAndNanGiveNoInfinity) {
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  const Floats clean{1, 1, 1, 0, 5, 1e6f}, raw{-200, -200, -30, -200, 0, -200}, noise(6, 0.5f), zeros(6, 0.0f),
+      ones(3, 1.0f);
+  Output probability(6), d_clean(6), d_raw(6);
+  load_probability(context, {.tokens = 2,
+                             .num_experts = 3,
+                             .top_k = 1,
+                             .clean = clean.data(),
+                             .raw = raw.data(),
+                             .noisy = clean.data(),
+                             .probability = probability.data()});
+  expect_near(probability.values(), {0.5, 0.5, 0.5, 0, 0, 1}, 1e-6, "probability");
+  NoisyBackward args{.tokens = 2,
+                     .num_experts = 3,
+                     .top_k = 1,
+                     .clean = clean.data(),
+                     .raw = raw.data(),
+                     .noise = noise.data(),
+                     .noisy = clean.data(),
+                     .d_noisy = zeros.data(),
+                     .d_load = ones.data(),
+                     .d_clean = d_clean.data(),
+                     .d_raw = d_raw.data()};
+  noisy_backward(context, args);
+  for (const float d : d_clean.values()) EXPECT_TRUE(std::isfinite(d)) << d;
+  for (const float d : d_raw.values()) EXPECT_TRUE(std::isfinite(d)) << d;
+  const Floats nans(6, kPoison);
+  args.clean = args.noisy = nans.data();
+  noisy_backward(context, args);
+  for (const float d : d_clean.values()) EXPECT_TRUE(std::isnan(d));
+}
+
+TEST(NoisyGateTest, ALoadOfEveryExpertIsRefused) {
+  ThreadPool threads(1);
+  EXPECT_THROW(load_probability({.threads = &threads}, {.tokens = 1, .num_experts = 2, .top_k = 2}), Error);
+  const float d_load = 1;
+  EXPECT_THROW(noisy_backward({.threads = &threads}, {.num_experts = 1, .top_k = 1, .d_load = &d_load}), Error);
+}
+
+}  // namespace
+}  // namespace switchyard::kernels
