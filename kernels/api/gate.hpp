@@ -28,14 +28,12 @@ void perturb_input_backward(const Context& context, const PerturbInput& args);
 
 enum class Scores { kSoftmax, kSigmoid };
 
-// z = logits[t] + bias. scores = softmax(z) or sigmoid(z), probabilities = scores / their sum, over all experts
-// (sigmoid:
-// + 1e-20 in this sum and the next).
+// z = logits[t] + bias. scores = softmax(z) or sigmoid(z), probabilities = scores / their sum, over all experts.
 // The choices are the top_k of [first_expert, end_expert) with the largest z, or, with a selection bias, with the
 // largest score + selection_bias; largest first, the lower index where equal. A row with NaN takes experts that exist,
 // and its weights are NaN.
 // weights = the scores of the chosen; with renormalise divided by their sum (softmax: a softmax over the chosen z, so
-// that one choice alone has the weight 1 exactly).
+// that one choice alone has the weight 1 exactly). A sum of sigmoids, here and above, is that and 1e-20.
 struct Gate {
   Index tokens = 0, num_experts = 0, top_k = 1;
   Index first_expert = 0, end_expert = 0;  // at least top_k of them

@@ -1,5 +1,4 @@
 #include <cmath>
-#include <limits>
 
 #include "core/error.hpp"
 #include "kernels/cpu/choose_largest.hpp"
