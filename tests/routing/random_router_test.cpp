@@ -162,7 +162,7 @@ TEST(RouterTable, UnknownNamesAreErrors) {
     }
     return std::string();
   };
-  EXPECT_EQ(error_of("hash", "batch"), "ffn.router: there is no router \"hash\"; there are switch, random");
+  EXPECT_EQ(error_of("nearest", "batch"), "ffn.router: there is no router \"hash\"; there are switch, random");
   EXPECT_EQ(error_of("random", "layer"), "ffn.granularity: \"layer\" is not one of batch, sample, token, balanced");
   EXPECT_EQ(error_of("switch", ""), "");
 }

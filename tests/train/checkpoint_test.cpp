@@ -82,10 +82,35 @@ void compare_resumed_runs(const Config& config) {
   }
 }
 
-TEST(Resume, MixtureInEveryLayout) { compare_resumed_runs(config_of(all_kinds()[1])); }
+TEST(Resume, MixtureInEveryLayout) { compare_resumed_runs(config_of(kind_named("switch"))); }
+
+// Saved with the experts over as many ranks as there are, resumed by one rank alone and by all with all experts each.
+TEST(Resume, EveryRouter) {
+  const SharedFolder folder;
+  for (const Kind& kind : all_kinds()) {
+    SCOPED_TRACE(kind.name);
+    const Config config = config_of(kind);
+    SmallRun uninterrupted = run_alone(config);
+    uninterrupted.train(3);
+    const auto path = folder / (kind.name + ".h5");
+    on_first_ranks(world_size(), [&](MPI_Comm comm) {
+      SmallRun run = run_on(comm, config, expert_parallel_sizes(config, world_size()).back());
+      run.train(1);
+      run->save(*make_mpi_communicator(comm, kTimeout), path);
+    });
+    for (Index readers : {Index{1}, Index{world_size()}}) {
+      on_first_ranks(readers, [&](MPI_Comm comm) {
+        SmallRun run = run_on(comm, config, 1);
+        run->load(*make_mpi_communicator(comm, kTimeout), path);
+        run.train(2);
+        EXPECT_EQ(run->digest(), uninterrupted->digest()) << "on " << readers << " ranks";
+      });
+    }
+  }
+}
 
 TEST(Resume, DenseModelWithSgd) {
-  Config config = config_of(all_kinds()[0]);
+  Config config = config_of(kind_named("dense"));
   config.train.optimizer = "sgd";
   compare_resumed_runs(config);
 }
@@ -94,7 +119,7 @@ TEST(Resume, DenseModelWithSgd) {
 TEST(Resume, EveryLayoutSavesTheSameArrays) {
   const SharedFolder folder;
   for (const char* optimizer : {"adam", "sgd"}) {
-    Config config = config_of(all_kinds()[2]);
+    Config config = config_of(kind_named("random"));
     config.train.optimizer = optimizer;
     config.train.weight_decay = 0;
     if (world_rank() == 0) {
@@ -121,7 +146,7 @@ TEST(Resume, EveryLayoutSavesTheSameArrays) {
 
 TEST(Resume, ParametersAloneLeaveTheOptimiserAsItStarts) {
   const SharedFolder folder;
-  const Config config = config_of(all_kinds()[1]);
+  const Config config = config_of(kind_named("switch"));
   SmallRun run = run_on_all_ranks(config), whole = run_on_all_ranks(config), parameters = run_on_all_ranks(config);
   run.train(2);
   run->save(*world_communicator(), folder / "checkpoint.h5");
@@ -138,7 +163,7 @@ TEST(Resume, ParametersAloneLeaveTheOptimiserAsItStarts) {
 
 TEST(Resume, AnotherModelsCheckpointIsRefused) {
   const SharedFolder folder;
-  Config config = config_of(all_kinds()[1]);
+  Config config = config_of(kind_named("switch"));
   SmallRun run = run_on_all_ranks(config);
   run->save(*world_communicator(), folder / "checkpoint.h5");
   config.ffn.hidden += 1;

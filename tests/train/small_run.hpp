@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "data/dataset.hpp"
+#include "routing/router.hpp"
 #include "support/ranks.hpp"
 #include "train/trainer.hpp"
 
@@ -46,21 +48,52 @@ struct Kind {
   std::function<void(Config&)> set;
 };
 
-// Every feed-forward network and router.
+// Every feed-forward network, every row of the table of routers, and what routers can be told.
 inline std::vector<Kind> all_kinds() {
-  const auto random = [](const char* granularity) {
-    return [granularity](Config& config) {
-      config.ffn.kind = "moe";
-      config.ffn.router = "random";
-      config.ffn.granularity = granularity;
-    };
+  std::vector<Kind> kinds{{"dense", [](Config& config) { config.ffn.kind = "dense"; }}};
+  const auto add = [&](const std::string& router, const std::string& variant,
+                       std::function<void(Config::Ffn&)> change) {
+    kinds.push_back({router + variant, [=](Config& config) {
+                       config.ffn.kind = "moe";
+                       config.ffn.router = router;
+                       change(config.ffn);
+                     }});
   };
-  return {{"dense", [](Config& config) { config.ffn.kind = "dense"; }},
-          {"switch", [](Config& config) { config.ffn.kind = "moe"; }},
-          {"random batch", random("batch")},
-          {"random sample", random("sample")},
-          {"random token", random("token")},
-          {"random balanced", random("balanced")}};
+  for (const RouterRow& row : router_table()) add(row.name, "", [](Config::Ffn&) {});
+  for (const char* granularity : {"sample", "token", "balanced"})
+    add("random", std::string(" per ") + granularity, [=](Config::Ffn& ffn) { ffn.granularity = granularity; });
+  add("random", ", each layer", [](Config::Ffn& ffn) { ffn.draw = "layer"; });
+  add("hash", " of content", [](Config::Ffn& ffn) { ffn.hash = "content"; });
+  add("top_k", ", renormalised, z-loss", [](Config::Ffn& ffn) {
+    ffn.renormalise = true;
+    ffn.z_loss = 0.01;
+    ffn.importance_loss = 0.1;
+  });
+  add("top_k", " of 3, sigmoid, perturbed", [](Config::Ffn& ffn) {
+    ffn.top_k = 3;
+    ffn.scores = "sigmoid";
+    ffn.gate_jitter = 0.1;
+    ffn.gate_dropout = 0.1;
+  });
+  add("loss_free", " of sigmoid", [](Config::Ffn& ffn) { ffn.scores = "sigmoid"; });
+  add("switch", " with capacity, shared expert, expert dropout", [](Config::Ffn& ffn) {
+    ffn.capacity_train = 1;
+    ffn.capacity_eval = 1.5;
+    ffn.shared = 1;
+    ffn.expert_dropout = 0.4;
+  });
+  add("switch", " in every other block", [](Config::Ffn& ffn) { ffn.every = 2; });
+  add("switch", " with gating dropout", [](Config::Ffn& ffn) {
+    ffn.gating_dropout = 0.6;
+    ffn.home_ranks = ffn.home_experts = 2;
+  });
+  return kinds;
+}
+
+inline Kind kind_named(const std::string& name) {
+  for (const Kind& kind : all_kinds())
+    if (kind.name == name) return kind;
+  fail("there is no kind {}", name);
 }
 
 inline Config config_of(const Kind& kind) {

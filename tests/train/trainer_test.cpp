@@ -74,7 +74,7 @@ TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
 }
 
 TEST(Trainer, CountsTheTokensOfEachExpert) {
-  const Config config = config_of({"", all_kinds()[1].set});
+  const Config config = config_of({"", kind_named("switch").set});
   const StepMetrics metrics = run_on_all_ranks(config)->train_step(false);
   ASSERT_EQ(metrics.routing.tokens.size(), 8u);  // (layers, experts)
   for (std::size_t layer = 0; layer < 2; ++layer) {
@@ -87,7 +87,7 @@ TEST(Trainer, CountsTheTokensOfEachExpert) {
 }
 
 TEST(Trainer, LibraryReductionGivesNearlyTheSame) {
-  Config config = config_of(all_kinds()[1]);
+  Config config = config_of(kind_named("switch"));
   const StepMetrics tree = run_on_all_ranks(config).train(2).back();
   config.parallel.reduction = "library";
   config.parallel.experts = expert_parallel_sizes(config, world_size()).back();
@@ -124,7 +124,7 @@ TEST(Trainer, ClipsTheGlobalNorm) {
 }
 
 TEST(Trainer, StopsWhereTheLossIsNotFinite) {
-  for (const Kind& kind : {all_kinds()[0], all_kinds()[1]}) {
+  for (const Kind& kind : {kind_named("dense"), kind_named("switch")}) {
     SCOPED_TRACE(kind.name);
     Config config = config_of(kind);
     config.train.optimizer = "sgd";
@@ -165,7 +165,7 @@ TEST(Trainer, NamesTheLayerThatIsNotFinite) {
       {"blocks.1.gate.weight", "blocks.1.ffn"},
       {"head.output.bias", "head"},
   };
-  const Config config = config_of(all_kinds()[1]);
+  const Config config = config_of(kind_named("switch"));
   for (const auto& [parameter, layer] : places) {
     SmallRun source = run_alone(config);
     source.train(1);
@@ -221,7 +221,7 @@ TEST(Trainer, AllocatesNothingAfterTheSecondStep) {
 TEST(Trainer, LearnsRealImages) {
   if (!std::filesystem::exists(default_path("fashion-mnist")))
     GTEST_SKIP() << "Fashion-MNIST (Debian package dataset-fashion-mnist) is not installed";
-  for (const Kind& kind : {all_kinds()[0], all_kinds()[1], all_kinds()[2]}) {
+  for (const Kind& kind : {kind_named("dense"), kind_named("switch"), kind_named("random")}) {
     Config config = small_config();
     kind.set(config);
     config.data = {};
