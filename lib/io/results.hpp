@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,16 +23,16 @@ struct ResultsShape {
 // Units of the fields: schema.hpp.
 struct StepRow {
   Index step = 0;
-  double epoch = 0, loss = 0, balance_loss = 0, accuracy = 0, learning_rate = 0, gradient_norm = 0;
+  double epoch = 0, loss = 0, balance_loss = 0, z_loss = 0, importance_loss = 0, load_loss = 0, consistency_loss = 0,
+         accuracy = 0, learning_rate = 0, gradient_norm = 0;
   double samples_per_second = 0, seconds = 0, seconds_compute = 0, seconds_exchange = 0, seconds_reduce = 0,
          seconds_wait = 0;
 };
 
 struct RoutingRow {
   Index step = 0;
-  std::vector<float> load;     // (layers, experts) tokens
-  std::vector<float> dropped;  // (layers) tokens
-  std::vector<float> entropy;  // (layers) of the load, nats
+  std::vector<float> load, dropped, weight;                                             // (layers, experts)
+  std::vector<float> load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts;  // (layers)
 };
 
 struct EvaluationRow {
@@ -95,7 +96,17 @@ struct ResultsSummary {
   std::vector<EvaluationRow> evaluations;
 };
 
-// Of a file that may be being written. Damage is reported, not thrown.
+// Of a file that may be being written. Damage is reported, not thrown. What an older program did not record is 0.
 ResultsSummary describe_results(const std::filesystem::path& path);
+
+// Rows of a table, by their steps, both ends included.
+struct RowRange {
+  Index first_step = 0, last_step = std::numeric_limits<Index>::max();
+  Index most = std::numeric_limits<Index>::max();  // rows; of more, the last ones
+};
+
+// Routing of a file that may be being written, by rising step. None where the run has no mixture. Fails for a file that
+// is damaged, or of a version that recorded less.
+std::vector<RoutingRow> read_routing(const std::filesystem::path& path, const RowRange& range = {});
 
 }  // namespace switchyard::io

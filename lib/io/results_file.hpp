@@ -18,6 +18,10 @@ inline constexpr std::array<double StepRow::*, schema::kStepsColumns.size()> kSt
     &StepRow::epoch,
     &StepRow::loss,
     &StepRow::balance_loss,
+    &StepRow::z_loss,
+    &StepRow::importance_loss,
+    &StepRow::load_loss,
+    &StepRow::consistency_loss,
     &StepRow::accuracy,
     &StepRow::learning_rate,
     &StepRow::gradient_norm,
@@ -29,21 +33,27 @@ inline constexpr std::array<double StepRow::*, schema::kStepsColumns.size()> kSt
     &StepRow::seconds_wait};
 inline constexpr std::array<double EvaluationRow::*, schema::kEvaluationsColumns.size()> kEvaluationsMembers = {
     &EvaluationRow::epoch, &EvaluationRow::loss, &EvaluationRow::accuracy, &EvaluationRow::seconds};
+// (layers, experts), then (layers).
+inline constexpr std::array<std::vector<float> RoutingRow::*,
+                            schema::kRoutingExpertColumns.size() + schema::kRoutingLayerColumns.size()>
+    kRoutingMembers = {&RoutingRow::load,         &RoutingRow::dropped,       &RoutingRow::weight,
+                       &RoutingRow::load_cv,      &RoutingRow::max_over_mean, &RoutingRow::load_entropy,
+                       &RoutingRow::gate_entropy, &RoutingRow::dead_experts};
 
 // A dataset that grows by rows.
 struct ColumnLayout {
   schema::Column column;
   hid_t type;                    // in memory and, this machine being little endian, in the file
   std::vector<Index> row_shape;  // of one row; empty: a number
+  Index row_elements() const;
   Index row_bytes() const;
 };
 
 // Columns that grow together; the first is `step`.
 using TableLayout = std::vector<ColumnLayout>;
-TableLayout steps_layout();
+TableLayout steps_layout(Index version = schema::kResultsVersion);
 TableLayout evaluations_layout();
 TableLayout routing_layout(ResultsShape shape);
-std::vector<TableLayout> all_layouts(ResultsShape shape);
 
 // Opens a file for reading, one that is being written or whose writer was killed included.
 h5::Handle open_results(const std::filesystem::path& path, bool& unfinished);
@@ -54,7 +64,8 @@ struct ResultsHeader {
   ResultsShape shape;
 };
 
-// Fails where it is not a results file, or from a newer program.
+// Fails where it is not a results file, or from a newer program. Of an older one, routing differs and columns are
+// missing.
 ResultsHeader read_results_header(const h5::Handle& file, const std::filesystem::path& path);
 
 // Whole rows in a table: as many as every column has, as long as steps go up.

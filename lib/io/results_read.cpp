@@ -16,14 +16,16 @@ ResultsSummary describe_results(const fs::path& path) {
     summary.attributes = std::move(header.attributes);
     summary.shape = header.shape;
 
-    const TableLayout steps = steps_layout();
+    const TableLayout steps = steps_layout(header.schema_version);
     summary.num_steps = num_whole_rows(file, steps, path);
     if (summary.num_steps > 0) {
       const Index last = summary.num_steps - 1;
       StepRow& row = summary.last_step.emplace();
       read_rows(file, steps[0], last, 1, &row.step, path);
+      std::size_t next = 1;
       for (std::size_t c = 0; c < kStepsMembers.size(); ++c)
-        read_rows(file, steps[c + 1], last, 1, &(row.*kStepsMembers[c]), path);
+        if (schema::kStepsColumns[c].since <= header.schema_version)
+          read_rows(file, steps[next++], last, 1, &(row.*kStepsMembers[c]), path);
     }
 
     const TableLayout evaluations = evaluations_layout();
@@ -35,7 +37,8 @@ ResultsSummary describe_results(const fs::path& path) {
       for (std::size_t c = 0; c < kEvaluationsMembers.size(); ++c)
         read_rows(file, evaluations[c + 1], i, 1, &(row.*kEvaluationsMembers[c]), path);
     }
-    if (header.shape.layers > 0) num_whole_rows(file, routing_layout(header.shape), path);  // fails where damaged
+    if (header.shape.layers > 0 && header.schema_version == schema::kResultsVersion)
+      num_whole_rows(file, routing_layout(header.shape), path);  // fails where damaged
     summary.readable = true;
   } catch (const std::exception& error) {
     summary.problem = error.what();
@@ -43,15 +46,46 @@ ResultsSummary describe_results(const fs::path& path) {
   return summary;
 }
 
-Index ColumnLayout::row_bytes() const {
-  Index elements = 1;
-  for (const Index extent : row_shape) elements *= extent;
-  return elements * static_cast<Index>(H5Tget_size(type));
+std::vector<RoutingRow> read_routing(const fs::path& path, const RowRange& range) {
+  bool unfinished = false;
+  const h5::Handle file = open_results(path, unfinished);
+  const ResultsHeader header = read_results_header(file, path);
+  if (header.shape.layers == 0) return {};
+  if (header.schema_version < schema::kResultsVersion)
+    fail("{}: written by an older program (schema version {}), which did not record all of routing: read it with that",
+         path.string(), header.schema_version);
+  const TableLayout table = routing_layout(header.shape);
+  const std::vector<Index> steps = read_steps(file, table, num_whole_rows(file, table, path), path);
+  const auto end = std::upper_bound(steps.begin(), steps.end(), range.last_step);
+  const auto begin = std::lower_bound(steps.begin(), end, range.first_step);
+  const Index count = std::min<Index>(end - begin, range.most), first = end - steps.begin() - count;
+
+  std::vector<RoutingRow> rows(static_cast<std::size_t>(count));
+  for (Index i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)].step = steps[static_cast<std::size_t>(first + i)];
+  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
+    const ColumnLayout& column = table[c + 1];
+    const Index row_elements = column.row_elements();
+    std::vector<float> values(static_cast<std::size_t>(count * row_elements));
+    read_rows(file, column, first, count, values.data(), path);
+    for (Index i = 0; i < count; ++i)
+      (rows[static_cast<std::size_t>(i)].*kRoutingMembers[c])
+          .assign(values.begin() + i * row_elements, values.begin() + (i + 1) * row_elements);
+  }
+  return rows;
 }
 
-TableLayout steps_layout() {
+Index ColumnLayout::row_elements() const {
+  Index elements = 1;
+  for (const Index extent : row_shape) elements *= extent;
+  return elements;
+}
+
+Index ColumnLayout::row_bytes() const { return row_elements() * static_cast<Index>(H5Tget_size(type)); }
+
+TableLayout steps_layout(Index version) {
   TableLayout table = {{{schema::kStepsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
-  for (const schema::Column& column : schema::kStepsColumns) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
+  for (const schema::Column& column : schema::kStepsColumns)
+    if (column.since <= version) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
   return table;
 }
 
@@ -62,16 +96,12 @@ TableLayout evaluations_layout() {
 }
 
 TableLayout routing_layout(ResultsShape shape) {
-  return {{{schema::kRoutingStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}},
-          {schema::kRoutingLoad, H5T_NATIVE_FLOAT, {shape.layers, shape.experts}},
-          {schema::kRoutingDropped, H5T_NATIVE_FLOAT, {shape.layers}},
-          {schema::kRoutingEntropy, H5T_NATIVE_FLOAT, {shape.layers}}};
-}
-
-std::vector<TableLayout> all_layouts(ResultsShape shape) {
-  std::vector<TableLayout> tables = {steps_layout(), evaluations_layout()};
-  if (shape.layers > 0) tables.push_back(routing_layout(shape));
-  return tables;
+  TableLayout table = {{{schema::kRoutingStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kRoutingExpertColumns)
+    table.push_back({column, H5T_NATIVE_FLOAT, {shape.layers, shape.experts}});
+  for (const schema::Column& column : schema::kRoutingLayerColumns)
+    table.push_back({column, H5T_NATIVE_FLOAT, {shape.layers}});
+  return table;
 }
 
 h5::Handle open_results(const fs::path& path, bool& unfinished) {
@@ -109,6 +139,8 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
          format ? "is not that of results" : "is missing");
   ResultsHeader header;
   header.schema_version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
+  if (header.schema_version < 1)
+    fail("{}: is damaged: its attribute {} is missing", path.string(), schema::kSchemaVersion);
   if (header.schema_version > schema::kResultsVersion)
     fail("{}: written by a newer program (schema version {}, this one reads up to {}): use that program", path.string(),
          header.schema_version, schema::kResultsVersion);
@@ -116,11 +148,11 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
     if (name != schema::kFormat && name != schema::kSchemaVersion)
       header.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
   if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
-  const h5::Handle load(H5Dopen2(file, schema::kRoutingLoad.path, H5P_DEFAULT), H5Dclose);
+  const char* load_path = schema::kRoutingExpertColumns[0].path;
+  const h5::Handle load(H5Dopen2(file, load_path, H5P_DEFAULT), H5Dclose);
   if (load.is_open()) {
     const std::vector<Index> extent = h5::shape_of(load);
-    if (extent.size() != 3)
-      fail("{}: is damaged: {} has not three dimensions", path.string(), schema::kRoutingLoad.path);
+    if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), load_path);
     header.shape = {extent[1], extent[2]};
   }
   return header;

@@ -97,7 +97,13 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
                                     ResultsShape shape) {
   bool unfinished = false;
   const h5::Handle old = read_earlier(step, [&] { return open_results(path, unfinished); });
-  const ResultsHeader header = read_earlier(step, [&] { return read_results_header(old, path); });
+  const ResultsHeader header = read_earlier(step, [&] {
+    ResultsHeader read = read_results_header(old, path);
+    if (read.schema_version < schema::kResultsVersion)
+      fail("{}: written by an older program (schema version {}, this one adds rows to version {} alone)", path.string(),
+           read.schema_version, schema::kResultsVersion);
+    return read;
+  });
   if (header.shape != shape)
     fail("{}: holds routing of {} layers with {} experts, this run has {} and {}: give the run another name",
          path.string(), header.shape.layers, header.shape.experts, shape.layers, shape.experts);
@@ -129,12 +135,14 @@ void ResultsWriter::append(const EvaluationRow& row) {
 }
 
 void ResultsWriter::append(const RoutingRow& row) {
-  const auto layers = static_cast<std::size_t>(state_->shape.layers);
-  const auto experts = static_cast<std::size_t>(state_->shape.experts);
-  if (layers == 0 || row.load.size() != layers * experts || row.dropped.size() != layers ||
-      row.entropy.size() != layers)
-    fail("{}: a row of routing has {} loads, {} drops and {} entropies; the file has {} layers of {} experts",
-         state_->path.string(), row.load.size(), row.dropped.size(), row.entropy.size(), layers, experts);
+  if (state_->shape.layers == 0)
+    fail("{}: has no place for a row of routing: it was made for a run without a mixture", state_->path.string());
+  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
+    const ColumnLayout& column = state_->routing.layout[c + 1];
+    if (static_cast<Index>((row.*kRoutingMembers[c]).size()) != column.row_elements())
+      fail("{}: a row of {} has {} numbers; the file has {} layers of {} experts", state_->path.string(),
+           column.column.path, (row.*kRoutingMembers[c]).size(), state_->shape.layers, state_->shape.experts);
+  }
   state_->pending_routing.push_back(row);
   state_->flush_if_due();
 }
@@ -287,11 +295,10 @@ void ResultsWriter::State::write_columns(Table& table, const std::vector<Row>& r
 
 void ResultsWriter::State::write_routing_columns() {
   if (pending_routing.empty()) return;
-  constexpr std::array kMembers = {&RoutingRow::load, &RoutingRow::dropped, &RoutingRow::entropy};
-  for (std::size_t c = 0; c < kMembers.size(); ++c) {
+  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
     std::vector<float> values;
     for (const RoutingRow& row : pending_routing)
-      values.insert(values.end(), (row.*kMembers[c]).begin(), (row.*kMembers[c]).end());
+      values.insert(values.end(), (row.*kRoutingMembers[c]).begin(), (row.*kRoutingMembers[c]).end());
     routing.columns[c + 1].append(values.data(), static_cast<Index>(pending_routing.size()));
   }
 }

@@ -28,23 +28,30 @@ inline constexpr const char* kChecksum = "checksum";  // uint64: XXH3-64 of the 
 
 // Results: one file per run. Datasets grow along dimension 0, one row per logged step. `step` is written after its
 // row's other fields, so its length says how many rows are whole.
-inline constexpr std::int64_t kResultsVersion = 1;
+inline constexpr std::int64_t kResultsVersion = 2;
 inline constexpr const char* kUnits = "units";                       // attribute of each dataset below: string
 inline constexpr const char* kStepsStep = "steps/step";              // (rows) int64: optimiser steps done
 inline constexpr const char* kEvaluationsStep = "evaluations/step";  // (rows) int64
 inline constexpr const char* kRoutingStep = "routing/step";          // (rows) int64; no routing/* without a mixture
 inline constexpr const char* kStepUnits = "steps";
+// Root attribute, string: the blocks with a mixture, "1,3,5"; these are the `layers` of routing/*, in this order.
+inline constexpr const char* kMixtureBlocks = "mixture_blocks";
 
 struct Column {
   const char* path;
   const char* units;
+  std::int64_t since = 1;  // the first version of the results that has it
 };
 
-// (rows) float64 each.
-inline constexpr std::array<Column, 12> kStepsColumns = {{
+// (rows) float64 each. Auxiliary losses as they were added to the loss: weighted, summed over layers.
+inline constexpr std::array<Column, 16> kStepsColumns = {{
     {"steps/epoch", "epochs"},            // epochs done, with fraction
     {"steps/loss", "nats"},               // cross entropy, mean over the batch
-    {"steps/balance_loss", "1"},          // auxiliary losses as added to the loss: weighted, summed over layers
+    {"steps/balance_loss", "1"},          //
+    {"steps/z_loss", "1", 2},             //
+    {"steps/importance_loss", "1", 2},    //
+    {"steps/load_loss", "1", 2},          //
+    {"steps/consistency_loss", "1", 2},   //
     {"steps/accuracy", "1"},              // fraction of the batch
     {"steps/learning_rate", "1"},         //
     {"steps/gradient_norm", "1"},         // global, before clipping
@@ -61,10 +68,20 @@ inline constexpr std::array<Column, 4> kEvaluationsColumns = {{
     {"evaluations/accuracy", "1"},  // fraction of the test set
     {"evaluations/seconds", "s"},
 }};
-// float32.
-inline constexpr Column kRoutingLoad = {"routing/load", "tokens"};           // (rows, layers, experts)
-inline constexpr Column kRoutingDropped = {"routing/dropped", "tokens"};     // (rows, layers): over capacity
-inline constexpr Column kRoutingEntropy = {"routing/load_entropy", "nats"};  // (rows, layers): of the load
+// (rows, layers, experts) float32 each. A token counts once for each expert that was chosen for it.
+inline constexpr std::array<Column, 3> kRoutingExpertColumns = {{
+    {"routing/load", "tokens"},        // those over capacity included
+    {"routing/dropped", "tokens", 2},  // over capacity; (rows, layers) in version 1
+    {"routing/weight", "1", 2},        // mean gate weight of its tokens, NaN where it has none
+}};
+// (rows, layers) float32 each; of the load all but gate_entropy.
+inline constexpr std::array<Column, 5> kRoutingLayerColumns = {{
+    {"routing/load_cv", "1", 2},          // coefficient of variation over experts
+    {"routing/max_over_mean", "1", 2},    // the fullest expert's tokens
+    {"routing/load_entropy", "nats"},     //
+    {"routing/gate_entropy", "nats", 2},  // mean over tokens; NaN where the router has no probabilities
+    {"routing/dead_experts", "1", 2},     // share of experts without a token
+}};
 
 // Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` writes exchange/*. Columns of one length,
 // a row for each line of the printed table. Root attributes, all strings: benchmark, command, date, host, machine,

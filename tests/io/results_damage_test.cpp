@@ -15,7 +15,9 @@ class ResultsDamage : public ::testing::Test {
     ResultsWriter writer = ResultsWriter::create(path_, {{"config", "[run]\nname = a\n"}}, {2, 3});
     for (Index step = 1; step <= 20; ++step) {
       writer.append(StepRow{.step = step});
-      writer.append(RoutingRow{step, std::vector<float>(6), {0, 0}, {0, 0}});
+      const std::vector<float> of_experts(6), of_layers(2);
+      writer.append(
+          RoutingRow{step, of_experts, of_experts, of_experts, of_layers, of_layers, of_layers, of_layers, of_layers});
     }
     writer.append(EvaluationRow{.step = 20});
     writer.close();

@@ -30,12 +30,36 @@ const std::map<std::string, std::string> kAttributes = {
 // Rows whose every field follows from the step.
 StepRow step_row(Index step) {
   const double s = static_cast<double>(step);
-  return {step, s / 100, 1 / s, s + 0.1, s + 0.2, s + 0.3, s + 0.4, s + 0.5, s + 0.6, s + 0.7, s + 0.8, s + 0.9, s + 1};
+  return {.step = step,
+          .epoch = s / 100,
+          .loss = 1 / s,
+          .balance_loss = s + 0.1,
+          .z_loss = s + 0.15,
+          .importance_loss = s + 0.16,
+          .load_loss = s + 0.17,
+          .consistency_loss = s + 0.18,
+          .accuracy = s + 0.2,
+          .learning_rate = s + 0.3,
+          .gradient_norm = s + 0.4,
+          .samples_per_second = s + 0.5,
+          .seconds = s + 0.6,
+          .seconds_compute = s + 0.7,
+          .seconds_exchange = s + 0.8,
+          .seconds_reduce = s + 0.9,
+          .seconds_wait = s + 1};
 }
 EvaluationRow evaluation_row(Index step) { return {step, 1.5, 0.25, 0.875, 2.0}; }
 RoutingRow routing_row(Index step) {
   const float s = static_cast<float>(step);
-  return {step, {s, 1, 2, 3, 4, 5}, {s, 0}, {0.5f, 1.0f}};
+  return {.step = step,
+          .load = {s, 1, 2, 3, 4, 5},
+          .dropped = {s, 0, 0, 0, 0, 2},
+          .weight = {s / 2, 1, 1, 1, 0, 0.5f},
+          .load_cv = {0.25f, s},
+          .max_over_mean = {s, 2},
+          .load_entropy = {0.5f, 1.0f},
+          .gate_entropy = {0.125f, s},
+          .dead_experts = {0, s / 4}};
 }
 
 void append_steps(ResultsWriter& writer, Index first, Index last) {
@@ -61,7 +85,7 @@ std::vector<double> column(const std::filesystem::path& path, const char* name) 
 // Steps 1 to `last`, none twice, none missing, each with its own values.
 void expect_steps(const std::filesystem::path& path, Index last) {
   const auto steps = column(path, "steps/step"), loss = column(path, "steps/loss"),
-             wait = column(path, "steps/seconds_wait");
+             wait = column(path, "steps/seconds_wait"), consistency = column(path, "steps/consistency_loss");
   const auto load = column(path, "routing/load"), routing_steps = column(path, "routing/step");
   ASSERT_EQ(steps.size(), static_cast<std::size_t>(last));
   ASSERT_EQ(routing_steps, steps);
@@ -71,9 +95,38 @@ void expect_steps(const std::filesystem::path& path, Index last) {
     ASSERT_EQ(steps[at], double(i + 1));
     ASSERT_EQ(loss[at], step_row(i + 1).loss);
     ASSERT_EQ(wait[at], step_row(i + 1).seconds_wait);
+    ASSERT_EQ(consistency[at], step_row(i + 1).consistency_loss);
     ASSERT_EQ(load[6 * at], double(i + 1));
     ASSERT_EQ(load[6 * at + 5], 5.0);
   }
+}
+
+void expect_row(const RoutingRow& row, const RoutingRow& expected) {
+  EXPECT_EQ(row.step, expected.step);
+  EXPECT_EQ(row.load, expected.load);
+  EXPECT_EQ(row.dropped, expected.dropped);
+  EXPECT_EQ(row.weight, expected.weight);
+  EXPECT_EQ(row.load_cv, expected.load_cv);
+  EXPECT_EQ(row.max_over_mean, expected.max_over_mean);
+  EXPECT_EQ(row.load_entropy, expected.load_entropy);
+  EXPECT_EQ(row.gate_entropy, expected.gate_entropy);
+  EXPECT_EQ(row.dead_experts, expected.dead_experts);
+}
+
+// Turns a file into one that the first version's program could have written.
+void make_version_1(const std::filesystem::path& path) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t version = H5Aopen(file, schema::kSchemaVersion, H5P_DEFAULT);
+  const std::int64_t one = 1;
+  H5Awrite(version, H5T_NATIVE_INT64, &one);
+  H5Aclose(version);
+  for (const schema::Column& column : schema::kStepsColumns)
+    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
+  for (const schema::Column& column : schema::kRoutingExpertColumns)
+    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
+  for (const schema::Column& column : schema::kRoutingLayerColumns)
+    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
+  H5Fclose(file);
 }
 
 // What a python program with h5py prints; nullopt where there is no such python.
@@ -126,6 +179,75 @@ TEST(Results, ARunWithoutMixtureHasNoRouting) {
   EXPECT_EQ(summary.num_steps, 1);
 }
 
+TEST(Results, RoutingComesBackWholeOrInPart) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+  EXPECT_TRUE(read_routing(path).empty());
+  for (Index step = 10; step <= 3000; step += 10) writer.append(routing_row(step));
+  writer.flush();
+  for (const bool closed : {false, true}) {
+    if (closed) writer.close();
+    const std::vector<RoutingRow> all = read_routing(path);
+    ASSERT_EQ(all.size(), 300u);
+    for (std::size_t i = 0; i < all.size(); ++i) expect_row(all[i], routing_row(10 * (static_cast<Index>(i) + 1)));
+    const auto steps = [&](const RowRange& range) {
+      std::vector<Index> found;
+      for (const RoutingRow& row : read_routing(path, range)) {
+        found.push_back(row.step);
+        expect_row(row, routing_row(row.step));
+      }
+      return found;
+    };
+    EXPECT_EQ(steps({.first_step = 20, .last_step = 40}), (std::vector<Index>{20, 30, 40}));
+    EXPECT_EQ(steps({.first_step = 21, .last_step = 39}), (std::vector<Index>{30}));
+    EXPECT_EQ(steps({.first_step = 21, .last_step = 29}), (std::vector<Index>{}));
+    EXPECT_EQ(steps({.first_step = 2981}), (std::vector<Index>{2990, 3000}));
+    EXPECT_EQ(steps({.most = 2}), (std::vector<Index>{2990, 3000}));
+    EXPECT_EQ(steps({.last_step = 100, .most = 2}), (std::vector<Index>{90, 100}));
+    EXPECT_EQ(steps({.first_step = 3001}), (std::vector<Index>{}));
+    EXPECT_EQ(steps({.first_step = 50, .last_step = 20}), (std::vector<Index>{}));
+  }
+}
+
+TEST(Results, ARoutingRowOfAnotherShapeIsRefused) {
+  const TemporaryFolder folder;
+  ResultsWriter writer = ResultsWriter::create(folder / "results.h5", {}, kShape);
+  RoutingRow row = routing_row(1);
+  row.dropped.resize(2);
+  EXPECT_TRUE(
+      contains(message_of([&] { writer.append(row); }), "routing/dropped has 2 numbers; the file has 2 layers"));
+  row = routing_row(1);
+  row.gate_entropy.clear();
+  EXPECT_TRUE(contains(message_of([&] { writer.append(row); }), "routing/gate_entropy has 0 numbers"));
+}
+
+TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 10);
+    writer.append(evaluation_row(10));
+  }
+  make_version_1(path);
+  const ResultsSummary summary = describe_results(path);
+  ASSERT_TRUE(summary.readable) << summary.problem;
+  EXPECT_EQ(summary.schema_version, 1);
+  EXPECT_EQ(summary.num_steps, 10);
+  EXPECT_EQ(summary.shape, kShape);
+  EXPECT_EQ(summary.last_step->balance_loss, step_row(10).balance_loss);
+  EXPECT_EQ(summary.last_step->z_loss, 0);
+  EXPECT_EQ(summary.last_step->accuracy, step_row(10).accuracy);
+  EXPECT_EQ(summary.last_step->seconds_wait, step_row(10).seconds_wait);
+  EXPECT_EQ(summary.evaluations.size(), 1u);
+  const std::string old = path.string() + ": written by an older program (schema version 1";
+  EXPECT_TRUE(contains(message_of([&] { read_routing(path); }), old));
+  const std::string message = message_of([&] { ResultsWriter::reopen(path, 10, {}, kShape); });
+  EXPECT_TRUE(contains(message, old)) << message;
+  EXPECT_TRUE(contains(message, "move it away to resume without its rows: new ones start after step 10")) << message;
+}
+
 TEST(Results, AnAttributeCanBeSetOnlyWhereItWasMadeAndFits) {
   const TemporaryFolder folder;
   ResultsWriter writer = ResultsWriter::create(folder / "results.h5", kAttributes, {});
@@ -170,13 +292,15 @@ for group in f:
   if (!output) GTEST_SKIP() << "no python3 with h5py here";
   EXPECT_EQ(*output,
             "[1.0, 0.5] ['[run]', 'name', '=', 'a']\n"
-            "switchyard-results 1 node-1 b''\n"
+            "switchyard-results 2 node-1 b''\n"
             "evaluations accuracy/1/float64 epoch/epochs/float64 loss/nats/float64 seconds/s/float64 step/steps/int64\n"
-            "routing dropped/tokens/float32 load/tokens/float32 load_entropy/nats/float32 step/steps/int64\n"
-            "steps accuracy/1/float64 balance_loss/1/float64 epoch/epochs/float64 gradient_norm/1/float64 "
-            "learning_rate/1/float64 loss/nats/float64 samples_per_second/1/s/float64 seconds/s/float64 "
-            "seconds_compute/s/float64 seconds_exchange/s/float64 seconds_reduce/s/float64 seconds_wait/s/float64 "
-            "step/steps/int64\n");
+            "routing dead_experts/1/float32 dropped/tokens/float32 gate_entropy/nats/float32 load/tokens/float32 "
+            "load_cv/1/float32 load_entropy/nats/float32 max_over_mean/1/float32 step/steps/int64 weight/1/float32\n"
+            "steps accuracy/1/float64 balance_loss/1/float64 consistency_loss/1/float64 epoch/epochs/float64 "
+            "gradient_norm/1/float64 importance_loss/1/float64 learning_rate/1/float64 load_loss/1/float64 "
+            "loss/nats/float64 samples_per_second/1/s/float64 seconds/s/float64 seconds_compute/s/float64 "
+            "seconds_exchange/s/float64 seconds_reduce/s/float64 seconds_wait/s/float64 step/steps/int64 "
+            "z_loss/1/float64\n");
 }
 
 TEST(ResultsReopened, RowsAfterTheStepAreCutAndNewOnesFollow) {
