@@ -1,6 +1,7 @@
 // What a batch's routing is judged by: where its tokens went, and what the auxiliary losses said.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "core/types.hpp"
@@ -23,5 +24,20 @@ struct RoutingLoad {
   std::vector<float> weight;        // (layers, experts) mean weight of its tokens; NaN where it has none
   std::vector<float> gate_entropy;  // (layers) nats, mean over tokens; NaN where the router has no probabilities
 };
+
+// How even a layer's load is, from its tokens of each expert, n_1 ... n_E with mean m:
+//   variation = sqrt(sum_e (n_e - m)^2 / E) / m,  max_over_mean = max_e n_e / m,
+//   entropy = -sum_e p_e ln p_e with p_e = n_e / sum n (nats; ln E where even),  dead = share of experts with n_e = 0.
+// All 0 where there are no tokens at all.
+struct LoadBalance {
+  double variation = 0, max_over_mean = 0, entropy = 0, dead = 0;
+};
+LoadBalance load_balance(std::span<const float> tokens_per_expert);
+
+// Those of one layer: (experts).
+inline std::span<const float> tokens_of_layer(const RoutingLoad& load, Index layer) {
+  return std::span(load.tokens)
+      .subspan(static_cast<std::size_t>(layer * load.experts), static_cast<std::size_t>(load.experts));
+}
 
 }  // namespace switchyard
