@@ -13,6 +13,9 @@
 #include <fstream>
 #include <iterator>
 
+#include "app/text.hpp"
+#include "routing/load.hpp"
+
 namespace switchyard {
 
 namespace {
@@ -64,13 +67,12 @@ int columns_of(int fd) {
   return 80;
 }
 
-// As the C library would choose: the first of these that is set decides.
-bool speaks_unicode() {
-  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
-    const char* value = std::getenv(name);
-    if (value && *value) return std::strstr(value, "UTF-8") || std::strstr(value, "utf8");
-  }
-  return false;
+// Of the layer whose fullest expert is the furthest above an even share.
+double worst_load(const RoutingLoad& load) {
+  double worst = 0;
+  for (Index layer = 0; layer < load.layers; ++layer)
+    worst = std::max(worst, load_balance(tokens_of_layer(load, layer)).max_over_mean);
+  return worst;
 }
 
 std::string duration(double seconds) {
@@ -81,8 +83,10 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-Progress::Progress(bool speaks, Index first_step, Index total_steps, Index steps_per_epoch, Index batch)
+Progress::Progress(bool speaks, bool shows_load, Index first_step, Index total_steps, Index steps_per_epoch,
+                   Index batch)
     : speaks_(speaks),
+      shows_load_(shows_load),
       first_step_(first_step),
       total_steps_(total_steps),
       steps_per_epoch_(steps_per_epoch),
@@ -107,6 +111,7 @@ void Progress::step(const StepMetrics& metrics) {
   smooth_loss_ += weight * (metrics.loss - smooth_loss_);
   smooth_accuracy_ += weight * (metrics.accuracy - smooth_accuracy_);
   smooth_seconds_ += weight * (metrics.seconds - smooth_seconds_);
+  if (shows_load_) smooth_load_ += weight * (worst_load(metrics.routing) - smooth_load_);
   loss_sum_ += metrics.loss;
   ++num_summed_;
   const double now = seconds_now();
@@ -120,9 +125,12 @@ void Progress::draw(const StepMetrics& metrics) {
   const Index epoch = std::min(epochs, (metrics.step - 1) / steps_per_epoch_ + 1);
   const double rate = smooth_seconds_ > 0 ? static_cast<double>(batch_) / smooth_seconds_ : 0;
   const double left = static_cast<double>(total_steps_ - metrics.step) * smooth_seconds_;
+  const std::string load = shows_load_ ? fmt::format("load {:.1f}x  ", smooth_load_) : "";
+  const std::string figures = fmt::format("loss {:.3f}  accuracy {:.1f} %", smooth_loss_, smooth_accuracy_);
+  const std::string time_left = duration(left) + " left";
   if (!terminal_) {
-    fmt::print("epoch {}/{}  step {}/{}  loss {:.3f}  accuracy {:.1f} %  {:.0f} samples/s  {} left\n", epoch, epochs,
-               metrics.step, total_steps_, smooth_loss_, smooth_accuracy_, rate, duration(left));
+    fmt::print("epoch {}/{}  step {}/{}  {}  {:.0f} samples/s  {}{}\n", epoch, epochs, metrics.step, total_steps_,
+               figures, rate, load, time_left);
     std::fflush(stdout);
     return;
   }
@@ -131,10 +139,11 @@ void Progress::draw(const StepMetrics& metrics) {
   const std::string head = fmt::format("epoch {}/{} {:3.0f} % ", epoch, epochs, 100 * done);
   // The shorter texts are for narrow terminals.
   std::string tail;
-  for (const std::string& text : {fmt::format(" loss {:.3f}  accuracy {:.1f} %  {:.0f} samples/s  {} left",
-                                              smooth_loss_, smooth_accuracy_, rate, duration(left)),
-                                  fmt::format(" loss {:.3f}  {:.0f}/s  {} left", smooth_loss_, rate, duration(left)),
-                                  fmt::format(" {} left", duration(left)), std::string()}) {
+  for (const std::string& text :
+       {fmt::format(" {}  {:.0f} samples/s  {}{}", figures, rate, load, time_left),
+        fmt::format(" {}  {:.0f}/s  {}{}", figures, rate, load, time_left),
+        fmt::format(" {}  {:.0f} samples/s  {}", figures, rate, time_left),
+        fmt::format(" loss {:.3f}  {:.0f}/s  {}", smooth_loss_, rate, time_left), " " + time_left, std::string()}) {
     tail = text;
     if (head.size() + tail.size() <= columns) break;
   }

@@ -9,8 +9,8 @@ namespace switchyard {
 
 class Progress {
  public:
-  // speaks: whether this rank shows anything.
-  Progress(bool speaks, Index first_step, Index total_steps, Index steps_per_epoch, Index batch);
+  // speaks: whether this rank shows anything. shows_load: the worst layer's max/mean too.
+  Progress(bool speaks, bool shows_load, Index first_step, Index total_steps, Index steps_per_epoch, Index batch);
   ~Progress();
 
   void step(const StepMetrics& metrics);
@@ -23,12 +23,12 @@ class Progress {
   void draw(const StepMetrics& metrics);
   void clear_bar();
 
-  bool speaks_;
+  bool speaks_, shows_load_;
   bool terminal_ = false;
   int terminal_fd_ = -1;
   Index first_step_, total_steps_, steps_per_epoch_, batch_;
   double start_, last_drawn_ = 0;
-  double smooth_loss_ = 0, smooth_accuracy_ = 0, smooth_seconds_ = 0;
+  double smooth_loss_ = 0, smooth_accuracy_ = 0, smooth_seconds_ = 0, smooth_load_ = 0;
   double loss_sum_ = 0;  // of the steps since the last evaluation
   Index num_summed_ = 0;
   bool unicode_ = false;

@@ -1,6 +1,8 @@
 // Small pieces of text for people.
 #pragma once
 
+#include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include <fmt/format.h>
@@ -20,6 +22,15 @@ inline std::string group_digits(Index number) {
 // (1, "rank") -> "1 rank", (2, "rank") -> "2 ranks"
 inline std::string plural(Index count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+// Whether the terminal shows more than ASCII. As the C library would choose: the first of these that is set decides.
+inline bool speaks_unicode() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const char* value = std::getenv(name);
+    if (value && *value) return std::strstr(value, "UTF-8") || std::strstr(value, "utf8");
+  }
+  return false;
 }
 
 }  // namespace switchyard

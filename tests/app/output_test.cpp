@@ -90,6 +90,10 @@ TEST_P(Terminal, BarFits) {
     ++num_bars;
     EXPECT_LT(columns_of(bar), GetParam()) << bar;
     EXPECT_NE(bar.find(" left"), std::string::npos) << bar;
+    // The load goes first where there is no room.
+    if (GetParam() != 80) {
+      EXPECT_EQ(bar.find("  load ") != std::string::npos, GetParam() == 120) << bar;
+    }
   }
   EXPECT_GT(num_bars, 1) << outcome;
   // No bar is left standing before the result.
