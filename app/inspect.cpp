@@ -4,6 +4,7 @@
 #include <map>
 
 #include "app/commands.hpp"
+#include "app/routing_table.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
 #include "config/command_line.hpp"
@@ -20,6 +21,10 @@ constexpr const char* kHelp =
     "switchyard inspect FILE.cfg [--KEY VALUE ...]   the model: parameters, layers, cost\n"
     "switchyard inspect CHECKPOINT.h5                what it holds, and whether it verifies\n"
     "switchyard inspect RESULTS.h5                   the run: settings, progress, evaluations\n"
+    "switchyard inspect RESULTS.h5 --routing         where its tokens went: by layer, over the last 100 logged steps,\n"
+    "                                                each expert's share as a bar, the load's coefficient of "
+    "variation\n"
+    "                                                and max/mean, entropies, experts without a token, tokens dropped\n"
     "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n";
 
 void print_table(const std::vector<std::vector<std::string>>& rows) {
@@ -134,8 +139,13 @@ int compare_results(const std::vector<std::string>& paths) {
 
 int inspect_file(const CommandLine& line) {
   if (line.positional.empty()) fail_usage("inspect: name a file; `switchyard inspect --help` lists the kinds");
-  if (line.positional.size() > 1) return compare_results(line.positional);
   const std::string& path = line.positional[0];
+  if (line.options.count("routing") > 0) {
+    if (line.positional.size() > 1)
+      fail_usage("inspect: --routing takes one results file, not {}", line.positional.size());
+    return inspect_routing(path);
+  }
+  if (line.positional.size() > 1) return compare_results(line.positional);
   if (std::filesystem::path(path).extension() == ".cfg") return inspect_config(line, path);
   const io::ResultsSummary results = io::describe_results(path);
   if (results.readable) return inspect_results(results, path);
@@ -148,7 +158,9 @@ int inspect_file(const CommandLine& line) {
 
 int inspect_command(World& world, const std::vector<std::string>& arguments) {
   return world.together([&] {
-    const CommandLine line = parse_command_line(arguments, {}, 1000);
+    boost::program_options::options_description own;
+    own.add_options()("routing", "");
+    const CommandLine line = parse_command_line(arguments, own, 1000);
     if (!world.speaks()) return 0;
     if (!line.help) return inspect_file(line);
     fmt::print("{}", kHelp);

@@ -56,6 +56,75 @@ TEST_F(Program, InspectSaysWhenARunEndedEarly) {
   expect_parts(run(1, {"inspect", "early.h5"}), {"early.h5: results, 0 logged steps, ended early\n"});
 }
 
+// The table's lines under its headings, of layers 0, 1, ...
+std::vector<std::string> layer_rows(const Outcome& outcome, Index layers) {
+  std::vector<std::string> rows;
+  for (Index layer = 0; layer < layers; ++layer) rows.push_back(outcome.line(fmt::format("{:>5}  ", layer)));
+  return rows;
+}
+
+class Routing : public Program {
+ protected:
+  Outcome inspect(const std::string& results, const char* locale = "C") {
+    return Running({SWITCHYARD_PROGRAM, "inspect", results, "--routing"}, folder_.path(), {{"LC_ALL", locale}}).wait();
+  }
+};
+
+TEST_F(Routing, IsShownInTheLocalesLetters) {
+  ASSERT_EQ(train(2).code, 0);
+  const Outcome ascii = inspect(kResults), unicode = inspect(kResults, "C.UTF-8");
+  expect_parts(ascii, {"runs/small/results.h5: routing, mean over the last 9 logged steps, steps 1 to 9\n",
+                       "share of tokens by expert, %", "CV", "max/mean", "entropy", "dead", "dropped",
+                       "1.39 where even", "\n= an even share"});
+  for (const std::string& row : layer_rows(ascii, 2))
+    EXPECT_TRUE(testing::internal::RE::FullMatch(row, R"(([x.:=+*#@-] +[0-9]+ ){4} +[01]\.[0-9]+ +[1-4]\.[0-9]+)"
+                                                      R"( +[01]\.[0-9]+ +[01]\.[0-9]+ +[0-9]+\.[0-9] +0\.00)"))
+        << row << "\n"
+        << ascii;
+  expect_parts(unicode, {"\n▄ an even share"});
+  EXPECT_EQ(layer_rows(unicode, 2).size(), 2u);
+}
+
+TEST_F(Routing, IsShownForManyExpertsAndForARandomRouter) {
+  ASSERT_EQ(train(1, {"--run.name", "many", "--ffn.experts", "64", "--ffn.hidden", "4", "--run.log_every", "4"}).code,
+            0);
+  const Outcome many = inspect("runs/many/results.h5");
+  expect_parts(many, {"mean over the last 3 logged steps, steps 4 to 9\n", "4.16 where even"});
+  std::istringstream lines(many.out);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << many;
+
+  ASSERT_EQ(train(1, {"--run.name", "random", "--ffn.router", "random"}).code, 0);
+  const Outcome random = inspect("runs/random/results.h5");
+  for (const std::string& row : layer_rows(random, 2))
+    EXPECT_TRUE(testing::internal::RE::PartialMatch(row, " 4\\.00 +0\\.00 +- +75\\.0 +0\\.00$")) << row;
+}
+
+// Of 64 experts one starves from the start, whatever the gate learns in 60 steps.
+TEST_F(Routing, IsWarnedOfOnceAndNotWhereItIsRandom) {
+  const Words words{"--ffn.experts", "64",  "--ffn.hidden",       "4",    "--ffn.balance_loss", "0",
+                    "--run.steps",   "110", "--checkpoint.every", "1000", "--run.eval_every",   "0"};
+  const Outcome learned = train(1, words);
+  const std::string warning = learned.line("warning: expert ");
+  EXPECT_TRUE(testing::internal::RE::FullMatch(warning,
+                                               "[0-9]+ of layer [01] has had 0\\.[01] % of tokens since step 1: "
+                                               "try ffn.balance_loss or ffn.router = noisy_top_k"))
+      << warning;
+  EXPECT_EQ(learned.err, "");
+  const Outcome random = train(1, words + Words{"--run.name", "random", "--ffn.router", "random"});
+  EXPECT_EQ(random.code, 0) << random;
+  EXPECT_EQ(random.out.find("warning"), std::string::npos) << random;
+}
+
+TEST_F(Mistakes, InspectRefusesRoutingWhereThereIsNone) {
+  ASSERT_EQ(train(1, {"--ffn.kind", "dense"}).code, 0);
+  expect_message(1, {"inspect", kResults, "--routing"}, kFailure, {kResults, "no mixture in this run"});
+  io::ResultsWriter::create(path("early.h5"), {{"config", ""}, {"status", "running"}}, {2, 4}).close();
+  expect_message(1, {"inspect", "early.h5", "--routing"}, kFailure, {"early.h5", "no rows of routing yet"});
+  expect_message(1, {"inspect", kCheckpoint, "--routing"}, kFailure,
+                 {kCheckpoint, "is a checkpoint, not a results file"});
+  expect_message(1, {"inspect", "early.h5", kResults, "--routing"}, kUsage, {"--routing takes one results file"});
+}
+
 TEST_F(Program, InspectAndEvalRefuseADamagedCheckpoint) {
   train(2);
   for (const auto& [file, percent] : {std::pair{"cut.h5", 60}, {"empty.h5", 0}}) {
