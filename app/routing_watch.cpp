@@ -12,12 +12,11 @@ namespace {
 std::string advice(const std::string& router) {
   if (router == "hash") return "the hash is uneven over these tokens";
   if (router == "noisy_top_k") return "try a higher ffn.importance_loss or ffn.load_loss";
+  if (router == "loss_free") return "try a higher ffn.bias_rate";
   return "try ffn.balance_loss or ffn.router = noisy_top_k";
 }
 
 }  // namespace
-
-bool is_learned(const std::string& router) { return router != "random" && router != "hash"; }
 
 RoutingWatch::RoutingWatch(std::string router, Index top_k, std::vector<Index> blocks)
     : router_(std::move(router)), top_k_(top_k), blocks_(std::move(blocks)) {}

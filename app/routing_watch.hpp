@@ -8,9 +8,6 @@
 
 namespace switchyard {
 
-// Whether ffn.router = NAME sends tokens where parameters say, rather than by chance or by a fixed rule.
-bool is_learned(const std::string& router);
-
 // An expert's share: of the tokens of a window of kWindow steps, those sent to it. Of k experts chosen out of E for
 // each token, k/E is an even share. It dominates with more than halfway from there to all, (1 + k/E) / 2, and starves
 // with less than a tenth of it. Random routers are uneven by design from step to step, and even over many: nothing is

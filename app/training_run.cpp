@@ -3,9 +3,7 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <filesystem>
-#include <span>
 
 #include "app/resume.hpp"
 #include "app/text.hpp"
@@ -18,13 +16,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// In nats; 0 where there are no tokens.
-float load_entropy(std::span<const float> tokens_per_expert) {
-  double total = 0, entropy = 0;
-  for (float tokens : tokens_per_expert) total += tokens;
-  for (float tokens : tokens_per_expert)
-    if (tokens > 0) entropy -= tokens / total * std::log(tokens / total);
-  return static_cast<float>(entropy);
+io::RoutingRow routing_row(Index step, const RoutingLoad& load) {
+  io::RoutingRow row{.step = step,
+                     .load = load.tokens,
+                     .dropped = load.dropped,
+                     .weight = load.weight,
+                     .load_cv = {},
+                     .max_over_mean = {},
+                     .load_entropy = {},
+                     .gate_entropy = load.gate_entropy,
+                     .dead_experts = {}};
+  for (Index layer = 0; layer < load.layers; ++layer) {
+    const LoadBalance balance = load_balance(tokens_of_layer(load, layer));
+    row.load_cv.push_back(static_cast<float>(balance.variation));
+    row.max_over_mean.push_back(static_cast<float>(balance.max_over_mean));
+    row.load_entropy.push_back(static_cast<float>(balance.entropy));
+    row.dead_experts.push_back(static_cast<float>(balance.dead));
+  }
+  return row;
+}
+
+// "1,3,5"
+std::string block_list(const std::vector<Index>& blocks) {
+  std::string text;
+  for (const Index block : blocks) text += (text.empty() ? "" : ",") + std::to_string(block);
+  return text;
 }
 
 // Past the end of its cosine a run would go on at a learning rate of zero.
@@ -105,6 +121,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {"reduction", config_.parallel.reduction},
       {"parameters_stored", std::to_string(trainer_->table().num_stored())},
       {"parameters_active", std::to_string(trainer_->num_active())},
+      {io::schema::kMixtureBlocks, block_list(trainer_->model().mixture_blocks())},
       // Known at the end:
       {"status", "running"},
       {"digest", ""},
@@ -152,8 +169,11 @@ void TrainingRun::record_failure(const char* status) noexcept {
 }
 
 bool TrainingRun::train() {
-  progress_.emplace(world_.speaks(), trainer_->step(), trainer_->total_steps(), trainer_->steps_per_epoch(),
-                    config_.train.batch);
+  const RouterOptions& router = trainer_->model().options().ffn.router;
+  const std::vector<Index>& blocks = trainer_->model().mixture_blocks();
+  progress_.emplace(world_.speaks(), !blocks.empty() && router_row(router.name).learned, trainer_->step(),
+                    trainer_->total_steps(), trainer_->steps_per_epoch(), config_.train.batch);
+  routing_watch_.emplace(router.name, experts_per_token(router), blocks);
   const Index epoch = trainer_->steps_per_epoch();
   const Index eval_steps = config_.run.eval_every * epoch;
   const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : epoch;
@@ -177,12 +197,18 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   ++num_steps_here_;
   if (!world_.speaks()) return;
   progress_->step(metrics);
+  for (const std::string& warning : routing_watch_->step(metrics.step, metrics.routing))
+    progress_->note("warning: " + warning);
   if (metrics.step % config_.run.log_every != 0 && metrics.step != trainer_->total_steps()) return;
   const PhaseSeconds& phases = metrics.phases;
   results_->append(io::StepRow{.step = metrics.step,
                                .epoch = metrics.epoch,
                                .loss = metrics.loss,
                                .balance_loss = metrics.auxiliary.balance,
+                               .z_loss = metrics.auxiliary.z,
+                               .importance_loss = metrics.auxiliary.importance,
+                               .load_loss = metrics.auxiliary.load,
+                               .consistency_loss = metrics.auxiliary.consistency,
                                .accuracy = metrics.accuracy / 100,
                                .learning_rate = metrics.learning_rate,
                                .gradient_norm = metrics.gradient_norm,
@@ -192,13 +218,7 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
                                .seconds_exchange = phases.exchange,
                                .seconds_reduce = phases.reduce,
                                .seconds_wait = phases.wait});
-  if (metrics.routing.layers == 0) return;
-  const auto layers = static_cast<std::size_t>(metrics.routing.layers);
-  const auto experts = static_cast<std::size_t>(metrics.routing.experts);
-  io::RoutingRow routing{metrics.step, metrics.routing.tokens, std::vector<float>(layers, 0.0f), {}};
-  for (std::size_t layer = 0; layer < layers; ++layer)
-    routing.entropy.push_back(load_entropy(std::span(metrics.routing.tokens).subspan(layer * experts, experts)));
-  results_->append(routing);
+  if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
 }
 
 void TrainingRun::evaluate() {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "app/progress.hpp"
+#include "app/routing_watch.hpp"
 #include "app/run_folder.hpp"
 #include "app/session.hpp"
 #include "io/results.hpp"
@@ -48,6 +49,7 @@ class TrainingRun {
   std::unique_ptr<Trainer> trainer_;
   std::optional<io::ResultsWriter> results_;  // rank 0
   std::optional<Progress> progress_;
+  std::optional<RoutingWatch> routing_watch_;
   std::optional<Evaluation> evaluation_;  // of the parameters as they are now
   Index saved_step_ = -1;                 // of the newest checkpoint that this run wrote or found in its own folder
   double step_seconds_ = 0, seconds_since_evaluation_ = 0;
