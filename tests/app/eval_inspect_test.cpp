@@ -1,4 +1,8 @@
 // What can be done with a run's files afterwards: eval, inspect, and bench beside them.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
 #include "mistakes.hpp"
@@ -69,6 +73,43 @@ class Routing : public Program {
     return Running({SWITCHYARD_PROGRAM, "inspect", results, "--routing"}, folder_.path(), {{"LC_ALL", locale}}).wait();
   }
 };
+
+TEST_F(Routing, IsRecordedByLayerAndExpert) {
+  ASSERT_EQ(train(2, {"--ffn.router", "top_k", "--ffn.top_k", "2", "--ffn.every", "2", "--ffn.capacity_train", "1",
+                      "--ffn.z_loss", "0.01", "--run.log_every", "2"})
+                .code,
+            0);
+  const io::ResultsSummary summary = io::describe_results(path(kResults));
+  EXPECT_EQ(summary.attributes.at("mixture_blocks"), "1");
+  EXPECT_GT(summary.last_step->balance_loss, 0);
+  EXPECT_GT(summary.last_step->z_loss, 0);
+  EXPECT_EQ(summary.last_step->importance_loss, 0);
+  EXPECT_EQ(summary.last_step->load_loss, 0);
+  EXPECT_EQ(summary.last_step->consistency_loss, 0);
+  const std::vector<io::RoutingRow> rows = io::read_routing(path(kResults));
+  ASSERT_EQ(rows.size(), 5u);
+  for (const io::RoutingRow& row : rows) {
+    ASSERT_EQ(row.load.size(), 4u);
+    const float tokens = std::accumulate(row.load.begin(), row.load.end(), 0.0f);
+    const float most = *std::max_element(row.load.begin(), row.load.end());
+    EXPECT_EQ(tokens, 2 * 48 * 10);  // nine patches and a class token in each of 48 images
+    EXPECT_FLOAT_EQ(row.max_over_mean[0], 4 * most / tokens);
+    EXPECT_GT(row.load_cv[0], 0);
+    EXPECT_LT(row.load_entropy[0], std::log(4.0f));
+    EXPECT_GT(row.gate_entropy[0], 0);
+    EXPECT_LE(row.gate_entropy[0], std::log(4.0f));
+    EXPECT_EQ(row.dead_experts[0], 0);
+    float dropped = 0;
+    for (std::size_t expert = 0; expert < 4; ++expert) {
+      EXPECT_LT(row.dropped[expert], row.load[expert]);
+      EXPECT_GT(row.weight[expert], 0);
+      EXPECT_LT(row.weight[expert], 1);
+      dropped += row.dropped[expert];
+    }
+    EXPECT_GE(dropped, most - 240) << "the fullest expert's tokens beyond an even share";
+  }
+  inspect(kResults).line("    1  ");
+}
 
 TEST_F(Routing, IsShownInTheLocalesLetters) {
   ASSERT_EQ(train(2).code, 0);
