@@ -63,6 +63,7 @@ std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
       }
     }
   }
+  if (!values.empty()) values[0] += static_cast<float>(start.added_to_first);
   return values;
 }
 

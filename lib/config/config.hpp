@@ -53,7 +53,7 @@ struct Config {
     std::string hash = "position";            // hash routing: position | content
     std::string inference = "route";          // route | average
     std::string expert_init = "independent";  // same | independent
-    double gate_init = 1, gate_jitter = 0, gate_dropout = 0;
+    double gate_init = 1, gate_tilt = 0, gate_jitter = 0, gate_dropout = 0;
     double balance_loss = -1, z_loss = 0, importance_loss = -1, load_loss = -1;  // -1: the router's own
     double bias_rate = 1e-3;                                                     // loss-free balancing
     double capacity_train = 0, capacity_eval = 0;  // times an even share of the tokens; 0: no limit

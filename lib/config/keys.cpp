@@ -101,6 +101,8 @@ std::vector<Key> keys_of(Config& c) {
        "whether the experts of a block start equal (moe)"},
       {"ffn.gate_init", &c.ffn.gate_init, from(0, 1e6), kResult,
        "times the usual start of a gate's weights (Switch Transformer: 0.1)"},
+      {"ffn.gate_tilt", &c.ffn.gate_tilt, from(-1e6, 1e6), kResult,
+       "added to the start of the gate's logit for expert 0: an unlucky start, in which it takes most tokens"},
       {"ffn.gate_jitter", &c.ffn.gate_jitter, below_one(), kResult,
        "in training the gate's input is multiplied by random numbers from 1 - gate_jitter to 1 + gate_jitter"},
       {"ffn.gate_dropout", &c.ffn.gate_dropout, from(0, 0.99), kResult, "dropout of the gate's input in training"},

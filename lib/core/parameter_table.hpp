@@ -15,6 +15,7 @@ struct Initializer {
   Kind kind = Kind::kZeros;
   double bound = 0;           // uniform over [-bound, bound)
   bool same_for_all = false;  // every expert starts as expert 0
+  double added_to_first = 0;  // to the first element, after all else
 };
 
 struct ParameterSpec {

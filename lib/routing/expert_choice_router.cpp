@@ -28,6 +28,9 @@ class ExpertChoiceRouter final : public Router {
       fail_usage(
           "ffn.gating_dropout = {}: with expert_choice tokens do not choose, so none can stay home: set it to 0.",
           options.gating_dropout);
+    if (options.gate_tilt != 0)
+      fail_usage("ffn.gate_tilt = {}: with expert_choice no expert can take more tokens than another: set it to 0.",
+                 options.gate_tilt);
     if (options.capacity_train > static_cast<double>(options.num_experts))
       fail_usage("ffn.capacity_train = {}: with expert_choice a token meets so many of the {} experts on average.",
                  options.capacity_train, options.num_experts);

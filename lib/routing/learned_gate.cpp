@@ -28,6 +28,7 @@ LearnedGate::LearnedGate(const RouterOptions& options, const LearnedGateOptions&
   Initializer start{Initializer::Kind::kUniform, options.gate_init / std::sqrt(static_cast<double>(options.width))};
   if (gate.starts_at_zero) start = {};
   weight_ = table.add({options.prefix + ".weight", {options.num_experts, options.width}, false, start});
+  start.added_to_first = options.gate_tilt;
   if (gate.has_bias) bias_ = table.add({options.prefix + ".bias", {options.num_experts}, false, start});
 }
 

@@ -1,10 +1,11 @@
 // Noisy top-k routing (Shazeer et al., 1701.06538): for a token x of the microbatch, with Wg and Wn (experts, width),
-// both zero at the start, and no bias,
+// both zero at the start,
 //   H = x Wg^T + n softplus(x Wn^T),  n standard normal for each token and expert in training, 0 in evaluation,
 //   T = the k experts with the largest H,  w = softmax over T of H,  y = sum over e in T of w_e expert_e(x)
+// and no bias but where ffn.gate_tilt asks for a tilted start, then H has + bg with bg (experts).
 // By default k = 2 and the importance and load losses with 0.1 each (gate_losses.hpp). The load of an expert is smooth:
 // the probability, over new noise for that expert, of being among the k largest.
-#include "core/error.hpp"
+#include "kernels/api/elementwise.hpp"
 #include "routing/learned_gate.hpp"
 
 namespace switchyard {
@@ -25,6 +26,8 @@ class NoisyTopKRouter final : public Router {
                           options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
               table) {
     refuse_sigmoid(options);
+    const Initializer tilted{.added_to_first = options.gate_tilt};
+    if (options.gate_tilt != 0) bias_ = table.add({options.prefix + ".bias", {num_experts_}, false, tilted});
     noise_weight_ = table.add({options.prefix + ".noise", {num_experts_, options.width}, false, {}});
   }
 
@@ -33,6 +36,10 @@ class NoisyTopKRouter final : public Router {
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     const float* x = gate_.perturbed(input);
     clean_ = gate_.logits(input, x);
+    if (bias_ >= 0)
+      kernels::bias_add(
+          input.context,
+          {.rows = input.tokens(), .cols = num_experts_, .x = clean_, .bias = input.parameters.value(bias_)});
     if (!input.training) return gate_.choose(input, clean_, losses);
     const Index size = input.tokens() * num_experts_;
     raw_ = gate_.logits(input, x, noise_weight_);
@@ -81,13 +88,19 @@ class NoisyTopKRouter final : public Router {
                                             .d_clean = d_noisy,
                                             .d_raw = d_raw});
     gate_.backward(input, d_noisy, d_x, gradients);
+    if (bias_ >= 0) {
+      const auto d_bias = gradients.leaf(bias_, input.arena);
+      kernels::column_sum(input.context,
+                          {.rows = plan.tokens, .cols = num_experts_, .x = d_noisy, .sums = d_bias.data});
+      gradients.add(input.context, d_bias);
+    }
     gate_.backward(input, d_raw, noise_weight_, d_x, gradients);
   }
 
  private:
   Index num_experts_, top_k_;
   LearnedGate gate_;
-  ParameterId noise_weight_ = -1;
+  ParameterId noise_weight_ = -1, bias_ = -1;
   // (tokens, experts) of the microbatch at hand, in the arena:
   float *clean_ = nullptr, *raw_ = nullptr, *noise_ = nullptr, *noisy_ = nullptr;
 };

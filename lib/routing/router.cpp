@@ -73,6 +73,7 @@ void refuse_gate(const RouterOptions& options) {
   refuse("ffn.load_loss", options.load_loss);
   refuse("ffn.gate_jitter", options.gate_jitter);
   refuse("ffn.gate_dropout", options.gate_dropout);
+  refuse("ffn.gate_tilt", std::abs(options.gate_tilt));
   refuse("ffn.gating_dropout", options.gating_dropout);
 }
 

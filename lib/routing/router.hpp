@@ -69,6 +69,7 @@ struct RouterOptions {
   std::string hash = "position";      // of what: position | content
   double bias_rate = 1e-3;            // of loss-free balancing
   double gate_init = 1;               // times the usual start of the gate's weights
+  double gate_tilt = 0;               // added to the start of expert 0's logit: an unlucky start
   double gate_jitter = 0, gate_dropout = 0;
   // Weights of auxiliary losses; kOwnDefault: the router's own.
   static constexpr double kOwnDefault = -1;

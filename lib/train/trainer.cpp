@@ -19,6 +19,7 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   options.hash = ffn.hash;
   options.bias_rate = ffn.bias_rate;
   options.gate_init = ffn.gate_init;
+  options.gate_tilt = ffn.gate_tilt;
   options.gate_jitter = ffn.gate_jitter;
   options.gate_dropout = ffn.gate_dropout;
   options.balance_loss = ffn.balance_loss;
