@@ -31,8 +31,7 @@ ImageShape shape_of_data(const Config& config) {
 std::string describe_model(const Config& config) {
   std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
-  text += fmt::format(" {}", config.ffn.hidden);
-  if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
+  text += fmt::format(" {}, {}", config.ffn.hidden, config.compute.dtype);
   if (config.ffn.kind != "moe") return text;
   text += fmt::format(", {} experts, router {}", config.ffn.experts, config.ffn.router);
   if (config.ffn.router == "random")
