@@ -47,7 +47,8 @@ fi
 
 "$new/bin/python" -c 'import h5py, torch; torch.ones(2, 2) @ torch.ones(2, 2); print("PyTorch", torch.__version__)'
 # Its scripts name the folder that they were made for.
-{ grep -rlIF "$new" "$new/bin" "$new/pyvenv.cfg" || true; } | xargs -r -d '\n' sed -i "s|$new|$environment|g"
+{ grep -rlIF "${new##*/}" "$new/bin" "$new/pyvenv.cfg" || true; } |
+  xargs -r -d '\n' sed -i "s/${new##*/}/${environment##*/}/g"
 rm -rf "$environment"
 mv "$new" "$environment"
 du -sh "$environment"
