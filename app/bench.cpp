@@ -2,8 +2,15 @@
 #include "app/bench.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
 
+#include <unistd.h>
+
+#include "app/bench_help.hpp"
 #include "app/commands.hpp"
+#include "app/session.hpp"
 #include "config/command_line.hpp"
 #include "config/keys.hpp"
 
@@ -12,24 +19,6 @@ namespace switchyard {
 namespace {
 
 namespace po = boost::program_options;
-
-constexpr const char* kHelp =
-    "switchyard bench step --config FILE [--steps N] [--profile] [--KEY VALUE ...]\n"
-    "switchyard bench products --config FILE [--steps N] [--KEY VALUE ...]\n"
-    "switchyard bench kernels --config FILE [--steps N] [--output FILE.h5] [--KEY VALUE ...]\n"
-    "switchyard bench exchange --config FILE --parallel.experts P [--steps N] [--output FILE.h5] [--KEY VALUE ...]\n\n"
-    "step: times N training steps (10 unless told) of the configured model on data of its shape, and in turn with\n"
-    "them the matrix products alone, at the model's own shapes, as oneDNN computes them. Prints images/s, GFLOP/s,\n"
-    "and the share of oneDNN's rate. --profile: also where a step's time goes on rank 0, by kernel and by phase.\n\n"
-    "products: times this program's matrix products and oneDNN's in turn, N times each, shape by shape.\n\n"
-    "kernels: times every kernel at the shapes that one microbatch gives it, on one thread of each rank, in processor\n"
-    "time, and in turn with it its limit: for products oneDNN's, for attention the processor's multiply-adds, for the\n"
-    "rest reading and writing the same arrays once. Kernels that draw random numbers (p = ...) or take exponentials\n"
-    "have that as their real limit: their share is below 1 however good they are.\n\n"
-    "exchange: times the tokens' way to their experts and back, in turn with MPI_Alltoallv of the same messages, from\n"
-    "16 tokens a rank to several microbatches. Needs at least two ranks and parallel.experts above 1.\n\n"
-    "  --output FILE.h5       kernels and exchange: the printed table as an HDF5 file as well\n"
-    "  --overwrite            replace a file of that name\n";
 
 struct Benchmark {
   const char* name;
@@ -50,6 +39,54 @@ const Benchmark& benchmark_named(const CommandLine& line) {
   fail_usage("bench: say what to time, one of {}: switchyard bench step --config FILE.", joined(names, ", "));
 }
 
+Index steps_from(const std::string& text) {
+  Index steps = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, steps);
+  if (error != std::errc() || stop != end || steps < 1)
+    fail_usage("--steps{}: give a whole number of at least 1", text.empty() ? "" : " = " + text);
+  return steps;
+}
+
+BenchOptions options_from(const CommandLine& line, const Benchmark& benchmark, const std::string& command) {
+  const BenchOptions options{.steps = steps_from(line.options["steps"].as<std::string>()),
+                             .profile = line.options["profile"].as<bool>(),
+                             .output = line.options["output"].as<std::string>(),
+                             .overwrite = line.options["overwrite"].as<bool>(),
+                             .has_files = !line.files.empty(),
+                             .command = command};
+  if (!benchmark.writes_file && !options.output.empty())
+    fail_usage("--output: bench {} writes no file; bench kernels and bench exchange do", benchmark.name);
+  if (options.overwrite && options.output.empty())
+    fail_usage("--overwrite: there is no file to be replaced without --output FILE");
+  if (options.profile && benchmark.run != bench_step) fail_usage("--profile: bench step alone has a profile");
+  return options;
+}
+
+void check_mesh(const Benchmark& benchmark, const World& world, const Config& config, const BenchOptions& options) {
+  if (benchmark.run == bench_exchange) require_a_journey(world, config, options);
+  if (world.size() == 1 && config.parallel.experts > 1)
+    fail_usage(
+        "parallel.experts = {0} on 1 rank: start {0} ranks that share the experts, mpirun -n {0} switchyard bench {1}, "
+        "or set parallel.experts to 1",
+        config.parallel.experts, benchmark.name);
+  check_ranks(config, world.size());
+}
+
+// Rank 0's. There is nothing to save.
+void on_stop_signal(int) {
+  constexpr char kMessage[] = "switchyard: bench stopped before its end\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+  _exit(static_cast<int>(ExitCode::kFailure));
+}
+
+void set_stop_handler(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGPIPE}) sigaction(signal, &action, nullptr);
+}
+
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -58,34 +95,37 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
+std::string bench_heading(const Config& config, const BenchOptions& options) {
+  return describe_model(config) + (options.has_files ? "" : "\nno --config: the defaults of switchyard train --help");
+}
+
+void ignore_stop_signals() { set_stop_handler(SIG_IGN); }
+
 int bench_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
-  own.add_options()("steps", po::value<Index>()->default_value(10), "")("profile", po::bool_switch(), "")(
-      "output", po::value<std::string>()->default_value(""), "")("overwrite", po::bool_switch(), "");
+  own.add_options()("steps", po::value<std::string>()->default_value("10")->implicit_value(""), "")(
+      "profile", po::bool_switch(), "")("output", po::value<std::string>()->default_value(""), "")(
+      "overwrite", po::bool_switch(), "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
   if (line.help) {
-    if (world.speaks()) fmt::print("{}", kHelp);
+    if (world.speaks()) fmt::print("{}", bench_help(line.positional.empty() ? "" : line.positional[0]));
     return 0;
   }
-  const BenchOptions options{.steps = line.options["steps"].as<Index>(),
-                             .profile = line.options["profile"].as<bool>(),
-                             .output = line.options["output"].as<std::string>(),
-                             .overwrite = line.options["overwrite"].as<bool>(),
-                             .command = "switchyard bench " + joined(arguments, " ")};
   const Benchmark* benchmark = nullptr;
+  BenchOptions options;
   const Config config = world.together([&] {
     benchmark = &benchmark_named(line);
-    if (options.steps < 1) fail_usage("--steps = {}: at least 1", options.steps);
-    if (!benchmark->writes_file && !options.output.empty())
-      fail_usage("--output: bench {} writes no file; bench kernels and bench exchange do", benchmark->name);
-    if (options.overwrite && options.output.empty())
-      fail_usage("--overwrite: there is no file to be replaced without --output FILE");
-    if (options.profile && benchmark->run != bench_step) fail_usage("--profile: bench step alone has a profile");
+    options = options_from(line, *benchmark, "switchyard bench " + joined(arguments, " "));
     Config checked = config_from(line);
-    check_ranks(checked, world.size());
+    check_mesh(*benchmark, world, checked, options);
     return checked;
   });
   world.comm().set_timeout(config.parallel.timeout);
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // each line when it is known, in a file too
+  // The other ranks stay until mpirun, which sees rank 0 go, ends them: were one of them first, it could end rank 0
+  // before that has spoken. No handler there may return, either: oneDNN's products use the stack pointer for data, and
+  // a signal's frame would overwrite some of it.
+  set_stop_handler(world.speaks() ? on_stop_signal : SIG_IGN);
   return benchmark->run(world, config, options);
 }
 

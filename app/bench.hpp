@@ -13,8 +13,15 @@ struct BenchOptions {
   bool profile = false;
   std::string output;  // of kernels and exchange: a file to write; empty: none
   bool overwrite = false;
-  std::string command;  // as it was given
+  bool has_files = false;  // --config was given
+  std::string command;     // as it was given
 };
+
+// The first lines of what a benchmark prints, without the last line's end: the model.
+std::string bench_heading(const Config& config, const BenchOptions& options);
+
+// From here on no signal stops the benchmark, which is about to write its file.
+void ignore_stop_signals();
 
 // Training steps and, in turn with them, oneDNN's products alone; prints both rates and their ratio.
 int bench_step(World& world, const Config& config, const BenchOptions& options);
@@ -30,6 +37,8 @@ int bench_kernels(World& world, const Config& config, const BenchOptions& option
 // The way to the experts and back against a bare MPI_Alltoallv of the same messages, in turn, from a few tokens to
 // several microbatches.
 int bench_exchange(World& world, const Config& config, const BenchOptions& options);
+// Fails with kUsage where nothing would travel.
+void require_a_journey(const World& world, const Config& config, const BenchOptions& options);
 
 double median(std::vector<double> values);
 

@@ -188,15 +188,6 @@ Index largest_over_ranks(World& world, Index value) {
   return *std::max_element(all.begin(), all.end());
 }
 
-void require_a_journey(const World& world, const Config& config) {
-  if (config.ffn.kind != "moe") fail_usage("bench exchange: ffn.kind = {} has no experts: take moe", config.ffn.kind);
-  if (world.size() == 1 || config.parallel.experts == 1)
-    fail_usage(
-        "bench exchange: on {} with parallel.experts = {} every rank holds all experts and nothing travels; start "
-        "at least two ranks that share them: mpirun -n 2 switchyard bench exchange --parallel.experts 2",
-        plural(world.size(), "rank"), config.parallel.experts);
-}
-
 struct Columns {
   std::vector<Index> tokens, bytes;
   std::vector<std::string> load;
@@ -230,8 +221,20 @@ void print_row(const char* load, Index tokens, Index bytes, const Summary& secon
 
 }  // namespace
 
+void require_a_journey(const World& world, const Config& config, const BenchOptions& options) {
+  if (config.ffn.kind != "moe")
+    fail_usage(
+        "bench exchange: {}ffn.kind = {} has no experts: name a model that has some (ffn.kind = moe): --config "
+        "configs/vit-seed-switch.cfg",
+        options.has_files ? "" : "without --config the defaults count, and ", config.ffn.kind);
+  if (world.size() == 1 || config.parallel.experts == 1)
+    fail_usage(
+        "bench exchange: on {} with parallel.experts = {} every rank holds all experts and nothing travels; start "
+        "at least two ranks that share them: mpirun -n 2 switchyard bench exchange --config FILE --parallel.experts 2",
+        plural(world.size(), "rank"), config.parallel.experts);
+}
+
 int bench_exchange(World& world, const Config& config, const BenchOptions& options) {
-  world.together([&] { require_a_journey(world, config); });
   BenchFile file(world, options);
   Session session(config, world);
   Communicator& group = session.mesh.expert_group();
@@ -242,9 +245,9 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
     return config.train.microbatch * model.options().num_tokens();
   });
   if (world.speaks()) {
-    fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} steps of the slowest rank\n\n",
-               describe_model(config), config.train.microbatch, microbatch_tokens, plural(world.size(), "rank"),
-               plural(config.parallel.experts, "rank"), options.steps);
+    fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} of the slowest rank\n\n",
+               bench_heading(config, options), config.train.microbatch, microbatch_tokens, plural(world.size(), "rank"),
+               plural(config.parallel.experts, "rank"), plural(options.steps, "step"));
     print_heading();
   }
 

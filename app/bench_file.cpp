@@ -48,6 +48,7 @@ void BenchFile::write(const std::string& benchmark, const Config& config, Index 
                       const std::vector<io::TableColumn>& columns) {
   world_.together([&] {
     if (!file_) return;
+    ignore_stop_signals();
     file_->write(columns, {{"benchmark", benchmark},
                            {"command", options_.command},
                            {"date", date()},

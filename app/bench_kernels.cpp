@@ -107,8 +107,8 @@ int bench_kernels(World& world, const Config& config, const BenchOptions& option
     return kernel_cases(config, model.options(), num_parameters(config, table));
   });
   if (world.speaks())
-    fmt::print("{}\nmicrobatch {}; {} x 1 thread; processor time on rank 0, medians of {}\n", describe_model(config),
-               config.train.microbatch, plural(world.size(), "rank"), options.steps);
+    fmt::print("{}\nmicrobatch {}; {} x 1 thread; processor time on rank 0, medians of {}\n",
+               bench_heading(config, options), config.train.microbatch, plural(world.size(), "rank"), options.steps);
 
   const Heading* heading = nullptr;
   for (const KernelCase& each : cases) {

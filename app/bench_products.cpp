@@ -30,9 +30,10 @@ int time_products(World& world, const Config& config, const BenchOptions& option
   const kernels::Precision precision = product_precision(config);
   if (world.speaks())
     fmt::print(
-        "{}, microbatch {}: products on one thread of each rank, GFLOP/s, medians of {}\n\n{:>6}{:>6}{:>6}  {:<9}"
+        "{}\nmicrobatch {}: products on one thread of each rank, GFLOP/s, medians of {}\n\n{:>6}{:>6}{:>6}  {:<9}"
         "{:>8}{:>8}{:>8}\n",
-        describe_model(config), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN", "ratio");
+        bench_heading(config, options), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN",
+        "ratio");
   double own_total = 0, peer_total = 0;
   for (const ProductShape& shape : training_products(model.options(), config.train.microbatch)) {
     const OwnProduct own(context, shape, precision);

@@ -4,6 +4,7 @@
 
 #include "app/bench.hpp"
 #include "app/onednn_product.hpp"
+#include "app/renewed_line.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
 #include "model/products.hpp"
@@ -35,10 +36,6 @@ class ProductsAlone {
       }
   }
 
-  double flop() const {
-    return std::accumulate(shapes_.begin(), shapes_.end(), 0.0,
-                           [](double sum, const ProductShape& shape) { return sum + shape.flop(); });
-  }
   // Of a whole microbatch, by the median of each shape.
   double seconds() const {
     double sum = 0;
@@ -52,6 +49,11 @@ class ProductsAlone {
   std::vector<OneDnnProduct> products_;       // by shape, then thread
   std::vector<std::vector<double>> seconds_;  // by shape
 };
+
+double flop_of(const std::vector<ProductShape>& shapes) {
+  return std::accumulate(shapes.begin(), shapes.end(), 0.0,
+                         [](double sum, const ProductShape& shape) { return sum + shape.flop(); });
+}
 
 // Images of the configured kind's shape; their content does not matter to the time.
 Dataset data_for_bench(const Config& config) {
@@ -73,6 +75,14 @@ double sum_over_ranks(World& world, double value) {
   std::vector<double> all(static_cast<std::size_t>(world.size()));
   all_gather(world.comm(), "bench", &value, sizeof(value), all.data());
   return std::accumulate(all.begin(), all.end(), 0.0);
+}
+
+void print_heading(const World& world, const Config& config, const BenchOptions& options, double flop_per_image) {
+  fmt::print("{}\n{} x {}, batch {}, microbatch {}", bench_heading(config, options), plural(world.size(), "rank"),
+             plural(config.parallel.threads, "thread"), config.train.batch, config.train.microbatch);
+  if (config.ffn.kind == "moe") fmt::print(", experts over {}", plural(config.parallel.experts, "rank"));
+  fmt::print("; {}, medians\n{:.3f} GFLOP of matrix products an image\n\n", plural(options.steps, "step"),
+             flop_per_image / 1e9);
 }
 
 // A table of milliseconds a step: phases across, kernels down, largest first.
@@ -121,21 +131,35 @@ void print_profile(const Profile& profile, Index num_steps) {
 
 int bench_step(World& world, const Config& config, const BenchOptions& options) {
   const Dataset data = world.together([&] { return data_for_bench(config); });
+  const VitOptions model = world.together([&] {
+    ParameterTable table;
+    return VisionTransformer(vit_options(config, {data.height, data.width, data.channels, data.classes}), table)
+        .options();
+  });
+  const std::vector<ProductShape> shapes = training_products(model, config.train.microbatch);
+  const double flop_per_image =
+      flop_of(shapes) / static_cast<double>(config.train.microbatch) + attention_training_flop(model);
+  if (world.speaks()) print_heading(world, config, options, flop_per_image);
+
+  RenewedLine progress(world.speaks());
+  progress.show("preparing");
   Session session(config, world);
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, data); });
-  const VitOptions& model = trainer->model().options();
-  const auto products = world.together([&] {
-    return std::make_unique<ProductsAlone>(session.context, training_products(model, config.train.microbatch),
-                                           product_precision(config));
-  });
+  const auto products = world.together(
+      [&] { return std::make_unique<ProductsAlone>(session.context, shapes, product_precision(config)); });
 
   std::vector<double> seconds, exchange, reduce, wait;
-  trainer->train_step(false);
-  trainer->train_step(false);
+  for (int i = 1; i <= 2; ++i) {
+    progress.show(fmt::format("warming up, step {} of 2", i));
+    trainer->train_step(false);
+  }
   Profile profile;
   if (options.profile) session.context.profile = &profile;
+  const auto batch = static_cast<double>(config.train.batch);
   for (Index i = 0; i < options.steps; ++i) {
+    progress.show(fmt::format("step {} of {}{}", i + 1, options.steps,
+                              seconds.empty() ? "" : fmt::format(", {:.1f} images/s so far", batch / median(seconds))));
     barrier(world.comm(), "bench");
     const StepMetrics metrics = trainer->train_step(false);
     seconds.push_back(metrics.seconds);
@@ -146,17 +170,11 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
     products->measure();
   }
 
-  const auto batch = static_cast<double>(config.train.batch);
-  const double flop_per_image =
-      products->flop() / static_cast<double>(config.train.microbatch) + attention_training_flop(model);
   const double step = median(seconds);
   const double rate = batch * flop_per_image / step;
-  const double limit = sum_over_ranks(world, products->flop() / products->seconds());
+  const double limit = sum_over_ranks(world, flop_of(shapes) / products->seconds());
   if (!world.speaks()) return 0;
-  fmt::print("{}\n{} x {}, batch {}, microbatch {}, experts over {}; {} steps, medians\n", describe_model(config),
-             plural(world.size(), "rank"), plural(config.parallel.threads, "thread"), config.train.batch,
-             config.train.microbatch, plural(config.parallel.experts, "rank"), options.steps);
-  fmt::print("{:.3f} GFLOP of matrix products an image\n\n", flop_per_image / 1e9);
+  progress.clear();
   fmt::print("{:<16}{:>10}{:>12}{:>12}\n", "", "seconds", "images/s", "GFLOP/s");
   fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "training step", step, batch / step, rate / 1e9);
   fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "products alone", batch * flop_per_image / limit,

@@ -1,4 +1,5 @@
-// switchyard inspect: what a configuration, checkpoint or results file holds; for several results files, one table.
+// switchyard inspect: what a configuration, checkpoint, results or bench file holds; for several results files, one
+// table.
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -10,6 +11,7 @@
 #include "config/command_line.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
+#include "io/table_file.hpp"
 #include "model/products.hpp"
 #include "train/trainer.hpp"
 
@@ -25,7 +27,8 @@ constexpr const char* kHelp =
     "                                                each expert's share as a bar, the load's coefficient of "
     "variation\n"
     "                                                and max/mean, entropies, experts without a token, tokens dropped\n"
-    "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n";
+    "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n"
+    "switchyard inspect BENCH.h5                     what bench measured: command, machine, date, rows\n";
 
 void print_table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths(rows[0].size(), 0);
@@ -116,6 +119,23 @@ int inspect_results(const io::ResultsSummary& summary, const std::string& path) 
   return 0;
 }
 
+int inspect_bench(const io::TableSummary& summary, const std::string& path) {
+  const auto benchmark = summary.attributes.find("benchmark");
+  fmt::print("{}: bench {}\n", path, benchmark == summary.attributes.end() ? "-" : benchmark->second);
+  for (const auto& [name, value] : summary.attributes)
+    if (name != "benchmark") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
+  std::map<std::string, std::pair<Index, Index>> tables;  // rows and columns
+  for (const auto& [column, rows] : summary.columns) {
+    auto& [num_rows, num_columns] = tables[column.substr(0, column.find('/'))];
+    num_rows = rows;
+    ++num_columns;
+  }
+  for (const auto& [name, size] : tables)
+    fmt::print("\ntable {}: {}, {}; see h5py, h5py.File(\"{}\")[\"{}\"].keys()\n", name, plural(size.first, "row"),
+               plural(size.second, "column"), path, name);
+  return 0;
+}
+
 int compare_results(const std::vector<std::string>& paths) {
   std::vector<std::vector<std::string>> rows{
       {"model", "parameters stored", "active", "test accuracy %", "test loss", "seconds an epoch"}};
@@ -150,6 +170,7 @@ int inspect_file(const CommandLine& line) {
   const io::ResultsSummary results = io::describe_results(path);
   if (results.readable) return inspect_results(results, path);
   if (results.is_results) fail("{}", results.problem);
+  if (const auto bench = io::describe_table(path)) return inspect_bench(*bench, path);
   const io::CheckpointSummary checkpoint = io::describe_checkpoint(path);
   return inspect_checkpoint(checkpoint, path);
 }

@@ -22,8 +22,9 @@ struct Command {
 constexpr Command kCommands[] = {
     {"train", switchyard::train_command, "train a model, on all ranks that mpirun started"},
     {"eval", switchyard::eval_command, "evaluate a checkpoint on its test data"},
-    {"inspect", switchyard::inspect_command, "say what a results file, checkpoint or configuration holds"},
-    {"bench", switchyard::bench_command, "time training steps against the limits of this machine"},
+    {"inspect", switchyard::inspect_command, "say what a results, bench or configuration file or a checkpoint holds"},
+    {"bench", switchyard::bench_command,
+     "time training steps, kernels and exchange against the limits of this machine"},
 };
 
 void print_usage(std::FILE* out) {

@@ -1,17 +1,10 @@
 #include "app/progress.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "app/text.hpp"
 #include "routing/load.hpp"
@@ -23,49 +16,6 @@ namespace {
 constexpr double kBarSeconds = 0.2;
 constexpr double kLineSeconds = 15;
 constexpr double kSmoothing = 0.05;
-
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// mpirun, or its daemon on another machine: the nearest ancestor that is no part of a rank, as shells and tools around
-// this program are. 0 where that cannot be seen.
-int launcher() {
-  constexpr const char* kRank = "OMPI_COMM_WORLD_RANK=";
-  int pid = getppid();
-  while (pid > 1) {
-    const std::string environment = text_of(fmt::format("/proc/{}/environ", pid));
-    if (!environment.starts_with(kRank) && environment.find('\0' + std::string(kRank)) == std::string::npos) return pid;
-    // PID (NAME) STATE PARENT ...
-    const std::string stat = text_of(fmt::format("/proc/{}/stat", pid));
-    const std::size_t name_end = stat.rfind(')');
-    if (name_end == std::string::npos || name_end + 4 >= stat.size()) return 0;
-    pid = std::atoi(stat.c_str() + name_end + 4);
-  }
-  return 0;
-}
-
-// Open MPI gives rank 0 a pseudo-terminal even where mpirun itself writes to a file, so under mpirun it is the standard
-// output of mpirun that counts.
-int open_terminal() {
-  const char* term = std::getenv("TERM");
-  if (term && std::strcmp(term, "dumb") == 0) return -1;
-  const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") && std::getenv("OMPI_MCA_ess_base_jobid");
-  const int fd = under_mpirun ? open(fmt::format("/proc/{}/fd/1", launcher()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC)
-                              : dup(STDOUT_FILENO);
-  if (fd >= 0 && !isatty(fd)) {
-    close(fd);
-    return -1;
-  }
-  return fd;
-}
-
-int columns_of(int fd) {
-  winsize size{};
-  if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
-}
 
 // Of the layer whose fullest expert is the furthest above an even share.
 double worst_load(const RoutingLoad& load) {
@@ -86,23 +36,14 @@ std::string duration(double seconds) {
 Progress::Progress(bool speaks, bool shows_load, Index first_step, Index total_steps, Index steps_per_epoch,
                    Index batch)
     : speaks_(speaks),
+      bar_(speaks),
       shows_load_(shows_load),
       first_step_(first_step),
       total_steps_(total_steps),
       steps_per_epoch_(steps_per_epoch),
       batch_(batch),
-      start_(seconds_now()) {
-  if (!speaks_) return;
-  terminal_fd_ = open_terminal();
-  terminal_ = terminal_fd_ >= 0;
-  unicode_ = speaks_unicode();
-  last_drawn_ = terminal_ ? 0 : start_;
-}
-
-Progress::~Progress() {
-  clear_bar();
-  if (terminal_fd_ >= 0) close(terminal_fd_);
-}
+      start_(seconds_now()),
+      last_drawn_(bar_.columns() > 0 ? 0 : start_) {}
 
 void Progress::step(const StepMetrics& metrics) {
   if (!speaks_) return;
@@ -115,7 +56,7 @@ void Progress::step(const StepMetrics& metrics) {
   loss_sum_ += metrics.loss;
   ++num_summed_;
   const double now = seconds_now();
-  if (now - last_drawn_ < (terminal_ ? kBarSeconds : kLineSeconds)) return;
+  if (now - last_drawn_ < (bar_.columns() > 0 ? kBarSeconds : kLineSeconds)) return;
   last_drawn_ = now;
   draw(metrics);
 }
@@ -128,13 +69,13 @@ void Progress::draw(const StepMetrics& metrics) {
   const std::string load = shows_load_ ? fmt::format("load {:.1f}x  ", smooth_load_) : "";
   const std::string figures = fmt::format("loss {:.3f}  accuracy {:.1f} %", smooth_loss_, smooth_accuracy_);
   const std::string time_left = duration(left) + " left";
-  if (!terminal_) {
+  const std::size_t columns = bar_.columns();
+  if (columns == 0) {
     fmt::print("epoch {}/{}  step {}/{}  {}  {:.0f} samples/s  {}{}\n", epoch, epochs, metrics.step, total_steps_,
                figures, rate, load, time_left);
     std::fflush(stdout);
     return;
   }
-  const auto columns = static_cast<std::size_t>(columns_of(terminal_fd_)) - 1;
   const double done = static_cast<double>(metrics.step) / static_cast<double>(total_steps_);
   const std::string head = fmt::format("epoch {}/{} {:3.0f} % ", epoch, epochs, 100 * done);
   // The shorter texts are for narrow terminals.
@@ -150,23 +91,15 @@ void Progress::draw(const StepMetrics& metrics) {
   const std::size_t used = head.size() + tail.size();
   const std::size_t width = used + 4 <= columns ? std::min<std::size_t>(columns - used, 40) : 0;
   const auto filled = static_cast<std::size_t>(done * static_cast<double>(width));
+  const bool unicode = speaks_unicode();
   std::string bar;
-  for (std::size_t i = 0; i < width; ++i) bar += i < filled ? (unicode_ ? "━" : "#") : (unicode_ ? "─" : "-");
-  fmt::print("\r\033[K{}{}{}", head.substr(0, columns), bar, tail);
-  std::fflush(stdout);
-  bar_shown_ = true;
-}
-
-void Progress::clear_bar() {
-  if (!bar_shown_) return;
-  fmt::print("\r\033[K");
-  std::fflush(stdout);
-  bar_shown_ = false;
+  for (std::size_t i = 0; i < width; ++i) bar += i < filled ? (unicode ? "━" : "#") : (unicode ? "─" : "-");
+  bar_.show(head + bar + tail);
 }
 
 void Progress::note(const std::string& line) {
   if (!speaks_) return;
-  clear_bar();
+  bar_.clear();
   fmt::print("{}\n", line);
   std::fflush(stdout);
 }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "app/renewed_line.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -11,7 +12,6 @@ class Progress {
  public:
   // speaks: whether this rank shows anything. shows_load: the worst layer's max/mean too.
   Progress(bool speaks, bool shows_load, Index first_step, Index total_steps, Index steps_per_epoch, Index batch);
-  ~Progress();
 
   void step(const StepMetrics& metrics);
   // epoch: done so far; seconds: since the evaluation before.
@@ -21,18 +21,15 @@ class Progress {
 
  private:
   void draw(const StepMetrics& metrics);
-  void clear_bar();
 
-  bool speaks_, shows_load_;
-  bool terminal_ = false;
-  int terminal_fd_ = -1;
+  bool speaks_;
+  RenewedLine bar_;
+  bool shows_load_;
   Index first_step_, total_steps_, steps_per_epoch_, batch_;
-  double start_, last_drawn_ = 0;
+  double start_, last_drawn_;
   double smooth_loss_ = 0, smooth_accuracy_ = 0, smooth_seconds_ = 0, smooth_load_ = 0;
   double loss_sum_ = 0;  // of the steps since the last evaluation
   Index num_summed_ = 0;
-  bool unicode_ = false;
-  bool bar_shown_ = false;
 };
 
 }  // namespace switchyard

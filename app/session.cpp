@@ -32,8 +32,7 @@ ImageShape shape_of_data(const Config& config) {
 std::string describe_model(const Config& config) {
   std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
-  text += fmt::format(" {}", config.ffn.hidden);
-  if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
+  text += fmt::format(" {}, {}", config.ffn.hidden, config.compute.dtype);
   if (config.ffn.kind != "moe") return text;
   text += fmt::format(", {} experts", config.ffn.experts);
   if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);

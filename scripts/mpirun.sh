@@ -5,8 +5,16 @@
 # On SIGTERM, SIGINT or SIGHUP mpirun would leave the ranks one second before it kills them. Here they get SIGUSR1, on
 # which a run writes its checkpoint, and as long as they take; a second signal ends them at once.
 set -euo pipefail
-[ $# -ge 2 ] || { echo 'usage: scripts/mpirun.sh RANKS COMMAND...' >&2; exit 2; }
+refuse() { echo "$*" >&2; exit 2; }
+[ $# -ge 2 ] || refuse 'usage: scripts/mpirun.sh RANKS COMMAND...'
+[[ $1 =~ ^0*[1-9][0-9]*$ ]] || refuse "scripts/mpirun.sh: RANKS = $1: give a whole number of at least 1"
 ranks=$1; shift
+# mpirun says little of a program that it cannot start. Words of its own may stand before the program.
+if [[ $1 != -* ]] && ! type -P -- "$1" >/dev/null; then
+  problem='there is no such program'
+  [ ! -e "$1" ] || problem='it is there, but not a program that this user may run'
+  refuse "scripts/mpirun.sh: $1: $problem; to build Switchyard: cmake --preset release && cmake --build build/release"
+fi
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # In a session of its own, so that Ctrl-C at the terminal reaches this script alone; if this script is killed, mpirun

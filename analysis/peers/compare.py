@@ -1,9 +1,19 @@
 #!/usr/bin/env python3
 """Switchyard and its PyTorch twin on the same cores, in turn, round after round: images a second of each, and ratios.
 
-compare.py [--models dense switch random] [--dtypes fp32 bf16] [--rounds 3] [--markdown] [-- TWIN OPTIONS ...]
-
 Needs a release build, and PyTorch from analysis/peers/setup.sh. Ends with an error where either program does.
+"""
+
+TWIN_OPTIONS = """
+TWIN OPTIONS, after --, go to analysis/peers/twin.py, whose own --help says more:
+  --microbatch N        samples that PyTorch computes together (16)
+  --warmup N            steps before those that count (2)
+  --[no-]sdpa           attention by scaled_dot_product_attention (on where PyTorch has it)
+  --[no-]autocast       bf16 (as --dtypes says)
+  --[no-]compile        torch.compile (off)
+  --[no-]keep-memory    freed memory stays with the process (on)
+  --device DEVICE       cpu or cuda (cpu)
+  --KEY VALUE           a key of the configuration, for PyTorch alone
 """
 
 import argparse
@@ -22,23 +32,44 @@ from settings import read_settings
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+BUILD_HINT = "build Switchyard first: cmake --preset release && cmake --build build/release"
+SETUP_HINT = "set PyTorch up first: analysis/peers/setup.sh"
+
+
 class Failed(Exception):
     """Says which program failed and what it printed."""
 
 
+class Misused(Failed):
+    """Says what is wrong with the command line, or missing."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Misused(f"{message}; --help tells more")
+
+
+def models_there_are():
+    return sorted(file.stem.removeprefix("vit-seed-") for file in (ROOT / "configs").glob("vit-seed-*.cfg"))
+
+
 def parse_arguments(words):
     ours, twins = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["dense", "switch", "random"], metavar="MODEL",
-                        help="of configs/vit-seed-MODEL.cfg")
-    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    parser = Parser(usage="%(prog)s [OPTIONS] [-- TWIN OPTIONS]", description=__doc__, epilog=TWIN_OPTIONS,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["dense", "switch", "random"], choices=models_there_are(),
+                        metavar="MODEL", help="of configs/vit-seed-MODEL.cfg: %(choices)s")
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"], metavar="DTYPE",
+                        help="%(choices)s")
     parser.add_argument("--rounds", type=int, default=3, help="how often both are run in turn (default 3)")
     parser.add_argument("--steps", type=int, default=4, help="steps that count in each run, after two that do not")
     parser.add_argument("--batch", type=int, default=128, help="samples a step (default 128, the study's)")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)),
                         help="for either program (default: all that there are)")
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
-    parser.add_argument("--python", type=pathlib.Path, default=ROOT / "build/peers-venv/bin/python")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release", metavar="FOLDER",
+                        help="of Switchyard's build: where the program lies (default build/release)")
+    parser.add_argument("--python", type=pathlib.Path, default=ROOT / "build/peers-venv/bin/python", metavar="PROGRAM",
+                        help="a Python with PyTorch (default that of analysis/peers/setup.sh, in build/peers-venv)")
     parser.add_argument("--markdown", action="store_true", help="a table for a README")
     arguments = parser.parse_args(ours)
     if min(arguments.rounds, arguments.steps, arguments.batch, arguments.cores) < 1:
@@ -47,12 +78,25 @@ def parse_arguments(words):
     return arguments
 
 
+def require_programs(arguments):
+    """What is missing is known before the first run, which takes its time."""
+    program = arguments.build / "switchyard"
+    if not os.access(program, os.X_OK) or not program.is_file():
+        raise Misused(f"{program} is not there, or no program: {BUILD_HINT}")
+    try:
+        done = subprocess.run([str(arguments.python), "-c", "import torch"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Misused(f"{arguments.python} does not start ({error.strerror}): {SETUP_HINT}") from error
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Misused(f"{arguments.python} cannot load PyTorch ({reason}): {SETUP_HINT}")
+
+
 def output_of(command):
     try:
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise Failed(f"{command[0]} does not start: {error.strerror}. Build Switchyard (cmake --build build/release) "
-                     "and set up PyTorch (analysis/peers/setup.sh) first.") from error
+        raise Failed(f"{command[0]} does not start: {error.strerror}") from error
     if done.returncode != 0:
         raise Failed(f"exit code {done.returncode} of: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -161,6 +205,7 @@ def describe(arguments, twin):
 
 def main():
     arguments = parse_arguments(sys.argv[1:])
+    require_programs(arguments)
     rows = []
     for model in arguments.models:
         for dtype in arguments.dtypes:
@@ -173,4 +218,5 @@ if __name__ == "__main__":
     try:
         main()
     except Failed as failure:
-        sys.exit(f"compare.py: {failure}")
+        print(f"compare.py: {failure}", file=sys.stderr)
+        sys.exit(2 if isinstance(failure, Misused) else 1)

@@ -11,7 +11,11 @@ import statistics
 import sys
 import time
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    sys.exit(f"twin.py: {sys.executable} cannot load PyTorch ({error}): set it up with analysis/peers/setup.sh, then "
+             "run twin.py with build/peers-venv/bin/python")
 from torch.nn import functional
 
 import model as vit

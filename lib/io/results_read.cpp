@@ -134,6 +134,7 @@ h5::Handle open_results(const fs::path& path, bool& unfinished) {
 ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) {
   const auto format = h5::read_text(file, schema::kFormat, path);
   if (format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());
+  if (format == schema::kBenchFormat) fail("{}: holds a benchmark, not results of a run", path.string());
   if (format != schema::kResultsFormat)
     fail("{}: is damaged, or an HDF5 file but no results of this program: its attribute format {}", path.string(),
          format ? "is not that of results" : "is missing");

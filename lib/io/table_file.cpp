@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "io/disk.hpp"
 #include "io/h5.hpp"
+#include "io/results_file.hpp"
 #include "io/schema.hpp"
 
 namespace switchyard::io {
@@ -66,6 +67,47 @@ Index bytes_of(const std::vector<TableColumn>& columns, const std::map<std::stri
   return static_cast<Index>(bytes);
 }
 
+std::string kind_of(const std::optional<std::string>& format) {
+  if (format == schema::kResultsFormat) return "a results file of a training run";
+  if (format == schema::kCheckpointFormat) return "a checkpoint";
+  return "an HDF5 file of another program";
+}
+
+h5::Handle open_to_read(const fs::path& path) {
+  bool unfinished = false;
+  return open_results(path, unfinished);
+}
+
+// --overwrite given by mistake must not cost a run's results.
+void require_replaceable(const fs::path& path) {
+  constexpr const char* kAdvice = "--overwrite replaces only what switchyard bench wrote: choose another name";
+  std::optional<std::string> format;
+  try {
+    format = h5::read_text(open_to_read(path), schema::kFormat);
+  } catch (const Error& error) {
+    fail_usage("{}; {}", error.what(), kAdvice);
+  }
+  if (format != schema::kBenchFormat) fail_usage("{} is {}; {}", path.string(), kind_of(format), kAdvice);
+}
+
+struct Temporary {
+  fs::path path;
+  ~Temporary() {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+  }
+};
+
+std::vector<std::string> names_in(hid_t group) {
+  std::vector<std::string> names;
+  const auto add = [](hid_t, const char* name, const H5L_info_t*, void* data) -> herr_t {
+    static_cast<std::vector<std::string>*>(data)->emplace_back(name);
+    return 0;
+  };
+  H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, nullptr, add, &names);
+  return names;
+}
+
 }  // namespace
 
 TableFile::TableFile(fs::path path, bool overwrite)
@@ -75,27 +117,18 @@ TableFile::TableFile(fs::path path, bool overwrite)
     fail_usage("{} is already there; replace it (--overwrite), or choose another name", path_.string());
   if (fs::exists(path_) && !fs::is_regular_file(fs::symlink_status(path_)))
     fail_usage("{} is not a file of its own (a device, or a link): choose another name", path_.string());
+  if (fs::exists(path_)) require_replaceable(path_);
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   if (access(folder.c_str(), W_OK) != 0)
-    fail("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
-         path_.string(), folder.string(), std::strerror(errno));
-  try {
-    reserve_space(temporary_, 0, kMetadataBytes, true);
-  } catch (...) {
-    remove_temporary();
-    throw;
-  }
-}
-
-TableFile::~TableFile() { remove_temporary(); }
-
-void TableFile::remove_temporary() {
-  std::error_code ignored;
-  fs::remove(temporary_, ignored);
+    fail_usage("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
+               path_.string(), folder.string(), std::strerror(errno));
+  const Temporary temporary{temporary_};
+  reserve_space(temporary_, 0, kMetadataBytes, true);
 }
 
 void TableFile::write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes) {
   h5::silence();
+  const Temporary temporary{temporary_};
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   h5::Handle file(H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), temporary_, "create the file");
@@ -120,6 +153,32 @@ void TableFile::write(const std::vector<TableColumn>& columns, const std::map<st
   sync_file(temporary_);
   fs::rename(temporary_, path_);
   sync_folder(path_.parent_path());
+}
+
+std::optional<TableSummary> describe_table(const fs::path& path) {
+  const h5::Handle file = open_to_read(path);
+  if (h5::read_text(file, schema::kFormat) != schema::kBenchFormat) return std::nullopt;
+  const Index version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
+  if (version > schema::kBenchVersion)
+    fail("{}: written by a newer program (schema version {}, this one reads up to {}): use that program", path.string(),
+         version, schema::kBenchVersion);
+  TableSummary summary;
+  for (const std::string& name : h5::attribute_names(file))
+    if (name != schema::kFormat && name != schema::kSchemaVersion)
+      summary.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
+  for (const std::string& table : names_in(file)) {
+    if (table == schema::kConfig) continue;
+    const h5::Handle group(H5Gopen2(file, table.c_str(), H5P_DEFAULT), H5Gclose);
+    h5::check_read(hid_t(group), path, "open " + table);
+    for (const std::string& name : names_in(group)) {
+      const h5::Handle dataset(H5Dopen2(group, name.c_str(), H5P_DEFAULT), H5Dclose);
+      h5::check_read(hid_t(dataset), path, "open " + table + "/" + name);
+      const std::vector<Index> shape = h5::shape_of(dataset);
+      if (shape.size() != 1) fail("{}: is damaged: {}/{} is no column", path.string(), table, name);
+      summary.columns.emplace_back(table + "/" + name, shape[0]);
+    }
+  }
+  return summary;
 }
 
 }  // namespace switchyard::io

@@ -1,10 +1,12 @@
-"""What the comparison with PyTorch reads: configuration files and what `switchyard bench step` prints. No PyTorch.
+"""The comparison with PyTorch around the measurement: files, output, mistakes, what is missing. No PyTorch.
 
 peers_test.py ROOT PROGRAM [unittest's options]
 """
 
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,6 +116,102 @@ class Comparison(unittest.TestCase):
     def test_options_after_two_dashes_are_the_twin_s(self):
         arguments = compare.parse_arguments(["--rounds", "2", "--", "--compile"])
         self.assertEqual((arguments.rounds, arguments.twin_options), (2, ["--compile"]))
+
+    def test_mistakes_are_one_line_that_says_what_there_is(self):
+        for words, parts in [(["--models", "vit"], ["vit", "dense", "random", "switch"]),
+                             (["--dtypes", "fp16"], ["fp16", "fp32", "bf16"]), (["--rounds", "0"], ["at least 1"])]:
+            with self.assertRaises(compare.Misused) as caught:
+                compare.parse_arguments(words)
+            for part in parts:
+                self.assertIn(part, str(caught.exception))
+            self.assertNotIn("\n", str(caught.exception))
+
+    def test_what_is_missing_is_said_before_the_first_run(self):
+        here = ["--build", str(pathlib.Path(PROGRAM).parent)]
+        for words, parts in [(["--build", "/nowhere"], ["/nowhere/switchyard", "cmake --build"]),
+                             ([*here, "--python", "/nowhere/python"], ["/nowhere/python", "analysis/peers/setup.sh"]),
+                             ([*here, "--python", "/bin/false"], ["PyTorch", "analysis/peers/setup.sh"])]:
+            with self.assertRaises(compare.Misused) as caught:
+                compare.require_programs(compare.parse_arguments(words))
+            for part in parts:
+                self.assertIn(part, str(caught.exception))
+
+    def test_the_twin_says_that_it_needs_pytorch(self):
+        without = "import runpy, sys; sys.modules['torch'] = None; sys.path.insert(0, sys.argv[1]); " \
+                  "runpy.run_path(sys.argv[1] + '/twin.py')"
+        done = subprocess.run([sys.executable, "-c", without, ROOT / "analysis/peers"], check=False,
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^twin.py: .*PyTorch.*analysis/peers/setup.sh.*\n$")
+
+    def test_help_lists_the_twin_s_options(self):
+        twin = (ROOT / "analysis/peers/twin.py").read_text(encoding="utf-8")
+        own = {"config", "steps", "threads"}  # which compare.py sets
+        options = set(re.findall(r'add_argument\("--([\w-]+)"', twin)) - own
+        self.assertGreater(len(options), 5)
+        for option in options:
+            self.assertRegex(compare.TWIN_OPTIONS, rf"--(\[no-\])?{option} ")
+
+
+class Setup(unittest.TestCase):
+    """setup.sh in a folder of its own, with a python3 that makes an environment at once."""
+
+    PYTHON = """#!/bin/sh
+case "$1 $2" in "-m venv") mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" &&
+  echo "#!$PWD/$3/bin/python" > "$3/bin/pip" ;;
+"-m pip") exit $PIP_EXIT ;; esac
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        for path in ("analysis/peers", "bin", "build/peers-venv"):
+            (self.folder / path).mkdir(parents=True)
+        shutil.copy(ROOT / "analysis/peers/setup.sh", self.folder / "analysis/peers")
+        (self.folder / "bin/python3").write_text(self.PYTHON, encoding="utf-8")
+        (self.folder / "bin/python3").chmod(0o755)
+        (self.folder / "build/peers-venv/old").touch()
+
+    def run_setup(self, *words, pip_exit=0):
+        set_up = {**os.environ, "PATH": f"{self.folder}/bin:/usr/bin:/bin", "PIP_EXIT": str(pip_exit)}
+        return subprocess.run([self.folder / "analysis/peers/setup.sh", *words], check=False, capture_output=True,
+                              text=True, env=set_up)
+
+    def environments(self):
+        return sorted(str(file.relative_to(self.folder / "build")) for file in (self.folder / "build").glob("*/*"))
+
+    def test_help_and_unknown_options_touch_nothing(self):
+        done = self.run_setup("--help")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("setup.sh [--help] [REQUIREMENT...]", done.stdout)
+        done = self.run_setup("torch", "--quux")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--quux", done.stderr)
+        self.assertEqual(self.environments(), ["peers-venv/old"])
+
+    def test_an_environment_is_replaced_by_one_that_works(self):
+        self.assertEqual(self.run_setup("torch", pip_exit=5).returncode, 5)
+        self.assertEqual(self.environments(), ["peers-venv/old"])
+        done = self.run_setup("torch")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.environments(), ["peers-venv/bin", "peers-venv/pyvenv.cfg"])
+        self.assertEqual((self.folder / "build/peers-venv/bin/pip").read_text(encoding="utf-8"),
+                         f"#!{self.folder}/build/peers-venv/bin/python\n")
+
+
+class Mpirun(unittest.TestCase):
+    def test_what_cannot_run_is_said(self):
+        with tempfile.NamedTemporaryFile() as file:
+            for words, parts in [(["2", "/nowhere/switchyard"], ["/nowhere/switchyard", "no such", "cmake --build"]),
+                                 (["2", file.name], [file.name, "not a program", "cmake --build"]),
+                                 (["0", "true"], ["RANKS = 0", "at least 1"]),
+                                 (["two", "true"], ["RANKS = two", "at least 1"])]:
+                done = subprocess.run([ROOT / "scripts/mpirun.sh", *words], check=False, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 2)
+                for part in parts:
+                    self.assertIn(part, done.stderr)
+                self.assertEqual(done.stderr.count("\n"), 1)
 
 
 if __name__ == "__main__":

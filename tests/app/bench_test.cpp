@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "io/h5.hpp"
+#include "io/results.hpp"
 #include "io/schema.hpp"
 #include "mistakes.hpp"
 
@@ -182,18 +183,27 @@ TEST_F(Program, BenchExchangeWithReplicas) {
   EXPECT_NE(outcome.out.find("4 ranks, experts over 2 ranks"), std::string::npos) << outcome;
 }
 
-TEST_F(Program, BenchReplacesAFileOnlyWhenTold) {
+TEST_F(Program, BenchReplacesItsOwnFilesOnlyAndOnlyWhenTold) {
   const Words command = {"bench", "exchange", "--config", "small.cfg", "--parallel.experts",
                          "2",     "--steps",  "1",        "--output",  "e.h5"};
-  folder_.write("e.h5", "precious");
+  ASSERT_EQ(run(2, command).code, 0);
   const Outcome refused = run(2, command);
   EXPECT_EQ(refused.code, kUsage) << refused;
   EXPECT_EQ(refused.out, "") << "it is refused before anything is measured";
   EXPECT_NE(refused.err.find("e.h5 is already there; replace it (--overwrite)"), std::string::npos) << refused;
-  EXPECT_EQ(fs::file_size(path("e.h5")), 8u);
   const Outcome replaced = run(2, command + Words{"--overwrite"});
   EXPECT_EQ(replaced.code, 0) << replaced;
   EXPECT_EQ(Table(path("e.h5")).numbers(schema::kExchangeTokens).size(), 6u);
+
+  io::ResultsWriter::create(path("results.h5"), {{"config", ""}}, {}).close();
+  folder_.write("text.h5", "precious");
+  for (const auto& [file, what] : {std::pair{"results.h5", "a results file"}, {"text.h5", "not an HDF5 file"}}) {
+    const auto size = fs::file_size(path(file));
+    const Outcome kept = run(2, {"bench", "kernels", "--config", "small.cfg", "--output", file, "--overwrite"});
+    EXPECT_EQ(kept.code, kUsage) << kept;
+    EXPECT_NE(kept.err.find(what), std::string::npos) << kept;
+    EXPECT_EQ(fs::file_size(path(file)), size);
+  }
 }
 
 // Milliseconds of a step by row of the profile, of which each ends in its total and its share.
@@ -231,9 +241,20 @@ INSTANTIATE_TEST_SUITE_P(
     Commands, BadBench,
     testing::Values(
         Mistake{"no_steps", {"bench", "kernels", "--steps", "0"}, kUsage, {"--steps = 0", "at least 1"}},
+        Mistake{"steps_in_words", {"bench", "step", "--steps", "ten"}, kUsage, {"--steps = ten", "whole number"}},
+        Mistake{"steps_left_out", {"bench", "step", "--steps"}, kUsage, {"--steps:", "whole number of at least 1"}},
+        Mistake{"experts_on_one_rank",
+                {"bench", "step", "--config", "small.cfg", "--parallel.experts", "2"},
+                kUsage,
+                {"parallel.experts = 2 on 1 rank", "mpirun -n 2", "set parallel.experts to 1"},
+                1},
+        Mistake{"exchange_of_no_model",
+                {"bench", "exchange", "--parallel.experts", "1"},
+                kUsage,
+                {"without --config", "--config configs/"}},
         Mistake{"kernels_into_no_folder",
                 {"bench", "kernels", "--config", "small.cfg", "--output", "none/k.h5"},
-                kFailure,
+                kUsage,
                 {"none/k.h5", "No such file", "name a file in a folder"}},
         Mistake{"kernels_into_a_folder",
                 {"bench", "kernels", "--config", "small.cfg", "--output", "."},

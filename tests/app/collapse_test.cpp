@@ -31,7 +31,8 @@ class Collapse : public Program {
 
   // Of the first and of the last 20 steps, mean over steps and layers.
   std::pair<double, double> variation_of(const std::string& name) {
-    const Outcome outcome = run(1, {"train", "--config", std::string(SWITCHYARD_CONFIGS) + "/collapse/" + name + ".cfg"});
+    const Outcome outcome =
+        run(1, {"train", "--config", std::string(SWITCHYARD_CONFIGS) + "/collapse/" + name + ".cfg"});
     EXPECT_EQ(outcome.code, 0) << outcome;
     const std::vector<float> values = load_variation(path("runs/collapse-" + name + "/results.h5"));
     const auto size = static_cast<std::ptrdiff_t>(values.size() / 5);  // 20 of 100 steps

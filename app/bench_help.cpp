@@ -1,0 +1,109 @@
+#include "app/bench_help.hpp"
+
+#include "app/bench.hpp"
+
+namespace switchyard {
+
+namespace {
+
+struct Part {
+  const char *name, *synopsis, *text;
+};
+
+constexpr Part kParts[] = {
+    {"step", "switchyard bench step [--config FILE] [--steps N] [--profile] [--KEY VALUE ...]\n",
+     R"(step: times N training steps of the configured model on data of its shape, after two that do not count, and in
+turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them. Medians.
+
+  training step    seconds of a step, images/s over all ranks, GFLOP/s of the model's matrix products
+  products alone   the same at oneDNN's rate, if nothing but the products took time: the ceiling
+  share            the step's GFLOP/s over oneDNN's: 1 would mean that all else costs nothing
+  rank 0           where that rank's median step went: exchange carries tokens to experts and back, reduce sums
+                   gradients over ranks, wait is for slower ranks, compute the rest
+
+--profile adds a table of rank 0's milliseconds a step. They are means, so that its rows add up, and may differ from
+the medians above. Rows are kernels, the longest first; columns are phases of the step: load (images of a microbatch),
+forward, backward, wait (for slower ranks), reduce (sums over ranks), update (clipping and optimiser), step (all of
+them). Kernels are named as in kernels/api; three rows need a word:
+
+  pack_b           weights brought into the order that products read, once a step
+  tree_carry       sums of gradients over microbatches that no product could add as it stored its own
+  outside kernels  the rest of a phase: messages between ranks, waiting, and the code between kernels
+)"},
+    {"products", "switchyard bench products [--config FILE] [--steps N] [--KEY VALUE ...]\n",
+     R"(products: times this program's matrix products and oneDNN's in turn, N times each, on one thread of each rank, and
+prints rank 0's medians. Products are C = A B of (m x k) and (k x n), A^T or B^T where the operand is stored across:
+
+  own, oneDNN      GFLOP/s
+  ratio            own over oneDNN; below the table the same of all products of a microbatch together
+)"},
+    {"kernels",
+     "switchyard bench kernels [--config FILE] [--steps N] [--output FILE.h5 [--overwrite]] [--KEY VALUE ...]\n",
+     R"(kernels: times every kernel at the shapes that one microbatch gives it, on one thread of each rank, in processor
+time, and in turn with it its limit: for products oneDNN's, for attention the processor's multiply-adds, for the rest
+reading and writing the same arrays once. Medians of N, rank 0's:
+
+  microseconds     of one call
+  MFLOP, MB        work of one call: operations, or bytes read and written once
+  GFLOP/s, GB/s    work over time
+  limit, share     that rate of the limit, and the kernel's over it
+  p = 0.1          with dropout. Its random numbers, and exponentials (gelu, attention), are limits of their own
+
+Arrays of a microbatch lie in the caches, where reading and writing is so fast that most kernels of the third table are
+bound by their instructions, not by memory: patchify fetches one pixel at a time through a table, sort_by_expert counts
+tokens one by one, layernorm passes over a row three times, column_sum loads and stores a sum for each number that the
+limit only loads, and sum_of_squares adds in double to sums that wait for one another. With few --steps, or tiny
+shapes, limits are noisy: a share above 1, or one that changes from run to run, says no more than that.
+)"},
+    {"exchange",
+     "switchyard bench exchange --config FILE --parallel.experts P [--steps N] [--output FILE.h5 [--overwrite]]\n"
+     "                          [--KEY VALUE ...]\n",
+     R"(exchange: times the tokens' way to their experts and back, in turn with MPI_Alltoallv of the same messages, from 16
+tokens a rank to several microbatches. Needs at least two ranks and parallel.experts above 1. Each step counts as its
+slowest rank, and columns are medians over N steps:
+
+  load of experts  even: tokens in turn to every expert; half to one: every other token to the first expert
+  tokens           of each rank
+  KB a rank sends  to other ranks, there and back together, of the busiest rank
+  microseconds     of the exchange (there and back), and of MPI_Alltoallv
+  MB/s             those KB over that time
+  ratio            exchange over MPI_Alltoallv, 1 or less is good: of the medians, and (least) of the fastest step of
+                   each, which other programs disturbed least
+  counts           microseconds of the exchange in which ranks tell each other how many tokens come
+  kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
+)"},
+};
+
+constexpr const char* kOptions =
+    R"(  --config FILE      the model and how it trains, later files win; without it the defaults of switchyard train --help
+  --steps N          repetitions, 10 unless told: a whole number of at least 1
+)";
+constexpr const char* kProfileOption =
+    "  --profile          step: also where the time of a step goes on rank 0, by kernel and by phase\n";
+constexpr const char* kFileOptions =
+    R"(  --output FILE.h5   kernels, exchange: the printed table as an HDF5 file as well; switchyard inspect describes it
+  --overwrite        replace FILE.h5, if a benchmark wrote it
+)";
+constexpr const char* kKeyOption =
+    "  --KEY VALUE        any configuration key, over those of the files: switchyard train --help explains them\n";
+
+}  // namespace
+
+std::string bench_help(const std::string& name) {
+  std::string synopses, texts;
+  bool is_part = false;
+  for (const Part& part : kParts) is_part = is_part || part.name == name;
+  for (const Part& part : kParts) {
+    if (is_part && part.name != name) continue;
+    synopses += part.synopsis;
+    texts += std::string("\n") + part.text;
+  }
+  std::string options = kOptions;
+  if (!is_part || name == "step") options += kProfileOption;
+  if (!is_part || name == "kernels" || name == "exchange") options += kFileOptions;
+  return synopses + texts + "\n" + options + kKeyOption +
+         (is_part ? "\nThe other benchmarks: switchyard bench --help\n"
+                  : "\nOne of them alone: switchyard bench step --help\n");
+}
+
+}  // namespace switchyard
