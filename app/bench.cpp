@@ -28,7 +28,8 @@ struct Benchmark {
 constexpr Benchmark kBenchmarks[] = {{"step", bench_step, false},
                                      {"products", bench_products, false},
                                      {"kernels", bench_kernels, true},
-                                     {"exchange", bench_exchange, true}};
+                                     {"exchange", bench_exchange, true},
+                                     {"routers", bench_routers, false}};
 
 const Benchmark& benchmark_named(const CommandLine& line) {
   if (!line.positional.empty())

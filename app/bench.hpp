@@ -40,6 +40,9 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
 // Fails with kUsage where nothing would travel.
 void require_a_journey(const World& world, const Config& config, const BenchOptions& options);
 
+// A training step of the dense model and of every router with one expert per token, in turn.
+int bench_routers(World& world, const Config& config, const BenchOptions& options);
+
 double median(std::vector<double> values);
 
 }  // namespace switchyard

@@ -72,6 +72,14 @@ slowest rank, and columns are medians over N steps:
   counts           microseconds of the exchange in which ranks tell each other how many tokens come
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
 )"},
+    {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
+     R"(routers: times training steps of the dense model and of every router, each with one expert per token, so with the
+same active parameters but for the gate. N rounds in which each takes one step, after one that does not count:
+
+  seconds          of a step, median over the rounds
+  of dense         the dense model's time over the router's within each round: median, least and most. Rounds are what
+                   other programs on the machine disturb alike
+)"},
 };
 
 constexpr const char* kOptions =

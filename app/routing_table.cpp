@@ -142,6 +142,16 @@ std::string routing_table(const std::vector<LayerRouting>& layers, const std::ve
   return text;
 }
 
+namespace {
+
+// describe_model()'s text on two lines, so that neither is longer than the table is wide.
+std::string by_halves(std::string text) {
+  const std::size_t middle = text.find("; ");
+  return middle == std::string::npos ? text : text.replace(middle, 2, ";\n");
+}
+
+}  // namespace
+
 int inspect_routing(const std::string& path) {
   const io::ResultsSummary summary = io::describe_results(path);
   if (!summary.readable)
@@ -155,7 +165,7 @@ int inspect_routing(const std::string& path) {
   const auto model = summary.attributes.find("model");
   fmt::print("{}: routing, mean over the last {}, steps {} to {}\n{}\n\n{}", path,
              plural(static_cast<Index>(rows.size()), "logged step"), rows.front().step, rows.back().step,
-             model == summary.attributes.end() ? "" : model->second,
+             model == summary.attributes.end() ? "" : by_halves(model->second),
              routing_table(mean_routing(rows, summary.shape), block_names(summary), speaks_unicode()));
   return 0;
 }

@@ -15,7 +15,7 @@ namespace {
 // (rows, layers) of a results file, flat.
 std::vector<float> load_variation(const std::filesystem::path& results) {
   const h5::Handle file(H5Fopen(results.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
-  const h5::Handle dataset(H5Dopen2(file, io::schema::kRoutingLoadCv.path, H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset(H5Dopen2(file, io::schema::kRoutingLayerColumns[0].path, H5P_DEFAULT), H5Dclose);
   const h5::Handle space(H5Dget_space(dataset), H5Sclose);
   std::vector<float> values(static_cast<std::size_t>(H5Sget_simple_extent_npoints(space)));
   EXPECT_GE(H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
