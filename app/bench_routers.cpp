@@ -17,14 +17,20 @@ struct Contender {
   std::vector<double> seconds = {}, ratios = {};  // of each step, and the dense model's of the same round over it
 };
 
-// Every router with one expert per token, random and hash routing in all their kinds; the dense model first.
+// Every router with one expert per token and else as it comes, random and hash routing in all their kinds; the dense model first.
 std::vector<Contender> contenders(const Config& config) {
   std::vector<Contender> all;
   const auto add = [&](const std::string& router, const std::string& variant, const auto& change) {
     Contender& one = all.emplace_back(Contender{router + variant, config});
-    one.config.ffn.kind = "moe";
-    one.config.ffn.router = router;
-    one.config.ffn.top_k = 1;
+    Config::Ffn defaults;  // of every key but those of the experts
+    defaults.kind = "moe";
+    defaults.hidden = config.ffn.hidden;
+    defaults.experts = config.ffn.experts;
+    defaults.every = config.ffn.every;
+    defaults.shared = config.ffn.shared;
+    defaults.router = router;
+    defaults.top_k = 1;
+    one.config.ffn = defaults;
     if (router == "expert_choice") one.config.ffn.capacity_train = 1;
     change(one.config.ffn);
   };
