@@ -34,6 +34,8 @@ std::string describe_model(const Config& config) {
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
   text += fmt::format(" {}", config.ffn.hidden);
   if (config.compute.dtype != "fp32") text += fmt::format(", {}", config.compute.dtype);
+  if (config.ffn.consistency > 0)
+    text += fmt::format(", two passes with consistency {} ({})", config.ffn.consistency, config.ffn.consistency_kind);
   if (config.ffn.kind != "moe") return text;
   text += fmt::format(", {} experts", config.ffn.experts);
   if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);
