@@ -242,7 +242,7 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
   const Index microbatch_tokens = world.together([&] {
     ParameterTable table;
     const VisionTransformer model(vit_options(config, shape_of_data(config)), table);
-    return config.train.microbatch * model.options().num_tokens();
+    return config.train.microbatch * model.options().training_passes() * model.options().num_tokens();
   });
   if (world.speaks()) {
     fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} of the slowest rank\n\n",

@@ -33,9 +33,9 @@ class CaseList {
 
   const Config& config;
   const VitOptions& model;
-  const Index num_parameters;  // that one rank updates
-  const Index samples, tokens;
-  const Index segment_rows;  // of a feed-forward network: all tokens, or an expert's even share
+  const Index num_parameters;   // that one rank updates
+  const Index samples, tokens;  // of a microbatch, in all its passes
+  const Index segment_rows;     // of a feed-forward network: all tokens, or an expert's even share
 
   // `make` takes the kernel's arrays from the operands and returns what is to be timed. flop: 0 where memory is the
   // limit.

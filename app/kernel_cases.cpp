@@ -17,15 +17,15 @@ CaseList::CaseList(const Config& configured, const VitOptions& options, Index pa
     : config(configured),
       model(options),
       num_parameters(parameters),
-      samples(config.train.microbatch),
+      samples(config.train.microbatch * options.training_passes()),
       tokens(samples * model.num_tokens()),
-      segment_rows(ceil_div(tokens, num_segments(model.ffn))) {}
+      segment_rows(ceil_div(tokens, num_segments(model))) {}
 
 namespace {
 
 void add_products(CaseList& cases) {
   const kernels::Precision precision = product_precision(cases.config);
-  for (const ProductShape& shape : training_products(cases.model, cases.samples)) {
+  for (const ProductShape& shape : training_products(cases.model, cases.config.train.microbatch)) {
     const auto prepare = [=](const Context& context) -> KernelCase::Prepared {
       const auto own = std::make_shared<OwnProduct>(context, shape, precision);
       const auto peer = std::make_shared<OneDnnProduct>(shape, precision);

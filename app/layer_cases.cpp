@@ -141,6 +141,19 @@ void add_embedding_and_loss(CaseList& cases) {
                       .correct = o.write(samples),
                       .d_logits = o.write(samples * classes)};
             });
+  const Index compared = cases.config.train.microbatch;
+  cases.add(kernels::consistency_loss, "consistency_loss", by({2, compared, classes}),
+            [=](Operands& o) -> kernels::ConsistencyLoss {
+              return {.samples = compared,
+                      .classes = classes,
+                      .logits = o.read(2 * compared * classes),
+                      .bias = o.read(classes),
+                      .labels = o.read(numbers(compared, [=](Index i) { return i % classes; })),
+                      .loss = o.write(2 * compared),
+                      .correct = o.write(2 * compared),
+                      .divergence = o.write(compared),
+                      .d_logits = o.write(2 * compared * classes)};
+            });
 }
 
 }  // namespace

@@ -30,10 +30,13 @@ ImageShape shape_of_data(const Config& config) {
 }
 
 std::string describe_model(const Config& config) {
+  std::string passes;
+  if (config.ffn.consistency > 0)
+    passes = fmt::format(", two passes with consistency {} ({})", config.ffn.consistency, config.ffn.consistency_kind);
   std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
   text += fmt::format(" {}, {}", config.ffn.hidden, config.compute.dtype);
-  if (config.ffn.kind != "moe") return text;
+  if (config.ffn.kind != "moe") return text + passes;
   text += fmt::format(", {} experts", config.ffn.experts);
   if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);
   if (config.ffn.every > 1) text += fmt::format(" in every {}. block", config.ffn.every);
@@ -44,7 +47,7 @@ std::string describe_model(const Config& config) {
   }
   if (config.ffn.router == "hash") text += " of " + config.ffn.hash;
   if (experts_per_token(router_options(config.ffn)) > 1) text += fmt::format(", top {}", config.ffn.top_k);
-  return text + fmt::format(", inference {}", config.ffn.inference);
+  return text + fmt::format(", inference {}", config.ffn.inference) + passes;
 }
 
 std::string library_versions() {

@@ -22,4 +22,28 @@ struct SoftmaxCrossEntropy {
 };
 void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& args);
 
+// What two passes over the same samples learn from the labels and from each other: rows s and samples + s are those of
+// sample s, z1 and z2 = logits + bias, p = softmax(z), KL(p||q) = sum p (log p - log q).
+//   loss[r], correct[r] as above
+//   divergence[s] = (KL(p1||p2) + KL(p2||p1)) / 2 = 1/2 sum (p1 - p2) (log p1 - log p2)
+// d_logits = scale times the gradient of the sum over samples of
+//   kThor (2110.04260)    loss[s] + loss[samples + s] + weight divergence[s]
+//     d z1 = p1 - onehot + weight/2 (p1 - p2 + p1 (log p1 - log p2 - KL(p1||p2))), and z2 the same way round
+//   kAdamix (2205.12410)  loss[s] + weight/2 (KL(sg p2||p1) + KL(sg p1||p2)), sg: taken as a constant
+//     d z1 = p1 - onehot + weight/2 (p1 - p2),   d z2 = weight/2 (p2 - p1)
+enum class Consistency { kThor, kAdamix };
+struct ConsistencyLoss {
+  Index samples = 0, classes = 0;
+  Consistency kind = Consistency::kThor;
+  const float* logits = nullptr;         // (2 samples, classes)
+  const float* bias = nullptr;           // (classes)
+  const std::int32_t* labels = nullptr;  // (samples), each in [0, classes)
+  float scale = 1, weight = 1;
+  float* loss = nullptr;        // (2 samples)
+  float* correct = nullptr;     // (2 samples)
+  float* divergence = nullptr;  // (samples), without weight
+  float* d_logits = nullptr;    // (2 samples, classes); null: not wanted; may be logits
+};
+void consistency_loss(const Context& context, const ConsistencyLoss& args);
+
 }  // namespace switchyard::kernels

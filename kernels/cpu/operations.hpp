@@ -55,6 +55,7 @@ void layernorm(const Context& context, const LayerNorm& args);
 void layernorm_backward(const Context& context, const LayerNormBackward& args);
 
 void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& args);
+void consistency_loss(const Context& context, const ConsistencyLoss& args);
 
 void adam(const Context& context, const Adam& args);
 void sgd(const Context& context, const Sgd& args);

@@ -63,8 +63,23 @@ void check_training(const Config& config) {
         train.schedule_epochs, config.run.epochs);
 }
 
+// Whether two passes over a sample can differ.
+bool passes_differ(const Config& config) {
+  const Config::Ffn& ffn = config.ffn;
+  if (config.train.dropout > 0) return true;
+  if (ffn.kind != "moe") return false;
+  if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0 || ffn.router == "noisy_top_k") return true;
+  return ffn.router == "random" && ffn.experts > 1;
+}
+
 void check_ffn(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
+  if (ffn.consistency > 0 && !passes_differ(config))
+    fail_usage(
+        "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
+        "give "
+        "the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
+        ffn.consistency);
   if (ffn.kind != "moe") return;
   if (ffn.every > config.model.layers)
     fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,

@@ -21,6 +21,7 @@ class Ffn {
     const float* x = nullptr;             // (rows, width), rows = samples * tokens_per_sample
     const float* residual = nullptr;      // (rows, width)
     const std::int32_t* words = nullptr;  // (rows): what patches look like; null: no router asked
+    Index passes = 1;                     // over the same samples, as in RouteInput
     Index rows() const { return samples * tokens_per_sample; }
     Index first_row() const { return first_sample * tokens_per_sample; }
   };

@@ -115,6 +115,7 @@ class MoeFfn final : public Ffn {
             .samples = input_.samples,
             .tokens_per_sample = input_.tokens_per_sample,
             .first_sample = input_.first_sample,
+            .passes = input_.passes,
             .microbatch = input_.samples > 0 ? input_.first_sample / input_.samples : 0,
             .num_microbatches = pass.num_microbatches,
             .layer = options_.layer,

@@ -1,5 +1,7 @@
 #include "model/products.hpp"
 
+#include <algorithm>
+
 namespace switchyard {
 
 namespace {
@@ -14,7 +16,7 @@ void add_linear(std::vector<ProductShape>& products, Index rows, Index in, Index
 
 void add_mixture(std::vector<ProductShape>& products, const VitOptions& options, Index rows) {
   const FfnOptions& ffn = options.ffn;
-  const Index segments = num_segments(ffn);
+  const Index segments = num_segments(options);
   const Index assignments = rows * experts_per_token(ffn.router), blocks = options.layers / options.mixture_every;
   add_linear(products, ceil_div(assignments, segments), options.width, ffn.hidden, blocks * segments);
   add_linear(products, ceil_div(assignments, segments), ffn.hidden, options.width, blocks * segments);
@@ -25,13 +27,16 @@ void add_mixture(std::vector<ProductShape>& products, const VitOptions& options,
 
 }  // namespace
 
-Index num_segments(const FfnOptions& ffn) {
-  const bool one_expert_a_batch = ffn.router.name == "random" && ffn.router.granularity == "batch";
-  return ffn.is_mixture() && !one_expert_a_batch ? ffn.num_experts : 1;
+Index num_segments(const VitOptions& options) {
+  const FfnOptions& ffn = options.ffn;
+  if (!ffn.is_mixture()) return 1;
+  const bool one_expert_a_pass = ffn.router.name == "random" && ffn.router.granularity == "batch";
+  return one_expert_a_pass ? std::min(options.training_passes(), ffn.num_experts) : ffn.num_experts;
 }
 
-std::vector<ProductShape> training_products(const VitOptions& options, Index samples) {
+std::vector<ProductShape> training_products(const VitOptions& options, Index samples_of_batch) {
   std::vector<ProductShape> products;
+  const Index samples = samples_of_batch * options.training_passes();
   const Index rows = samples * options.num_tokens(), width = options.width;
   add_linear(products, samples * options.num_patches(), options.channels * options.patch * options.patch, width, 1,
              false);
@@ -53,9 +58,10 @@ std::vector<ProductShape> training_products(const VitOptions& options, Index sam
 }
 
 double attention_training_flop(const VitOptions& options) {
-  const auto tokens = static_cast<double>(options.num_tokens());
+  const auto tokens = static_cast<double>(options.num_tokens()),
+             passes = static_cast<double>(options.training_passes());
   // Q K^T and P V forward; twice as many backward.
-  return 3 * 2 * 2 * tokens * tokens * static_cast<double>(options.width * options.layers);
+  return passes * 3 * 2 * 2 * tokens * tokens * static_cast<double>(options.width * options.layers);
 }
 
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 #include "model/vit.hpp"
 
+#include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -7,7 +8,6 @@
 #include "core/divisors.hpp"
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
-#include "kernels/api/loss.hpp"
 
 namespace switchyard {
 
@@ -50,8 +50,10 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
 }
 
 VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
-  microbatch_ = microbatch;
-  const Index tokens = options_.num_tokens(), size = microbatch.samples * tokens * options_.width;
+  passes_ = pass.training ? options_.training_passes() : 1;
+  samples_ = passes_ * microbatch.samples;
+  const Index first_sample = passes_ * microbatch.first_sample, tokens = options_.num_tokens();
+  const Index size = samples_ * tokens * options_.width;
   int place = 0;
   const auto look = [&](const float* x) {
     if (pass.probe) pass.probe->look(pass.context, place++, x, size);
@@ -59,17 +61,18 @@ VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Mic
 
   AuxiliaryLosses auxiliary;
   const float* x = embed(pass, microbatch);
-  const std::int32_t* words = patch_words(pass, microbatch);
+  const std::int32_t* words = patch_words(pass);
   look(x);
   for (Block& block : blocks_) {
-    x = block.attention.forward(pass, microbatch.samples, tokens, microbatch.first_sample, x);
+    x = block.attention.forward(pass, samples_, tokens, first_sample, x);
     look(x);
-    const float* normed = block.norm.forward(pass, microbatch.samples * tokens, x, options_.width);
-    x = block.ffn->forward(pass, {microbatch.samples, tokens, microbatch.first_sample, normed, x, words}, &auxiliary);
+    const float* normed = block.norm.forward(pass, samples_ * tokens, x, options_.width);
+    x = block.ffn->forward(pass, {samples_, tokens, first_sample, normed, x, words, passes_}, &auxiliary);
     look(x);
   }
   Losses losses = classify(pass, microbatch, x);
-  if (pass.probe) pass.probe->look(pass.context, place, losses.loss, microbatch.samples);
+  if (pass.probe) pass.probe->look(pass.context, place, losses.loss, losses.rows);
+  auxiliary.consistency = losses.auxiliary.consistency;
   losses.auxiliary = auxiliary;
   return losses;
 }
@@ -81,7 +84,7 @@ std::string VisionTransformer::place_name(int place) const {
 }
 
 void VisionTransformer::backward(const Pass& pass) {
-  const Index size = microbatch_.samples * options_.num_tokens() * options_.width;
+  const Index size = samples_ * options_.num_tokens() * options_.width;
   float* d_x = pass.arena.take<float>(size);
   classify_backward(pass, d_x);
   for (std::size_t layer = blocks_.size(); layer-- > 0;) {
@@ -106,24 +109,24 @@ void VisionTransformer::after_step(const Context& context, std::span<const float
                                                                           parameters);
 }
 
-std::int32_t* VisionTransformer::patch_words(const Pass& pass, const Microbatch& microbatch) const {
+std::int32_t* VisionTransformer::patch_words(const Pass& pass) const {
   const RouterOptions& router = options_.ffn.router;
   if (mixture_blocks_.empty() || router.name != "hash" || router.hash != "content") return nullptr;
   kernels::PatchWords words;
-  words.samples = microbatch.samples;
+  words.samples = samples_;
   words.patches_per_sample = options_.num_patches();
   words.channels = options_.channels;
   words.patch = options_.patch;
   words.patches = patches_;
   words.mean = options_.mean;
   words.deviation = options_.deviation;
-  words.words = pass.arena.take<std::int32_t>(microbatch.samples * options_.num_tokens());
+  words.words = pass.arena.take<std::int32_t>(samples_ * options_.num_tokens());
   kernels::patch_words(pass.context, words);
   return words.words;
 }
 
 float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) {
-  const Index width = options_.width, rows = microbatch.samples * options_.num_patches();
+  const Index width = options_.width, rows = samples_ * options_.num_patches();
   patches_ = pass.arena.take<float>(rows * embedding_.in);
   kernels::Patchify patchify;
   patchify.samples = microbatch.samples;
@@ -132,7 +135,6 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
   patchify.channels = options_.channels;
   patchify.patch = options_.patch;
   patchify.images = microbatch.images;
-  patchify.patches = patches_;
   patchify.mean = options_.mean;
   patchify.deviation = options_.deviation;
   if (pass.training) {
@@ -141,12 +143,15 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
     patchify.key = {pass.seed, Purpose::kAugment, 0, static_cast<std::uint32_t>(pass.step)};
     patchify.first_row = static_cast<std::uint32_t>(microbatch.first_sample);
   }
-  kernels::patchify(pass.context, patchify);
+  for (Index i = 0; i < passes_; ++i) {
+    patchify.patches = patches_ + i * rows / passes_ * embedding_.in;
+    kernels::patchify(pass.context, patchify);
+  }
 
   float* projected = pass.arena.take<float>(rows * width);
   embedding_.forward(pass, rows, patches_, projected);
-  float* x = pass.arena.take<float>(microbatch.samples * options_.num_tokens() * width);
-  kernels::embed_tokens(pass.context, {.samples = microbatch.samples,
+  float* x = pass.arena.take<float>(samples_ * options_.num_tokens() * width);
+  kernels::embed_tokens(pass.context, {.samples = samples_,
                                        .patches = options_.num_patches(),
                                        .width = width,
                                        .projected = projected,
@@ -159,7 +164,7 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
 
 void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
   const kernels::ArenaScope scope(pass.arena);
-  const Index width = options_.width, rows = microbatch_.samples * options_.num_patches();
+  const Index width = options_.width, rows = samples_ * options_.num_patches();
   const auto d_bias = pass.gradients->leaf(embedding_.bias, pass.arena);
   const auto d_positions = pass.gradients->leaf(positions_, pass.arena);
   const auto d_cls = pass.gradients->leaf(cls_, pass.arena);
@@ -167,7 +172,7 @@ void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
   const Index used = options_.num_patches() * width;
   kernels::fill_zero(pass.context, d_positions.data + used, (options_.positions * width - used) * Index{sizeof(float)});
   float* d_projected = pass.arena.take<float>(rows * width);
-  kernels::embed_tokens_backward(pass.context, {.samples = microbatch_.samples,
+  kernels::embed_tokens_backward(pass.context, {.samples = samples_,
                                                 .patches = options_.num_patches(),
                                                 .width = width,
                                                 .d_y = d_x,
@@ -180,7 +185,7 @@ void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
 }
 
 VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Microbatch& microbatch, const float* x) {
-  const Index samples = microbatch.samples;
+  const Index samples = samples_;
   head_input_ = head_norm_->forward(pass, samples, x, options_.num_tokens() * options_.width);
   const float* features = head_input_;
   if (options_.head_hidden > 0) {
@@ -199,6 +204,7 @@ VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Mi
   output_.forward(pass, samples, features, logits_);
   float* loss = pass.arena.take<float>(samples);
   float* correct = pass.arena.take<float>(samples);
+  if (passes_ > 1) return {samples, loss, correct, {.consistency = compare_passes(pass, microbatch, loss, correct)}};
   kernels::softmax_cross_entropy(pass.context, {.rows = samples,
                                                 .classes = options_.classes,
                                                 .logits = logits_,
@@ -208,12 +214,32 @@ VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Mi
                                                 .loss = loss,
                                                 .correct = correct,
                                                 .d_logits = d_logits_});
-  return {loss, correct, {}};
+  return {samples, loss, correct, {}};
+}
+
+double VisionTransformer::compare_passes(const Pass& pass, const Microbatch& microbatch, float* loss, float* correct) {
+  float* divergence = pass.arena.take<float>(microbatch.samples);
+  kernels::consistency_loss(pass.context, {.samples = microbatch.samples,
+                                           .classes = options_.classes,
+                                           .kind = options_.consistency_kind,
+                                           .logits = logits_,
+                                           .bias = pass.parameters.value(output_.bias),
+                                           .labels = microbatch.labels,
+                                           .scale = static_cast<float>(pass.loss_scale),
+                                           .weight = static_cast<float>(options_.consistency),
+                                           .loss = loss,
+                                           .correct = correct,
+                                           .divergence = divergence,
+                                           .d_logits = d_logits_});
+  divergences_.resize(static_cast<std::size_t>(microbatch.samples));
+  kernels::copy_to_host(pass.context, divergences_.data(), divergence, microbatch.samples * Index{sizeof(float)});
+  const double sum = std::accumulate(divergences_.begin(), divergences_.end(), 0.0);
+  return options_.consistency * sum / static_cast<double>(std::max<Index>(1, microbatch.samples));
 }
 
 void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
   const kernels::ArenaScope scope(pass.arena);
-  const Index samples = microbatch_.samples, width = options_.width;
+  const Index samples = samples_, width = options_.width;
   const auto d_output_bias = pass.gradients->leaf(output_.bias, pass.arena);
   kernels::column_sum(pass.context,
                       {.rows = samples, .cols = options_.classes, .x = d_logits_, .sums = d_output_bias.data});

@@ -16,7 +16,8 @@ struct AuxiliaryLosses {
   bool operator==(const AuxiliaryLosses&) const = default;
 };
 
-// Of the blocks that have a mixture, here called layers. A token counts once for each expert that was chosen for it.
+// Of the blocks that have a mixture, here called layers. A token counts once for each expert that was chosen for it,
+// and in each pass where training makes two.
 struct RoutingLoad {
   Index layers = 0, experts = 0;    // no layers: no mixture
   std::vector<float> tokens;        // (layers, experts), those over capacity included

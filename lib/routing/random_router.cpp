@@ -1,6 +1,7 @@
 // Random routing, without parameters and with weight 1: the expert of a token is drawn by Philox, one draw for all
 // layers (ffn.draw = model), or each layer its own (ffn.draw = layer),
-//   batch     one expert for the whole batch (the seed study's rule; THOR, 2110.04260, draws so in each layer)
+//   batch     one expert for the whole batch (the seed study's rule; THOR, 2110.04260, draws so in each layer), another
+//             one for a second pass over it
 //   sample    one expert for each sample
 //   token     one expert for each token
 //   balanced  a random permutation of the microbatch's tokens, dealt out evenly: expert e gets tokens / E of them, and
@@ -63,7 +64,12 @@ class RandomRouter final : public Router {
     return static_cast<std::int32_t>(to_below(random_words(key, row, 0)[0], static_cast<std::uint32_t>(num_experts_)));
   }
 
-  void draw_for_batch(const RouteInput& input) { std::fill(experts_.begin(), experts_.end(), draw(key(input), 0)); }
+  void draw_for_batch(const RouteInput& input) {
+    const std::ptrdiff_t tokens_per_pass = input.tokens() / input.passes;
+    for (Index pass = 0; pass < input.passes; ++pass)
+      std::fill_n(experts_.begin() + pass * tokens_per_pass, tokens_per_pass,
+                  draw(key(input), static_cast<std::uint32_t>(pass)));
+  }
 
   void draw_for_samples(const RouteInput& input) {
     for (std::size_t token = 0; token < experts_.size(); ++token) {

@@ -24,6 +24,7 @@ struct RouteInput {
   const std::int32_t* words = nullptr;  // (samples * tokens_per_sample): what patches look like; null: nobody asked
   Index samples = 0, tokens_per_sample = 0;
   Index first_sample = 0;                      // of the batch or of the test set
+  Index passes = 1;                            // over the same samples: of each an equal share of `samples`, in turn
   Index microbatch = 0, num_microbatches = 1;  // which of a training batch's it is
   Index layer = 0, step = 0;
   std::uint64_t seed = 0;

@@ -31,7 +31,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
     const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
     profiled.phase("backward");
     model_->backward(pass);
-    add_metrics(pass, microbatch, losses, stop_requested);
+    add_metrics(pass, losses, stop_requested);
   }
 
   // Dense gradients over all ranks, experts' over their replicas: the upper levels of the same tree.
@@ -105,11 +105,10 @@ Index Trainer::num_metrics() const {
   return Index{kNumScalars} + layers * (3 * config_.ffn.experts + 1);
 }
 
-void Trainer::add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
-                          bool stop_requested) {
+void Trainer::add_metrics(const Pass& pass, const VisionTransformer::Losses& losses, bool stop_requested) {
   const auto leaf = gradients_->metrics_leaf(arena_);
   for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
-    kernels::column_sum(pass.context, {.rows = microbatch.samples, .cols = 1, .x = values, .sums = leaf.data + place});
+    kernels::column_sum(pass.context, {.rows = losses.rows, .cols = 1, .x = values, .sums = leaf.data + place});
   const auto write = [&](float* device, std::span<const float> values) {
     kernels::copy_to_device(pass.context, device, values.data(), static_cast<Index>(values.size_bytes()));
   };
@@ -149,8 +148,8 @@ StepMetrics Trainer::read_metrics(const float* device_metrics) const {
   StepMetrics metrics;
   metrics.step = step_ + 1;
   metrics.epoch = static_cast<double>(metrics.step) / static_cast<double>(steps_per_epoch_);
-  metrics.loss = double{sums[kLoss]} / static_cast<double>(config_.train.batch);
-  metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(config_.train.batch);
+  metrics.loss = double{sums[kLoss]} / static_cast<double>(batch_rows());
+  metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(batch_rows());
   metrics.auxiliary = {of_microbatches(kBalance), of_microbatches(kZ), of_microbatches(kImportance),
                        of_microbatches(kLoad), of_microbatches(kConsistency)};
   metrics.stop_requested = sums[kStop] > 0;
@@ -164,7 +163,7 @@ RoutingLoad Trainer::read_routing(std::span<const float> sums) const {
   if (load.layers == 0) return load;
   load.experts = config_.ffn.experts;
   const auto experts = static_cast<std::size_t>(load.experts);
-  const auto batch_tokens = static_cast<float>(config_.train.batch * model_->options().num_tokens());
+  const auto batch_tokens = static_cast<float>(batch_rows() * model_->options().num_tokens());
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
   for (const Index block : model_->mixture_blocks()) {
     for (std::size_t e = 0; e < experts; ++e) {

@@ -55,6 +55,9 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
   if (config.ffn.expert_dropout >= 0) options.ffn.expert_dropout = config.ffn.expert_dropout;
   options.ffn.router = router_options(config.ffn);
   options.mixture_every = config.ffn.every;
+  options.consistency = config.ffn.consistency;
+  options.consistency_kind =
+      config.ffn.consistency_kind == "adamix" ? kernels::Consistency::kAdamix : kernels::Consistency::kThor;
   options.mean.fill(config.data.normalize ? static_cast<float>(config.data.mean) : 0.0f);
   options.deviation.fill(config.data.normalize ? static_cast<float>(config.data.deviation) : 1.0f);
   const Index side = std::min(image.height, image.width);

@@ -22,9 +22,9 @@ namespace switchyard {
 struct StepMetrics {
   Index step = 0;  // steps done, this one included
   double epoch = 0;
-  double loss = 0;            // cross entropy, mean over the batch
+  double loss = 0;            // cross entropy, mean over the batch, and over both passes where there are two
   AuxiliaryLosses auxiliary;  // mean over microbatches
-  double accuracy = 0;        // percent of the batch, in training mode
+  double accuracy = 0;        // percent of the batch, in training mode, mean over passes
   double learning_rate = 0, gradient_norm = 0;
   double seconds = 0;
   PhaseSeconds phases;
@@ -77,8 +77,8 @@ class Trainer {
   Pass training_pass(PhaseSeconds& seconds);
   Microbatch load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample);
   std::span<const std::uint32_t> batch_samples();
-  void add_metrics(const Pass& pass, const Microbatch& microbatch, const VisionTransformer::Losses& losses,
-                   bool stop_requested);
+  void add_metrics(const Pass& pass, const VisionTransformer::Losses& losses, bool stop_requested);
+  Index batch_rows() const { return config_.train.batch * model_->options().training_passes(); }
   StepMetrics read_metrics(const float* device_metrics) const;
   RoutingLoad read_routing(std::span<const float> sums) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);

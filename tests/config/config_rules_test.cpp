@@ -39,6 +39,35 @@ TEST(Validate, ExpertRanksDivideExperts) {
   expect_invalid({"parallel.experts = 2", "dense"}, [](Config& c) { c.parallel.experts = 2; });
 }
 
+TEST(Validate, TwoPassesMustBeAbleToDiffer) {
+  Config config;
+  config.ffn.consistency = 0.5;
+  EXPECT_NO_THROW(validate(config));
+  config.train.dropout = 0;
+  const std::initializer_list<std::string> parts = {"ffn.consistency = 0.5", "train.dropout", "ffn.router"};
+  const auto expect_refused = [&] { expect_error(ExitCode::kUsage, parts, [&] { validate(config); }); };
+  expect_refused();
+  config.ffn.router = "random";  // of a dense network
+  expect_refused();
+  config.ffn.kind = "moe";
+  EXPECT_NO_THROW(validate(config));
+  config.ffn.experts = 1;
+  expect_refused();
+  config.ffn.router = "noisy_top_k";
+  EXPECT_NO_THROW(validate(config));
+  config.ffn.router = "switch";
+  expect_refused();
+  for (double* noise : {&config.ffn.gate_jitter, &config.ffn.gate_dropout, &config.ffn.expert_dropout}) {
+    const double before = *noise;
+    *noise = 0.1;
+    EXPECT_NO_THROW(validate(config));
+    *noise = before;
+  }
+  expect_refused();
+  config.ffn.consistency = 0;
+  EXPECT_NO_THROW(validate(config));
+}
+
 TEST(Validate, WhatThisBuildLacks) {
   expect_invalid({"compute.device = cuda", "without CUDA"}, [](Config& c) { c.compute.device = "cuda"; });
 }

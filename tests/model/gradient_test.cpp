@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -12,7 +13,9 @@
 namespace switchyard::testing {
 namespace {
 
-VitOptions small_options(const std::string& router) {
+// "random, twice": two passes and THOR's consistency loss
+VitOptions small_options(const std::string& kind) {
+  const std::string router = kind.substr(0, kind.find(','));
   VitOptions options;
   options.image_height = 8;
   options.image_width = 12;
@@ -34,6 +37,7 @@ VitOptions small_options(const std::string& router) {
   options.deviation.fill(0.25f);
   options.crop_padding = 1;
   options.flip = true;
+  if (router != kind) options.consistency = 2;
   return options;
 }
 
@@ -63,9 +67,8 @@ constexpr float kStep = 4e-3f;
 // Rounding of the losses gives about 1e-7 / kStep, the third derivative kStep^2 of itself.
 constexpr double kAbsolute = 1e-4, kRelative = 5e-3;
 
-double loss_of(const Outcome& outcome) {
-  return std::accumulate(outcome.losses.begin(), outcome.losses.end(), 0.0) /
-             static_cast<double>(outcome.losses.size()) +
+double loss_of(const Batch& batch, const Outcome& outcome) {
+  return std::accumulate(outcome.losses.begin(), outcome.losses.end(), 0.0) / static_cast<double>(batch.samples) +
          outcome.auxiliary;
 }
 
@@ -99,7 +102,7 @@ TEST_P(Gradients, AreFiniteDifferencesOfTheLoss) {
         continue;
       }
       ++num_checked;
-      const double slope = (loss_of(up) - loss_of(down)) / distance;
+      const double slope = (loss_of(batch, up) - loss_of(batch, down)) / distance;
       num_large += std::abs(slope) > 20 * kAbsolute;
       EXPECT_NEAR(start.gradients[static_cast<std::size_t>(place)], slope, kAbsolute + kRelative * std::abs(slope))
           << model.table()[id].name << "[" << i << "]";
@@ -109,8 +112,14 @@ TEST_P(Gradients, AreFiniteDifferencesOfTheLoss) {
   EXPECT_GT(num_large, num_checked / 2) << "most slopes are within the tolerance of 0: this test could not fail";
 }
 
-INSTANTIATE_TEST_SUITE_P(Routers, Gradients, ::testing::Values("dense", "switch", "random"),
-                         [](const auto& router) { return std::string(router.param); });
+INSTANTIATE_TEST_SUITE_P(Routers, Gradients,
+                         ::testing::Values("dense", "switch", "random", "dense, twice", "random, twice"),
+                         [](const auto& kind) {
+                           std::string name = kind.param;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+                           return name;
+                         });
 
 TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
   const auto losses = [](float dropout, bool augment, bool training, std::uint64_t seed) {
@@ -130,28 +139,73 @@ TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
 }
 
 TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
-  // One image six times over: without dropout all losses are the same, with it no two.
-  const VitOptions options = [] {
-    VitOptions plain = small_options("dense");
-    plain.crop_padding = 0;
-    plain.flip = false;
-    return plain;
-  }();
-  Mesh mesh(make_local_communicator(), 1);
-  SmallModel model(options, mesh);
-  fill_parameters(model);
+  // One image six times over, in one pass or two: without dropout all losses are the same, with it no two.
+  VitOptions options = small_options("dense");
+  options.crop_padding = 0;
+  options.flip = false;
   Batch batch = random_batch(options);
   const auto bytes = static_cast<std::ptrdiff_t>(batch.images.size()) / batch.samples;
   for (Index sample = 1; sample < batch.samples; ++sample)
     std::copy_n(batch.images.begin(), bytes, batch.images.begin() + sample * bytes);
   batch.labels.assign(batch.labels.size(), 2);
-  const auto num_different = [&](float dropout) {
+  const auto num_different = [&](float dropout, double consistency) {
+    options.consistency = consistency;
+    Mesh mesh(make_local_communicator(), 1);
+    SmallModel model(options, mesh);
+    fill_parameters(model);
     std::vector<float> losses = model.run(batch, {.seed = 5, .training = true, .dropout = dropout}).losses;
     std::sort(losses.begin(), losses.end());
     return std::unique(losses.begin(), losses.end()) - losses.begin();
   };
-  EXPECT_EQ(num_different(0), 1);
-  EXPECT_EQ(num_different(0.25f), batch.samples);
+  EXPECT_EQ(num_different(0, 0), 1);
+  EXPECT_EQ(num_different(0.25f, 0), batch.samples);
+  EXPECT_EQ(num_different(0, 1), 1);
+  EXPECT_EQ(num_different(0.25f, 1), 2 * batch.samples);
+}
+
+// Without anything drawn for layers, both passes answer as a single one does: they see the same crops and flips.
+TEST(Passes, TwoPassesSeeTheSameImages) {
+  for (const char* router : {"dense", "switch", "hash"}) {
+    SCOPED_TRACE(router);
+    const auto run = [&](bool twice, float dropout) {
+      VitOptions options = small_options(router);
+      options.ffn.router.balance_loss = RouterOptions::kOwnDefault;
+      options.consistency = twice ? 1 : 0;
+      Mesh mesh(make_local_communicator(), 1);
+      SmallModel model(options, mesh);
+      fill_parameters(model);
+      return model.run(random_batch(options), {.seed = 5, .training = true, .dropout = dropout});
+    };
+    const Outcome once = run(false, 0), twice = run(true, 0), dropped = run(true, 0.25f);
+    ASSERT_EQ(once.losses.size(), 6u);
+    ASSERT_EQ(twice.losses.size(), 12u);
+    for (std::size_t microbatch = 0; microbatch < 2; ++microbatch)
+      for (std::size_t i = 0; i < 6; ++i)
+        EXPECT_EQ(twice.losses[6 * microbatch + i], once.losses[3 * microbatch + i % 3]) << microbatch << ", " << i;
+    if (router != std::string("switch")) {
+      EXPECT_EQ(twice.auxiliary, 0);
+      EXPECT_GT(dropped.auxiliary, 0);
+    }
+  }
+}
+
+TEST(Passes, TwoPassesGoToOtherExperts) {
+  VitOptions options = small_options("random, twice");
+  options.ffn.router.granularity = "batch";
+  Mesh mesh(make_local_communicator(), 1);
+  SmallModel model(options, mesh);
+  fill_parameters(model);
+  Index num_different = 0;
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    const Outcome outcome = model.run(random_batch(options), {.seed = seed});
+    for (const std::vector<std::int32_t>& experts : outcome.experts) EXPECT_EQ(experts, outcome.experts[0]);
+    const bool different = outcome.experts[0].front() != outcome.experts[0].back();
+    num_different += different;
+    EXPECT_EQ(outcome.auxiliary > 0, different) << seed;
+    EXPECT_EQ(outcome.losses[0] != outcome.losses[3], different) << seed;
+  }
+  EXPECT_GT(num_different, 4);
+  EXPECT_EQ(model.run(random_batch(options), {.training = false}).losses.size(), 6u) << "evaluation is one pass";
 }
 
 TEST(Options, ThatCannotBeAreErrors) {

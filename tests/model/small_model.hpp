@@ -24,12 +24,13 @@ struct PassOptions {
   float dropout = 0;
 };
 
-// What came out for this rank's microbatches (logits and losses by sample) and for the whole batch (the rest).
+// What came out for this rank's microbatches (logits and losses by sample; each microbatch's samples once for every
+// pass) and for the whole batch (the rest).
 struct Outcome {
   std::vector<float> logits;     // (this rank's samples, classes), bias included
   std::vector<float> losses;     // (this rank's samples)
   std::vector<float> gradients;  // (store.size())
-  double loss = 0;               // mean over the batch
+  double loss = 0;               // mean over the batch, both passes together
   double auxiliary = 0;          // mean over the batch's microbatches
   // (this rank's microbatches * blocks with a mixture):
   std::vector<std::vector<std::int32_t>> tokens_per_expert;  // (experts)
@@ -85,7 +86,7 @@ class SmallModel {
       const kernels::ArenaScope scope(arena_);
       forward(pass, batch, mesh_.world().rank() * local + i, outcome);
       if (how.training) model_.backward(pass);
-      if (how.training) add_metrics(sums, outcome, batch.microbatch);
+      if (how.training) add_metrics(sums, outcome);
     }
     if (!how.training) return outcome;
     const GradientSums::Totals totals = sums.finish(cpu_, mesh_, false);
@@ -103,9 +104,9 @@ class SmallModel {
     const VisionTransformer::Losses losses = model_.forward(
         pass, {batch.microbatch, first, batch.images.data() + first * image_bytes, batch.labels.data() + first});
     const float* bias = parameters_->value(model_.output_layer().bias);
-    for (Index i = 0; i < batch.microbatch * classes; ++i)
-      outcome.logits.push_back(model_.logits()[i] + bias[i % classes]);
-    outcome.losses.insert(outcome.losses.end(), losses.loss, losses.loss + batch.microbatch);
+    for (Index i = 0; i < losses.rows * classes; ++i) outcome.logits.push_back(model_.logits()[i] + bias[i % classes]);
+    outcome.losses.insert(outcome.losses.end(), losses.loss, losses.loss + losses.rows);
+    rows_ = losses.rows;
     auxiliary_ = losses.auxiliary.total();
     for (const Index block : model_.mixture_blocks()) {
       const RoutePlan* plan = model_.ffn(block).plan();
@@ -114,10 +115,10 @@ class SmallModel {
     }
   }
 
-  void add_metrics(GradientSums& sums, const Outcome& outcome, Index samples) {
+  void add_metrics(GradientSums& sums, const Outcome& outcome) {
     const GradientSums::Leaf leaf = sums.metrics_leaf(arena_);
     leaf.data[0] = 0;
-    for (auto loss = outcome.losses.end() - samples; loss != outcome.losses.end(); ++loss) leaf.data[0] += *loss;
+    for (auto loss = outcome.losses.end() - rows_; loss != outcome.losses.end(); ++loss) leaf.data[0] += *loss;
     leaf.data[1] = static_cast<float>(auxiliary_);
     sums.add(cpu_, leaf);
   }
@@ -129,7 +130,8 @@ class SmallModel {
   Index local_experts_;
   std::unique_ptr<ParameterStore> parameters_;
   kernels::Arena arena_{Device::kCpu};
-  double auxiliary_ = 0;  // of the last microbatch
+  Index rows_ = 0;  // these two: of the last microbatch
+  double auxiliary_ = 0;
 };
 
 }  // namespace switchyard::testing

@@ -48,6 +48,27 @@ TEST(RandomRouter, OneExpertForTheBatch) {
   EXPECT_EQ(std::set(experts.begin(), experts.end()).size(), 1u);
 }
 
+TEST(RandomRouter, EachPassOverTheBatchHasADrawOfItsOwn) {
+  RouterUnderTest router = random_router("batch");
+  Index num_different = 0;
+  for (Index step = 0; step < 40; ++step) {
+    const Place once{.samples = 3, .tokens_per_sample = kTokens, .step = step};
+    Place twice = once, later = once;
+    twice.samples = later.samples = 6;
+    twice.passes = later.passes = 2;
+    later.first_sample = 18;
+    const Routes routes = router.route(twice);
+    EXPECT_TRUE(routes.same_counts_everywhere);
+    for (std::size_t token = 0; token < routes.experts.size(); ++token)
+      EXPECT_EQ(routes.experts[token], token < 3 * kTokens ? routes.experts.front() : routes.experts.back());
+    EXPECT_EQ(routes.experts.front(), router.route(once).experts.front());
+    EXPECT_EQ(router.route(later).experts, routes.experts) << "of another microbatch";
+    num_different += routes.experts.front() != routes.experts.back();
+  }
+  EXPECT_NEAR(static_cast<double>(num_different), 40.0 * (kExperts - 1) / kExperts,
+              9);  // three standard deviations: 8.2
+}
+
 TEST(RandomRouter, OneExpertForEachSample) {
   const std::vector<std::int32_t> experts = experts_of_batch("sample", 40, 4);
   for (std::size_t token = 0; token < experts.size(); ++token)

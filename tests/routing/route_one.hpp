@@ -28,7 +28,7 @@ struct Routes {
 // Which microbatch of what.
 struct Place {
   Index samples = 1, tokens_per_sample = 1, first_sample = 0, layer = 0, step = 0;
-  Index microbatch = 0, num_microbatches = 1;
+  Index microbatch = 0, num_microbatches = 1, passes = 1;
   std::uint64_t seed = 1;
   bool training = true;
 };
@@ -84,6 +84,7 @@ class RouterUnderTest {
             .samples = place.samples,
             .tokens_per_sample = place.tokens_per_sample,
             .first_sample = place.first_sample,
+            .passes = place.passes,
             .microbatch = place.microbatch,
             .num_microbatches = place.num_microbatches,
             .layer = place.layer,

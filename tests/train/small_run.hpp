@@ -63,6 +63,12 @@ inline std::vector<Kind> all_kinds() {
   for (const char* granularity : {"sample", "token", "balanced"})
     add("random", std::string(" per ") + granularity, [=](Config::Ffn& ffn) { ffn.granularity = granularity; });
   add("random", ", each layer", [](Config::Ffn& ffn) { ffn.draw = "layer"; });
+  add("random", " twice, thor", [](Config::Ffn& ffn) { ffn.consistency = 1; });
+  add("random", ", each layer, twice, adamix", [](Config::Ffn& ffn) {
+    ffn.draw = "layer";
+    ffn.consistency = 2;
+    ffn.consistency_kind = "adamix";
+  });
   add("hash", " of content", [](Config::Ffn& ffn) { ffn.hash = "content"; });
   add("top_k", ", renormalised, z-loss", [](Config::Ffn& ffn) {
     ffn.renormalise = true;

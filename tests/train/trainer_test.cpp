@@ -86,6 +86,37 @@ TEST(Trainer, CountsTheTokensOfEachExpert) {
   EXPECT_TRUE(run_on_all_ranks(small_config())->train_step(false).routing.tokens.empty());
 }
 
+// A second pass in which nothing is drawn does as the first: the loss is that of one pass, and THOR's gradient twice
+// its, AdaMix's the same.
+TEST(Trainer, TwoPassesCountTwice) {
+  Config config = config_of(kind_named("hash"));
+  config.train.dropout = config.train.clip = 0;
+  const StepMetrics once = run_on_all_ranks(config)->train_step(false);
+  config.ffn.consistency = 3;
+  for (const auto& [kind, factor] : {std::pair{"thor", 2}, {"adamix", 1}}) {
+    SCOPED_TRACE(kind);
+    config.ffn.consistency_kind = kind;
+    const StepMetrics twice = run_on_all_ranks(config)->train_step(false);
+    EXPECT_NEAR(twice.loss, once.loss, 1e-6);
+    EXPECT_NEAR(twice.accuracy, once.accuracy, 1e-4);
+    EXPECT_NEAR(twice.gradient_norm, factor * once.gradient_norm, 1e-5);
+    EXPECT_EQ(twice.auxiliary.consistency, 0);
+    for (std::size_t i = 0; i < once.routing.tokens.size(); ++i)
+      EXPECT_EQ(twice.routing.tokens[i], 2 * once.routing.tokens[i]);
+  }
+}
+
+TEST(Trainer, LogsTheConsistencyLossWeighted) {
+  Config config = config_of(kind_named("random twice, thor"));
+  const StepMetrics one = run_on_all_ranks(config)->train_step(false);
+  EXPECT_GT(one.auxiliary.consistency, 0);
+  config.ffn.consistency = 4;
+  const StepMetrics four = run_on_all_ranks(config)->train_step(false);
+  EXPECT_NEAR(four.auxiliary.consistency, 4 * one.auxiliary.consistency, 1e-5 * four.auxiliary.consistency);
+  EXPECT_EQ(four.loss, one.loss);
+  EXPECT_EQ(run_on_all_ranks(config_of(kind_named("random")))->train_step(false).auxiliary.consistency, 0);
+}
+
 TEST(Trainer, LibraryReductionGivesNearlyTheSame) {
   Config config = config_of(kind_named("switch"));
   const StepMetrics tree = run_on_all_ranks(config).train(2).back();
