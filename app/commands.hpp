@@ -14,5 +14,7 @@ void catch_stop_signals();
 int eval_command(World& world, const std::vector<std::string>& arguments);
 int inspect_command(World& world, const std::vector<std::string>& arguments);
 int bench_command(World& world, const std::vector<std::string>& arguments);
+int upcycle_command(World& world, const std::vector<std::string>& arguments);
+int export_command(World& world, const std::vector<std::string>& arguments);
 
 }  // namespace switchyard

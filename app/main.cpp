@@ -1,4 +1,4 @@
-// switchyard train | eval | inspect | bench
+// switchyard train | eval | inspect | bench | upcycle | export
 #include <mpi.h>
 
 #include <cerrno>
@@ -25,6 +25,8 @@ constexpr Command kCommands[] = {
     {"inspect", switchyard::inspect_command, "say what a results, bench or configuration file or a checkpoint holds"},
     {"bench", switchyard::bench_command,
      "time training steps, kernels and exchange against the limits of this machine"},
+    {"upcycle", switchyard::upcycle_command, "make a mixture's checkpoint of a dense model's: every expert a copy"},
+    {"export", switchyard::export_command, "make a dense model's checkpoint of a mixture's: the mean of its experts"},
 };
 
 void print_usage(std::FILE* out) {
@@ -52,7 +54,8 @@ int run(World& world, const std::vector<std::string>& arguments) {
   for (const Command& command : kCommands)
     if (arguments[0] == command.name) return command.run(world, {arguments.begin() + 1, arguments.end()});
   throw switchyard::AgreedError(
-      fmt::format("there is no command \"{}\"; there are train, eval, inspect and bench", arguments[0]),
+      fmt::format("there is no command \"{}\"; there are train, eval, inspect, bench, upcycle and export",
+                  arguments[0]),
       switchyard::ExitCode::kUsage);
 }
 

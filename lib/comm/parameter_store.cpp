@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <numbers>
 
 #include "comm/collectives.hpp"
 #include "core/random.hpp"
@@ -53,14 +51,9 @@ std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
       case Initializer::Kind::kUniform:
         values[i] = static_cast<float>((2 * unit - 1) * start.bound);
         break;
-      case Initializer::Kind::kNormal: {
-        // Box-Muller on a pair of words; 1 - u avoids log 0.
-        const std::size_t pair = i % 4 / 2 * 2;
-        const double radius = std::sqrt(-2 * std::log(1 - double{to_unit_float(words[pair])}));
-        const double angle = 2 * std::numbers::pi * double{to_unit_float(words[pair + 1])};
-        values[i] = static_cast<float>(radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+      case Initializer::Kind::kNormal:
+        values[i] = static_cast<float>(to_normal(words, i % 4));
         break;
-      }
     }
   }
   if (!values.empty()) values[0] += static_cast<float>(start.added_to_first);

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <array>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <numbers>
 
 #include <Random123/philox.h>
 
@@ -50,6 +53,14 @@ inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint
 
 // [0, 1) with 24 bits: exact in a float.
 inline float to_unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }
+
+// Four standard normals of four words, two of each pair (Box & Muller, 1958): that at `place` of them.
+inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t place) {
+  const std::size_t pair = place / 2 * 2;
+  const double radius = std::sqrt(-2 * std::log(1 - double{to_unit_float(words[pair])}));  // 1 - u avoids log 0
+  const double angle = 2 * std::numbers::pi * double{to_unit_float(words[pair + 1])};
+  return radius * (place % 2 == 0 ? std::cos(angle) : std::sin(angle));
+}
 
 // 0 .. bound-1 by multiply-shift; the bias is below bound / 2^32.
 inline std::uint32_t to_below(std::uint32_t word, std::uint32_t bound) {

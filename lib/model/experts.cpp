@@ -99,17 +99,23 @@ float* Experts::backward(const Pass& pass, const float* d_y) {
   return d_x;
 }
 
+void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
+                          ParameterId id, float* scratch, float* mean) {
+  const ParameterSpec& spec = parameters.table()[id];
+  require_memory(expert_group, context.device, "average of experts");
+  all_gather(expert_group, "average of experts", parameters.value(id),
+             parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, scratch);
+  kernels::mean(context, {.count = spec.num_slices(), .size = spec.slice_size(), .x = scratch, .mean = mean});
+}
+
 void Experts::average(const Pass& pass) {
   const ParameterId ids[] = {w1_, b1_, w2_, b2_};
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     const kernels::ArenaScope scope(pass.arena);
     const Index size = pass.parameters.table()[ids[i]].slice_size();
     if (averages_[i].size() == 0) averages_[i] = kernels::Array<float>(pass.context.device, size);
-    float* all = pass.arena.take<float>(options_.num_experts * size);
-    require_memory(pass.expert_group, pass.context.device, "average of experts");
-    all_gather(pass.expert_group, "average of experts", pass.parameters.value(ids[i]),
-               pass.parameters.num_local_experts() * size * Index{sizeof(float)}, all);
-    kernels::mean(pass.context, {.count = options_.num_experts, .size = size, .x = all, .mean = averages_[i].data()});
+    average_over_experts(pass.context, pass.expert_group, pass.parameters, ids[i],
+                         pass.arena.take<float>(options_.num_experts * size), averages_[i].data());
   }
 }
 

@@ -10,6 +10,11 @@
 
 namespace switchyard {
 
+// mean (one expert's size) = the mean over all experts, in order, wherever they are, of a parameter that each has.
+// scratch: (experts, one expert's size). Collective over the expert group.
+void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
+                          ParameterId id, float* scratch, float* mean);
+
 class Experts {
  public:
   Experts(const FfnOptions& options, ParameterTable& table);
@@ -20,7 +25,7 @@ class Experts {
   // Of the segments that forward saw last: d_y (rows, width) -> d_x (rows, width), from the arena.
   float* backward(const Pass& pass, const float* d_y);
 
-  // The mean of each weight over all experts, in order, wherever they are. Collective over the expert group.
+  // Of each weight, for averages(). Collective over the expert group.
   void average(const Pass& pass);
   FfnWeights averages() const;
 

@@ -44,13 +44,15 @@ Trainer::HostArrays Trainer::host_arrays(bool parameters_only) {
   return arrays;
 }
 
-void Trainer::save(Ranks& ranks, const std::filesystem::path& path) {
+void Trainer::save(Ranks& ranks, const std::filesystem::path& path,
+                   const std::map<std::string, std::string>& attributes) {
   const HostArrays arrays = host_arrays(false);
   io::CheckpointInfo info;
   info.step = step_;
   info.config = to_text(config_);
   info.digest = digest();
   info.attributes = data_attributes_;
+  info.attributes.insert(attributes.begin(), attributes.end());
   io::save_checkpoint(ranks, path, info, arrays.slices);
 }
 

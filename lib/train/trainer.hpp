@@ -65,11 +65,13 @@ class Trainer {
   // Parameters that a token meets.
   Index num_active() const { return table_.num_active(experts_per_token(model_->options().ffn.router)); }
   const ParameterStore& parameters() const { return *parameters_; }
+  ParameterStore& parameters() { return *parameters_; }
   Index num_arena_allocations() const { return arena_.num_allocations(); }
 
   // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
   std::string digest();
-  void save(Ranks& ranks, const std::filesystem::path& path);
+  // `attributes` stand in the file beside those of the data.
+  void save(Ranks& ranks, const std::filesystem::path& path, const std::map<std::string, std::string>& attributes = {});
   // With the optimiser and the place in the data, or parameters alone.
   io::CheckpointInfo load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only = false);
 

@@ -1,0 +1,85 @@
+#include "app/conversion.hpp"
+
+#include <filesystem>
+
+#include "app/text.hpp"
+
+namespace switchyard {
+
+namespace fs = std::filesystem;
+namespace po = boost::program_options;
+
+void add_output_options(po::options_description& own) {
+  own.add_options()("output", po::value<std::string>()->default_value(""), "")("overwrite", "");
+}
+
+ConversionFiles conversion_files(const World& world, const char* command, const CommandLine& line) {
+  if (line.positional.empty())
+    fail_usage("{0}: name a checkpoint: switchyard {0} runs/NAME/checkpoint-00000468.h5 --output NEW.h5", command);
+  ConversionFiles files{line.positional[0], line.options["output"].as<std::string>()};
+  if (files.to.empty()) fail_usage("{}: name the checkpoint to write: --output NEW.h5", command);
+  if (world.speaks() && fs::is_directory(files.to))
+    fail_usage("--output {}: is a folder; name a file in it: {}", files.to, (fs::path(files.to) / "new.h5").string());
+  if (world.speaks() && line.options.count("overwrite") == 0 && fs::exists(files.to))
+    fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
+  return files;
+}
+
+Config checkpoint_config(const std::string& path, const std::string& kind, const std::string& instead) {
+  Config config = parse_text(io::read_checkpoint_info(path).config, path);
+  if (config.ffn.kind != kind) fail_usage("{}: is of a model with ffn.kind = {}: {}", path, config.ffn.kind, instead);
+  return config;
+}
+
+void check_mixture(const std::string& path, const Config& before, const Config& mixture, int num_ranks) {
+  if (mixture.ffn.kind != "moe")
+    fail_usage("ffn.kind = {}: this command's mixture has ffn.kind = moe: leave the key out.", mixture.ffn.kind);
+  if (mixture.ffn.shared > 0)
+    fail_usage(
+        "ffn.shared = {}: a dense model has no network to make shared experts of, and none to take them up: this takes "
+        "mixtures with ffn.shared = 0 alone.",
+        mixture.ffn.shared);
+  for (const std::string& difference : result_differences(before, mixture))
+    if (difference.starts_with("model.") || difference.starts_with("ffn.hidden:"))
+      fail_usage("{}: its parameters are those of another model: {}: leave the key as it was.", path, difference);
+  check_ranks(mixture, num_ranks);
+}
+
+namespace {
+
+Config as_dense(Config config) {
+  config.ffn.kind = "dense";
+  config.parallel.experts = 1;
+  return config;
+}
+
+}  // namespace
+
+ModelPair::ModelPair(World& world, const Config& config)
+    : mixture_config(config),
+      dense_config(as_dense(config)),
+      dataset(world.together([&] { return load_dataset(data_options(config)); })),
+      session(config, world),
+      dense_mesh(world.comm().split(0), 1) {
+  world.together([&] {
+    dense = std::make_unique<Trainer>(dense_config, session.context, dense_mesh, dataset);
+    mixture = std::make_unique<Trainer>(mixture_config, session.context, session.mesh, dataset);
+  });
+}
+
+void save_converted(World& world, Trainer& trainer, const Config& config, const std::string& path,
+                    const std::string& origin) {
+  world.together([&] {
+    const fs::path folder = fs::path(path).parent_path();
+    std::error_code error;
+    if (world.speaks() && !folder.empty()) fs::create_directories(folder, error);
+    if (error) fail("--output {}: cannot create its folder ({}); choose another", path, error.message());
+  });
+  trainer.save(world.comm(), path, {{"origin", origin}});
+  const std::string digest = trainer.digest();
+  if (!world.speaks()) return;
+  fmt::print("{}\nparameters {} stored, {} active\n{}\ncheckpoint {}\ndigest {}\n", describe_model(config),
+             group_digits(trainer.table().num_stored()), group_digits(trainer.num_active()), origin, path, digest);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,69 @@
+// switchyard upcycle: a checkpoint of a dense model becomes one of a mixture, ready to be trained.
+#include <cmath>
+
+#include "app/commands.hpp"
+#include "app/conversion.hpp"
+#include "train/convert.hpp"
+
+namespace switchyard {
+
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr const char* kHelp =
+    "switchyard upcycle CHECKPOINT --output NEW.h5 [--noise S] [--config FILE ...] [--KEY VALUE ...]\n\n"
+    "Makes the checkpoint of a mixture of that of a dense model (sparse upcycling): each expert is a copy of its\n"
+    "block's feed-forward network, gates are as run.seed starts them, the optimiser has seen nothing, and the step is\n"
+    "0. Files and keys layer over the checkpoint's configuration: --ffn.experts 4 --ffn.router top_k ... (all keys:\n"
+    "`switchyard train --help`). Train it with the same files and keys: switchyard train ... --resume NEW.h5\n\n"
+    "  --output NEW.h5  the checkpoint to write\n"
+    "  --overwrite      replace it where it is there already\n"
+    "  --noise S        add normal noise to each expert, S times the standard deviation of each weight (default 0)\n\n"
+    "Without noise the mixture begins with the dense model's answers where the weights of a token's experts sum to 1\n"
+    "(--ffn.renormalise true) and no expert's capacity is exceeded.\n";
+
+struct Request {
+  ConversionFiles files;
+  double noise = 0;
+  Config config;  // of the mixture
+};
+
+Request read_request(const World& world, const CommandLine& line) {
+  Request request;
+  request.files = conversion_files(world, "upcycle", line);
+  request.noise = line.options["noise"].as<double>();
+  if (!std::isfinite(request.noise) || request.noise < 0)
+    fail_usage("--noise {}: it is at least 0, times the standard deviation of each weight", request.noise);
+  const Config before = checkpoint_config(request.files.from, "dense",
+                                          "upcycle takes a dense model (`switchyard export` makes one of a mixture)");
+  Config base = before;
+  base.ffn.kind = "moe";
+  request.config = config_from(line, base);
+  check_mixture(request.files.from, before, request.config, world.size());
+  return request;
+}
+
+}  // namespace
+
+int upcycle_command(World& world, const std::vector<std::string>& arguments) {
+  po::options_description own;
+  add_output_options(own);
+  own.add_options()("noise", po::value<double>()->default_value(0), "");
+  const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
+  if (line.help) {
+    if (world.speaks()) fmt::print("{}", kHelp);
+    return 0;
+  }
+  const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
+  world.comm().set_timeout(config.parallel.timeout);
+  ModelPair models(world, config);
+  const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);
+  upcycle(models.session.context, models.dense->parameters(), models.mixture->parameters(), noise, config.run.seed);
+  save_converted(
+      world, *models.mixture, config, files.to,
+      fmt::format("upcycled from {} after step {}, digest {}, noise {}", files.from, info.step, info.digest, noise));
+  return 0;
+}
+
+}  // namespace switchyard
