@@ -17,7 +17,8 @@ struct Contender {
   std::vector<double> seconds = {}, ratios = {};  // of each step, and the dense model's of the same round over it
 };
 
-// Every router with one expert per token and else as it comes, random and hash routing in all their kinds; the dense model first.
+// Every router with one expert per token and else as it comes, random and hash routing in all their kinds; the dense
+// model first.
 std::vector<Contender> contenders(const Config& config) {
   std::vector<Contender> all;
   const auto add = [&](const std::string& router, const std::string& variant, const auto& change) {
