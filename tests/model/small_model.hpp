@@ -41,6 +41,7 @@ struct Outcome {
   std::vector<float> gradients;  // (store.trained_size())
   double loss = 0;               // mean over the batch, both passes together
   AuxiliaryLosses auxiliary;     // mean over the batch's microbatches
+  double exchange_seconds = 0;   // of this rank's tokens and their gradients on their way
   // (this rank's microbatches * blocks with a mixture):
   std::vector<std::vector<std::int32_t>> tokens_per_expert;  // (experts)
   std::vector<std::vector<std::int32_t>> experts;            // (tokens * top_k), in training
@@ -98,6 +99,7 @@ class SmallModel {
       if (how.training) model_.backward(pass);
       if (how.training) add_metrics(sums, outcome);
     }
+    outcome.exchange_seconds = seconds.exchange;
     if (!how.training) return outcome;
     const GradientSums::Totals totals = sums.finish(cpu_, mesh_, false);
     outcome.gradients.assign(totals.gradients, totals.gradients + parameters_->trained_size());
