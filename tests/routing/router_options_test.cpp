@@ -48,6 +48,8 @@ TEST(RouterOptions, ThatCannotBeAreErrors) {
       {{.name = "expert_choice", .num_experts = 4, .gating_dropout = 0.2, .home_ranks = 2, .home_experts = 2},
        "ffn.gating_dropout = 0.2",
        "set it to 0"},
+      {{.name = "expert_choice", .num_experts = 4, .gate_tilt = -1}, "ffn.gate_tilt = -1", "set it to 0"},
+      {{.name = "hash", .num_experts = 4, .gate_tilt = -1}, "ffn.gate_tilt", "set it to 0"},
       {{.name = "random", .num_experts = 4, .z_loss = 0.1}, "ffn.z_loss = 0.1", "set it to 0"},
       {{.name = "random", .num_experts = 4, .gating_dropout = 0.2, .home_ranks = 2, .home_experts = 2},
        "ffn.gating_dropout = 0.2: ffn.router = random has no gate",
