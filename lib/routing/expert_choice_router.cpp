@@ -32,11 +32,13 @@ class ExpertChoiceRouter final : public Router {
       fail_usage("ffn.gate_tilt = {}: with expert_choice no expert can take more tokens than another: set it to 0.",
                  options.gate_tilt);
     if (options.capacity_train > static_cast<double>(options.num_experts))
-      fail_usage("ffn.capacity_train = {}: with expert_choice a token meets so many of the {} experts on average.",
-                 options.capacity_train, options.num_experts);
+      fail_usage(
+          "ffn.capacity_train = {}: with expert_choice a token meets so many of the {} experts on average: lower it.",
+          options.capacity_train, options.num_experts);
     if (options.capacity_eval > static_cast<double>(options.num_experts))
-      fail_usage("ffn.capacity_eval = {}: with expert_choice a token meets so many of the {} experts on average.",
-                 options.capacity_eval, options.num_experts);
+      fail_usage(
+          "ffn.capacity_eval = {}: with expert_choice a token meets so many of the {} experts on average: lower it.",
+          options.capacity_eval, options.num_experts);
   }
 
   bool needs_weight_gradients() const override { return true; }

@@ -29,11 +29,13 @@ void check_gating_dropout(const RouterOptions& options, Index top_k) {
         "ffn.home_ranks and ffn.home_experts to the ranks and the parallel.experts that you mean to train with.",
         options.gating_dropout, options.home_experts);
   if (options.num_experts % options.home_experts != 0 || options.home_ranks % options.home_experts != 0)
-    fail_usage("ffn.home_experts = {} must divide ffn.experts = {} and ffn.home_ranks = {}.", options.home_experts,
-               options.num_experts, options.home_ranks);
+    fail_usage("ffn.home_experts = {} must divide ffn.experts = {} and ffn.home_ranks = {}: take a divisor of both.",
+               options.home_experts, options.num_experts, options.home_ranks);
   if (options.num_experts / options.home_experts < top_k)
-    fail_usage("ffn.home_experts = {} leaves {} of {} experts at each home, fewer than the {} that a token visits.",
-               options.home_experts, options.num_experts / options.home_experts, options.num_experts, top_k);
+    fail_usage(
+        "ffn.home_experts = {} leaves {} of {} experts at each home, fewer than the {} that a token visits: lower it "
+        "or ffn.top_k.",
+        options.home_experts, options.num_experts / options.home_experts, options.num_experts, top_k);
 }
 
 ExpertRange allowed_experts(const RouterOptions& options, const RouteInput& input) {

@@ -61,7 +61,7 @@ class Router {
 struct RouterOptions {
   std::string name = "switch";        // a row of router_table()
   Index num_experts = 0, width = 0;   // of the mixture
-  std::string prefix;                 // of the router's parameters' names: "blocks.3.gate"
+  std::string prefix = "";            // of the router's parameters' names: "blocks.3.gate"
   Index top_k = 2;                    // experts per token, for routers that take any number
   std::string scores = "softmax";     // softmax | sigmoid
   bool renormalise = false;           // weights of a token's experts sum to 1

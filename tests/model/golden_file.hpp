@@ -33,6 +33,16 @@ class GoldenFile {
     read_attribute(object, attribute, H5T_NATIVE_DOUBLE, &value);
     return value;
   }
+  std::string text(const char* attribute) const {
+    const hid_t opened = H5Aopen_by_name(file_, "/", attribute, H5P_DEFAULT, H5P_DEFAULT);
+    if (opened < 0) fail("{}: / has no attribute {}", path_, attribute);
+    const hid_t type = H5Aget_type(opened);
+    std::string value(H5Tget_size(type), '\0');
+    H5Aread(opened, type, value.data());
+    H5Tclose(type);
+    H5Aclose(opened);
+    return value;
+  }
   std::vector<float> floats(const std::string& name) const { return read<float>(name, H5T_NATIVE_FLOAT); }
   std::vector<std::int32_t> integers(const std::string& name) const {
     return read<std::int32_t>(name, H5T_NATIVE_INT32);

@@ -2,52 +2,11 @@
 // the same logits, losses and every gradient out, to single precision.
 #include <gtest/gtest.h>
 
-#include "model/golden_file.hpp"
-#include "model/small_model.hpp"
+#include "model/golden_model.hpp"
 #include "routing/router.hpp"
 
 namespace switchyard::testing {
 namespace {
-
-// An element may be off by kRelative of itself plus kAbsolute of its array's largest: a few roundings (6e-8 each) of
-// sums of some dozens of terms, through two layers.
-constexpr double kRelative = 1e-5, kAbsolute = 2e-6;
-
-void expect_close(const std::vector<float>& found, const std::vector<float>& expected, const std::string& name) {
-  ASSERT_EQ(found.size(), expected.size()) << name;
-  double largest = 0;
-  for (float value : expected) largest = std::max(largest, std::abs(double{value}));
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const double allowed = kRelative * std::abs(double{expected[i]}) + kAbsolute * largest;
-    EXPECT_NEAR(found[i], expected[i], allowed) << name << "[" << i << "]";
-  }
-}
-
-VitOptions golden_options(const GoldenFile& file, const std::string& router) {
-  VitOptions options;
-  options.image_height = options.image_width = file.integer("image_size");
-  options.channels = file.integer("channels");
-  options.classes = file.integer("classes");
-  options.layers = file.integer("layers");
-  options.width = file.integer("width");
-  options.heads = file.integer("heads");
-  options.patch = file.integer("patch");
-  options.head_hidden = file.integer("head_hidden");
-  options.positions = file.integer("positions");
-  options.ffn.kind = router == "dense" ? "dense" : "moe";
-  options.ffn.hidden = file.integer("hidden");
-  options.ffn.num_experts = file.integer("experts");
-  options.ffn.router.name = router == "dense" ? "switch" : router;
-  options.ffn.router.granularity = "batch";
-  options.ffn.router.balance_loss = file.real("/", "balance_loss");
-  options.mean.fill(0.5f);
-  options.deviation.fill(0.5f);
-  return options;
-}
-
-Batch golden_batch(const GoldenFile& file) {
-  return {file.integer("batch"), file.integer("microbatch"), file.bytes("images"), file.integers("labels")};
-}
 
 // The first seed whose draw for step 0 sends the batch to `expert`.
 std::uint64_t seed_that_draws(Index expert, Index num_experts) {
@@ -73,22 +32,6 @@ std::uint64_t seed_that_draws(Index expert, Index num_experts) {
   }
 }
 
-void load_parameters(const GoldenFile& file, SmallModel& model) {
-  // Both hold the same parameters by name: none is missing on either side.
-  EXPECT_EQ(file.num_in_group("parameters"), model.table().size());
-  for (ParameterId id = 0; id < model.table().size(); ++id) {
-    const std::vector<float> values = file.floats("parameters/" + model.table()[id].name);
-    ASSERT_EQ(static_cast<Index>(values.size()), model.table()[id].size()) << model.table()[id].name;
-    model.set(id, values);
-  }
-}
-
-// What rank `rank` of `size` has of an array by sample.
-std::vector<float> share_of(const std::vector<float>& all, Communicator& world) {
-  const auto each = static_cast<std::ptrdiff_t>(all.size()) / world.size();
-  return {all.begin() + world.rank() * each, all.begin() + (world.rank() + 1) * each};
-}
-
 void compare_with_golden_file(const std::string& router, Index expert_parallel) {
   SCOPED_TRACE(router + ", expert-parallel size " + std::to_string(expert_parallel));
   const GoldenFile file(router);
@@ -101,12 +44,9 @@ void compare_with_golden_file(const std::string& router, Index expert_parallel) 
 
   expect_close(outcome.logits, share_of(file.floats("logits"), mesh.world()), "logits");
   EXPECT_NEAR(outcome.loss, file.floats("loss")[0], 1e-5);
-  EXPECT_NEAR(outcome.auxiliary, file.floats("balance_loss")[0], 1e-6);
-  for (ParameterId id = 0; id < model.table().size(); ++id) {
-    const std::string& name = model.table()[id].name;
-    const auto first = outcome.gradients.begin() + model.parameters().offset(id);
-    expect_close({first, first + model.size_of(id)}, model.part(id, file.floats("gradients/" + name)), name);
-  }
+  EXPECT_NEAR(outcome.auxiliary.balance, file.floats("balance_loss")[0], 1e-6);
+  EXPECT_EQ(outcome.auxiliary.total(), outcome.auxiliary.balance);
+  expect_gradients(file, model, outcome);
 }
 
 TEST(Golden, DenseModel) { compare_with_golden_file("dense", 1); }

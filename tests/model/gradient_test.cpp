@@ -3,62 +3,28 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <functional>
 #include <numeric>
 
+#include "model/kinds.hpp"
 #include "model/small_model.hpp"
 
 namespace switchyard::testing {
 namespace {
 
-// "random, twice": two passes and THOR's consistency loss
-VitOptions small_options(const std::string& kind) {
-  const std::string router = kind.substr(0, kind.find(','));
-  VitOptions options;
-  options.image_height = 8;
-  options.image_width = 12;
-  options.channels = 3;
-  options.classes = 5;
-  options.layers = 2;
-  options.width = 12;
-  options.heads = 3;
-  options.patch = 4;
-  options.head_hidden = 14;
-  options.positions = 8;
-  options.ffn.kind = router == "dense" ? "dense" : "moe";
-  options.ffn.hidden = 20;
-  options.ffn.num_experts = router == "dense" ? 0 : 4;
-  if (router != "dense") options.ffn.router.name = router;
-  options.ffn.router.granularity = "token";
-  if (router == "switch") options.ffn.router.balance_loss = 0.5;  // large enough to be seen beside the cross entropy
-  options.mean.fill(0.5f);
-  options.deviation.fill(0.25f);
-  options.crop_padding = 1;
-  options.flip = true;
-  if (router != kind) options.consistency = 2;
-  return options;
-}
-
-Batch random_batch(const VitOptions& options) {
-  Batch batch{.samples = 6, .microbatch = 3, .images = {}, .labels = {}};
-  const Index bytes = batch.samples * options.image_height * options.image_width * options.channels;
-  for (float value : random_floats(bytes, 21)) batch.images.push_back(static_cast<std::uint8_t>(128 + 127 * value));
-  for (Index sample = 0; sample < batch.samples; ++sample)
-    batch.labels.push_back(static_cast<std::int32_t>(sample % options.classes));
-  return batch;
-}
-
-// Gates far from a tie, so that a small move changes no route; other parameters away from their ones and zeros.
+// Gates far from a tie, so that a small move changes few routes; other parameters away from their ones and zeros.
 void fill_parameters(SmallModel& model) {
   model.parameters().initialize(Cpu(), 17);
   for (ParameterId id = 0; id < model.table().size(); ++id) {
     float* values = model.parameters().values() + model.parameters().offset(id);
     const std::vector<float> noise = random_floats(model.size_of(id), 40 + static_cast<std::uint64_t>(id));
     const bool gate = contains(model.table()[id].name, "gate.weight");
-    for (Index i = 0; i < model.size_of(id); ++i)
-      values[i] = gate ? 6 * values[i] : values[i] + 0.1f * noise[static_cast<std::size_t>(i)];
+    const bool starts_at_zero = model.table()[id].initializer.kind == Initializer::Kind::kZeros;
+    for (Index i = 0; i < model.size_of(id); ++i) {
+      const float own = noise[static_cast<std::size_t>(i)];
+      values[i] = !gate ? values[i] + 0.1f * own : starts_at_zero ? 2 * own : 6 * values[i];
+    }
   }
 }
 
@@ -69,66 +35,88 @@ constexpr double kAbsolute = 1e-4, kRelative = 5e-3;
 
 double loss_of(const Batch& batch, const Outcome& outcome) {
   return std::accumulate(outcome.losses.begin(), outcome.losses.end(), 0.0) / static_cast<double>(batch.samples) +
-         outcome.auxiliary;
+         outcome.auxiliary.total();
 }
 
-class Gradients : public ::testing::TestWithParam<const char*> {};
+// The same step with one parameter moved both ways.
+struct Moved {
+  Outcome up, down;
+  double distance = 0;
+
+  double slope(const std::function<double(const Outcome&)>& loss) const { return (loss(up) - loss(down)) / distance; }
+  // A gradient is that of routes as they are.
+  bool keeps_routes(const Outcome& start) const {
+    return up.experts == start.experts && down.experts == start.experts &&
+           up.tokens_per_expert == start.tokens_per_expert && down.tokens_per_expert == start.tokens_per_expert;
+  }
+};
+
+Moved move(SmallModel& model, const Batch& batch, Index place) {
+  const float before = model.parameters().values()[place];
+  const auto run_at = [&](float value) {
+    model.parameters().values()[place] = value;
+    return model.run(batch, kPass);
+  };
+  const float above = before + kStep, below = before - kStep;
+  Moved moved{run_at(above), run_at(below), double{above} - double{below}};
+  model.parameters().values()[place] = before;
+  return moved;
+}
+
+class Gradients : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(Gradients, AreFiniteDifferencesOfTheLoss) {
-  const VitOptions options = small_options(GetParam());
   Mesh mesh(make_local_communicator(), 1);
-  SmallModel model(options, mesh);
+  SmallModel model(GetParam().options, mesh);
   fill_parameters(model);
-  const Batch batch = random_batch(options);
+  const Batch batch = random_batch(GetParam().options, 6, 3);
   const Outcome start = model.run(batch, kPass);
 
-  Index num_checked = 0, num_rerouted = 0, num_large = 0;
+  Index num_checked = 0, num_large = 0;
+  double largest[std::size(kAuxiliaryLosses)] = {};  // slope of each auxiliary loss alone
   for (ParameterId id = 0; id < model.table().size(); ++id) {
-    for (std::uint32_t draw = 0; draw < 6; ++draw) {
+    if (!model.table()[id].trained) continue;
+    Index num_of_parameter = 0;
+    for (std::uint32_t draw = 0; draw < 16 && num_of_parameter < 6; ++draw) {
       const auto i = static_cast<Index>(to_below(random_words({.seed = 9}, static_cast<std::uint32_t>(id), draw)[0],
                                                  static_cast<std::uint32_t>(model.size_of(id))));
       const Index place = model.parameters().offset(id) + i;
-      float& value = model.parameters().values()[place];
-      const float before = value;
-      value = before + kStep;
-      const double distance_up = double{value} - double{before};
-      const Outcome up = model.run(batch, kPass);
-      value = before - kStep;
-      const double distance = distance_up + double{before} - double{value};
-      const Outcome down = model.run(batch, kPass);
-      value = before;
-      if (up.tokens_per_expert != start.tokens_per_expert || down.tokens_per_expert != start.tokens_per_expert) {
-        ++num_rerouted;
-        continue;
-      }
-      ++num_checked;
-      const double slope = (loss_of(batch, up) - loss_of(batch, down)) / distance;
+      const Moved moved = move(model, batch, place);
+      if (!moved.keeps_routes(start)) continue;
+      ++num_of_parameter;
+      const double slope = moved.slope([&](const Outcome& outcome) { return loss_of(batch, outcome); });
       num_large += std::abs(slope) > 20 * kAbsolute;
       EXPECT_NEAR(start.gradients[static_cast<std::size_t>(place)], slope, kAbsolute + kRelative * std::abs(slope))
           << model.table()[id].name << "[" << i << "]";
+      for (std::size_t l = 0; l < std::size(kAuxiliaryLosses); ++l)
+        largest[l] =
+            std::max(largest[l], std::abs(moved.slope([member = kAuxiliaryLosses[l].second](const Outcome& outcome) {
+                       return outcome.auxiliary.*member;
+                     })));
+    }
+    num_checked += num_of_parameter;
+  }
+  EXPECT_GT(num_checked, 3 * model.table().size()) << "most moves change a route";
+  EXPECT_GT(num_large, num_checked / 3) << "most slopes are within the tolerance of 0: this test could not fail";
+  for (std::size_t l = 0; l < std::size(kAuxiliaryLosses); ++l) {
+    if (GetParam().shows_losses && start.auxiliary.*kAuxiliaryLosses[l].second > 0) {
+      EXPECT_GT(largest[l], 50 * kAbsolute)
+          << "the " << kAuxiliaryLosses[l].first << " loss moves too little to be seen";
     }
   }
-  EXPECT_GT(num_checked, 5 * num_rerouted);
-  EXPECT_GT(num_large, num_checked / 2) << "most slopes are within the tolerance of 0: this test could not fail";
 }
 
-INSTANTIATE_TEST_SUITE_P(Routers, Gradients,
-                         ::testing::Values("dense", "switch", "random", "dense, twice", "random, twice"),
-                         [](const auto& kind) {
-                           std::string name = kind.param;
-                           std::replace_if(
-                               name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Kinds, Gradients, ::testing::ValuesIn(all_kinds()),
+                         [](const auto& kind) { return kind.param.name; });
 
 TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
   const auto losses = [](float dropout, bool augment, bool training, std::uint64_t seed) {
-    VitOptions options = small_options("dense");
+    VitOptions options = small_options();
     if (!augment) options.crop_padding = 0, options.flip = false;
     Mesh mesh(make_local_communicator(), 1);
     SmallModel model(options, mesh);
     fill_parameters(model);
-    return model.run(random_batch(options), {.seed = seed, .training = training, .dropout = dropout}).losses;
+    return model.run(random_batch(options, 6, 3), {.seed = seed, .training = training, .dropout = dropout}).losses;
   };
   const auto plain = losses(0, false, true, 5);
   EXPECT_NE(losses(0.25f, false, true, 5), plain);
@@ -140,10 +128,10 @@ TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
 
 TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   // One image six times over, in one pass or two: without dropout all losses are the same, with it no two.
-  VitOptions options = small_options("dense");
+  VitOptions options = small_options();
   options.crop_padding = 0;
   options.flip = false;
-  Batch batch = random_batch(options);
+  Batch batch = random_batch(options, 6, 3);
   const auto bytes = static_cast<std::ptrdiff_t>(batch.images.size()) / batch.samples;
   for (Index sample = 1; sample < batch.samples; ++sample)
     std::copy_n(batch.images.begin(), bytes, batch.images.begin() + sample * bytes);
@@ -168,13 +156,12 @@ TEST(Passes, TwoPassesSeeTheSameImages) {
   for (const char* router : {"dense", "switch", "hash"}) {
     SCOPED_TRACE(router);
     const auto run = [&](bool twice, float dropout) {
-      VitOptions options = small_options(router);
-      options.ffn.router.balance_loss = RouterOptions::kOwnDefault;
+      VitOptions options = kind_named(router);
       options.consistency = twice ? 1 : 0;
       Mesh mesh(make_local_communicator(), 1);
       SmallModel model(options, mesh);
       fill_parameters(model);
-      return model.run(random_batch(options), {.seed = 5, .training = true, .dropout = dropout});
+      return model.run(random_batch(options, 6, 3), {.seed = 5, .training = true, .dropout = dropout});
     };
     const Outcome once = run(false, 0), twice = run(true, 0), dropped = run(true, 0.25f);
     ASSERT_EQ(once.losses.size(), 6u);
@@ -183,34 +170,34 @@ TEST(Passes, TwoPassesSeeTheSameImages) {
       for (std::size_t i = 0; i < 6; ++i)
         EXPECT_EQ(twice.losses[6 * microbatch + i], once.losses[3 * microbatch + i % 3]) << microbatch << ", " << i;
     if (router != std::string("switch")) {
-      EXPECT_EQ(twice.auxiliary, 0);
-      EXPECT_GT(dropped.auxiliary, 0);
+      EXPECT_EQ(twice.auxiliary.total(), 0);
+      EXPECT_GT(dropped.auxiliary.consistency, 0);
     }
   }
 }
 
 TEST(Passes, TwoPassesGoToOtherExperts) {
-  VitOptions options = small_options("random, twice");
+  VitOptions options = kind_named("random_twice");
   options.ffn.router.granularity = "batch";
   Mesh mesh(make_local_communicator(), 1);
   SmallModel model(options, mesh);
   fill_parameters(model);
   Index num_different = 0;
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
-    const Outcome outcome = model.run(random_batch(options), {.seed = seed});
+    const Outcome outcome = model.run(random_batch(options, 6, 3), {.seed = seed});
     for (const std::vector<std::int32_t>& experts : outcome.experts) EXPECT_EQ(experts, outcome.experts[0]);
     const bool different = outcome.experts[0].front() != outcome.experts[0].back();
     num_different += different;
-    EXPECT_EQ(outcome.auxiliary > 0, different) << seed;
+    EXPECT_EQ(outcome.auxiliary.consistency > 0, different) << seed;
     EXPECT_EQ(outcome.losses[0] != outcome.losses[3], different) << seed;
   }
   EXPECT_GT(num_different, 4);
-  EXPECT_EQ(model.run(random_batch(options), {.training = false}).losses.size(), 6u) << "evaluation is one pass";
+  EXPECT_EQ(model.run(random_batch(options, 6, 3), {.training = false}).losses.size(), 6u) << "evaluation is one pass";
 }
 
 TEST(Options, ThatCannotBeAreErrors) {
   const auto error_of = [](const std::function<void(VitOptions&)>& change) {
-    VitOptions options = small_options("dense");
+    VitOptions options = small_options();
     change(options);
     ParameterTable table;
     return message_of([&] { VisionTransformer(options, table); });
@@ -251,7 +238,7 @@ TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
 
 TEST(Options, PlacesOfAForwardPassHaveNames) {
   ParameterTable table;
-  const VisionTransformer model(small_options("dense"), table);
+  const VisionTransformer model(small_options(), table);
   const char* expected[] = {"embedding",          "blocks.0.attention", "blocks.0.ffn",
                             "blocks.1.attention", "blocks.1.ffn",       "head"};
   for (int place = 0; place < 6; ++place) EXPECT_EQ(model.place_name(place), expected[place]);

@@ -1,7 +1,9 @@
 // A vision transformer with all that a pass over it needs, and the passes themselves: what the tests of models drive.
 #pragma once
 
+#include <iterator>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "model/vit.hpp"
@@ -17,6 +19,13 @@ struct Batch {
   Index num_microbatches() const { return samples / microbatch; }
 };
 
+constexpr std::pair<const char*, double AuxiliaryLosses::*> kAuxiliaryLosses[] = {
+    {"balance", &AuxiliaryLosses::balance},
+    {"z", &AuxiliaryLosses::z},
+    {"importance", &AuxiliaryLosses::importance},
+    {"load", &AuxiliaryLosses::load},
+    {"consistency", &AuxiliaryLosses::consistency}};
+
 // How a batch is passed over; defaults as in golden files: no dropout.
 struct PassOptions {
   std::uint64_t seed = 1;
@@ -29,9 +38,10 @@ struct PassOptions {
 struct Outcome {
   std::vector<float> logits;     // (this rank's samples, classes), bias included
   std::vector<float> losses;     // (this rank's samples)
-  std::vector<float> gradients;  // (store.size())
+  std::vector<float> gradients;  // (store.trained_size())
   double loss = 0;               // mean over the batch, both passes together
-  double auxiliary = 0;          // mean over the batch's microbatches
+  AuxiliaryLosses auxiliary;     // mean over the batch's microbatches
+  double exchange_seconds = 0;   // of this rank's tokens and their gradients on their way
   // (this rank's microbatches * blocks with a mixture):
   std::vector<std::vector<std::int32_t>> tokens_per_expert;  // (experts)
   std::vector<std::vector<std::int32_t>> experts;            // (tokens * top_k), in training
@@ -64,7 +74,8 @@ class SmallModel {
   // Forward, and in training backward, over this rank's microbatches of the batch.
   Outcome run(const Batch& batch, const PassOptions& how) {
     const Index count = batch.num_microbatches(), local = count / mesh_.world().size();
-    GradientSums sums(Device::kCpu, *parameters_, local, 1, mesh_.expert_group().size(), 2);
+    GradientSums sums(Device::kCpu, *parameters_, local, 1, mesh_.expert_group().size(),
+                      1 + std::ssize(kAuxiliaryLosses));
     PhaseSeconds seconds;
     Pass pass{.context = cpu_,
               .arena = arena_,
@@ -88,11 +99,14 @@ class SmallModel {
       if (how.training) model_.backward(pass);
       if (how.training) add_metrics(sums, outcome);
     }
+    outcome.exchange_seconds = seconds.exchange;
     if (!how.training) return outcome;
     const GradientSums::Totals totals = sums.finish(cpu_, mesh_, false);
-    outcome.gradients.assign(totals.gradients, totals.gradients + parameters_->size());
+    outcome.gradients.assign(totals.gradients, totals.gradients + parameters_->trained_size());
     outcome.loss = double{totals.metrics[0]} / static_cast<double>(batch.samples);
-    outcome.auxiliary = double{totals.metrics[1]} / static_cast<double>(count);
+    const float* sum = totals.metrics + 1;
+    for (const auto& [name, loss] : kAuxiliaryLosses)
+      outcome.auxiliary.*loss = double{*sum++} / static_cast<double>(count);
     return outcome;
   }
 
@@ -107,7 +121,7 @@ class SmallModel {
     for (Index i = 0; i < losses.rows * classes; ++i) outcome.logits.push_back(model_.logits()[i] + bias[i % classes]);
     outcome.losses.insert(outcome.losses.end(), losses.loss, losses.loss + losses.rows);
     rows_ = losses.rows;
-    auxiliary_ = losses.auxiliary.total();
+    auxiliary_ = losses.auxiliary;
     for (const Index block : model_.mixture_blocks()) {
       const RoutePlan* plan = model_.ffn(block).plan();
       outcome.tokens_per_expert.emplace_back(plan->tokens_per_expert);
@@ -119,7 +133,8 @@ class SmallModel {
     const GradientSums::Leaf leaf = sums.metrics_leaf(arena_);
     leaf.data[0] = 0;
     for (auto loss = outcome.losses.end() - rows_; loss != outcome.losses.end(); ++loss) leaf.data[0] += *loss;
-    leaf.data[1] = static_cast<float>(auxiliary_);
+    float* place = leaf.data + 1;
+    for (const auto& [name, loss] : kAuxiliaryLosses) *place++ = static_cast<float>(auxiliary_.*loss);
     sums.add(cpu_, leaf);
   }
 
@@ -131,7 +146,7 @@ class SmallModel {
   std::unique_ptr<ParameterStore> parameters_;
   kernels::Arena arena_{Device::kCpu};
   Index rows_ = 0;  // these two: of the last microbatch
-  double auxiliary_ = 0;
+  AuxiliaryLosses auxiliary_;
 };
 
 }  // namespace switchyard::testing

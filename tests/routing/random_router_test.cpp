@@ -139,6 +139,24 @@ TEST(RandomRouter, DrawsFollowSeedAndStepAndKindButNotLayer) {
   }
 }
 
+TEST(RandomRouter, EachLayerDrawsForItselfWhereAsked) {
+  for (const char* granularity : {"batch", "sample", "token", "balanced"}) {
+    RouterUnderTest router(
+        RouterOptions{.name = "random", .num_experts = kExperts, .granularity = granularity, .draw = "layer"});
+    const auto draws = [&](Index layer) {
+      std::vector<std::int32_t> experts;
+      for (Index step = 0; step < 64; ++step) {
+        const auto of_step = router.route({.samples = 2, .tokens_per_sample = kTokens, .layer = layer, .step = step});
+        experts.insert(experts.end(), of_step.experts.begin(), of_step.experts.end());
+      }
+      return experts;
+    };
+    EXPECT_EQ(draws(1), draws(1)) << granularity;
+    EXPECT_NE(draws(0), draws(1)) << granularity;
+    EXPECT_NE(draws(1), draws(2)) << granularity;
+  }
+}
+
 // Each count within five standard deviations of its mean.
 void expect_uniform(const std::vector<std::int32_t>& experts, Index num_experts, const std::string& what) {
   std::vector<Index> counts(static_cast<std::size_t>(num_experts));
@@ -183,7 +201,9 @@ TEST(RouterTable, UnknownNamesAreErrors) {
     }
     return std::string();
   };
-  EXPECT_EQ(error_of("nearest", "batch"), "ffn.router: there is no router \"hash\"; there are switch, random");
+  const std::string unknown = error_of("nearest", "batch");
+  EXPECT_TRUE(contains(unknown, "ffn.router: there is no router \"nearest\"; there are ")) << unknown;
+  for (const RouterRow& row : router_table()) EXPECT_TRUE(contains(unknown, row.name)) << unknown;
   EXPECT_EQ(error_of("random", "layer"), "ffn.granularity: \"layer\" is not one of batch, sample, token, balanced");
   EXPECT_EQ(error_of("switch", ""), "");
 }

@@ -31,6 +31,7 @@ struct Place {
   Index microbatch = 0, num_microbatches = 1, passes = 1;
   std::uint64_t seed = 1;
   bool training = true;
+  const std::int32_t* words = nullptr;  // (samples * tokens_per_sample)
 };
 
 class RouterUnderTest {
@@ -81,6 +82,7 @@ class RouterUnderTest {
             .arena = arena_,
             .parameters = *parameters_,
             .x = x,
+            .words = place.words,
             .samples = place.samples,
             .tokens_per_sample = place.tokens_per_sample,
             .first_sample = place.first_sample,
@@ -104,6 +106,15 @@ class RouterUnderTest {
   ParameterTable table_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<ParameterStore> parameters_;
+};
+
+// A learned router as wide as it has experts, whose logits are its input.
+class RouterOfLogits : public RouterUnderTest {
+ public:
+  explicit RouterOfLogits(RouterOptions options) : RouterUnderTest((options.width = options.num_experts, options)) {
+    std::fill_n(parameters().values(), parameters().size(), 0.0f);
+    for (Index e = 0; e < options.num_experts; ++e) parameters().values()[e * (options.num_experts + 1)] = 1;
+  }
 };
 
 // Without a limit on capacity: counts are those of the experts, slots are sorted by expert and in order within one, and
