@@ -83,5 +83,6 @@ class CaseList {
 
 void add_layer_cases(CaseList& cases);
 void add_routing_cases(CaseList& cases);
+void add_gate_cases(CaseList& cases);
 
 }  // namespace switchyard

@@ -146,7 +146,10 @@ std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& mod
   add_attention(cases);
   add_packing(cases);
   add_layer_cases(cases);
-  if (config.ffn.kind == "moe") add_routing_cases(cases);
+  if (config.ffn.kind == "moe") {
+    add_routing_cases(cases);
+    add_gate_cases(cases);
+  }
   add_flat_arrays(cases);
   return cases.take();
 }

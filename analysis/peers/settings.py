@@ -23,7 +23,7 @@ DEFAULTS = {
     "ffn.experts": 4,
     "ffn.router": "switch",
     "ffn.granularity": "batch",
-    "ffn.balance_loss": 0.01,
+    "ffn.balance_loss": -1.0,  # the router's own, 0.01 for switch
     "train.batch": 128,
     "train.microbatch": 16,
     "train.optimizer": "adam",

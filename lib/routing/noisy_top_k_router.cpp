@@ -5,6 +5,7 @@
 // and no bias but where ffn.gate_tilt asks for a tilted start, then H has + bg with bg (experts).
 // By default k = 2 and the importance and load losses with 0.1 each (gate_losses.hpp). The load of an expert is smooth:
 // the probability, over new noise for that expert, of being among the k largest.
+#include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "routing/learned_gate.hpp"
 
@@ -26,6 +27,11 @@ class NoisyTopKRouter final : public Router {
                           options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
               table) {
     refuse_sigmoid(options);
+    if (options.load_loss > 0 && options.top_k == options.num_experts)
+      fail_usage(
+          "ffn.load_loss = {}: with ffn.top_k = ffn.experts = {} every token goes to every expert and the load is "
+          "even: set it to 0, or lower ffn.top_k.",
+          options.load_loss, options.top_k);
     const Initializer tilted{.added_to_first = options.gate_tilt};
     if (options.gate_tilt != 0) bias_ = table.add({options.prefix + ".bias", {num_experts_}, false, tilted});
     noise_weight_ = table.add({options.prefix + ".noise", {num_experts_, options.width}, false, {}});

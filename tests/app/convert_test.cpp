@@ -86,7 +86,7 @@ TEST_F(Convert, AnExportedModelAnswersAsTheMixturesAverage) {
     EXPECT_EQ(exported.digest(), digest);
   }
   const Outcome dense = evaluate(4, "dense.h5");
-  EXPECT_NE(dense.out.find("ffn dense 20\n"), std::string::npos) << dense;
+  EXPECT_NE(dense.out.find("ffn dense 20, fp32\n"), std::string::npos) << dense;
   EXPECT_EQ(dense.test_line(), averaged);
   EXPECT_EQ(dense.digest(), digest);
   const Outcome trained = train(2, {"--ffn.kind", "dense", "--ffn.router", "random", "--ffn.inference", "average",
