@@ -73,12 +73,11 @@ slowest rank, and columns are medians over N steps:
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
 )"},
     {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
-     R"(routers: times training steps of the dense model and of every router, each with one expert per token, so with the
-same active parameters but for the gate. N rounds in which each takes one step, after one that does not count:
+     R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other keys as they come, so with the
+same active parameters but for the gate. For each router N rounds, a step of the dense model and then one of its own:
 
   seconds          of a step, median over the rounds
-  of dense         the dense model's time over the router's within each round: median, least and most. Rounds are what
-                   other programs on the machine disturb alike
+  of dense         the dense model's time over the router's within each round: median, least and most
 )"},
 };
 

@@ -13,8 +13,6 @@ namespace {
 struct Contender {
   std::string name;
   Config config;
-  std::unique_ptr<Trainer> trainer = nullptr;
-  std::vector<double> seconds = {}, ratios = {};  // of each step, and the dense model's of the same round over it
 };
 
 // Every router with one expert per token and else as it comes, random and hash routing in all their kinds; the dense
@@ -28,16 +26,12 @@ std::vector<Contender> contenders(const Config& config) {
     defaults.hidden = config.ffn.hidden;
     defaults.experts = config.ffn.experts;
     defaults.every = config.ffn.every;
-    defaults.shared = config.ffn.shared;
     defaults.router = router;
     defaults.top_k = 1;
     one.config.ffn = defaults;
     if (router == "expert_choice") one.config.ffn.capacity_train = 1;
     change(one.config.ffn);
   };
-  Contender& dense = all.emplace_back(Contender{"dense", config});
-  dense.config.ffn.kind = "dense";
-  dense.config.parallel.experts = 1;
   const auto as_it_is = [](Config::Ffn&) {};
   for (const RouterRow& row : router_table()) {
     const std::string name = row.name;
@@ -54,14 +48,22 @@ std::vector<Contender> contenders(const Config& config) {
   return all;
 }
 
-// The first to take its step in a round moves on by one from round to round, so that none always follows the same.
-void take_round(World& world, std::vector<Contender>& all, Index round) {
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    Contender& one = all[(i + static_cast<std::size_t>(round)) % all.size()];
-    barrier(world.comm(), "bench");
-    one.seconds.push_back(one.trainer->train_step(false).seconds);
-  }
-  for (Contender& one : all) one.ratios.push_back(all[0].seconds.back() / one.seconds.back());
+Config dense_of(Config config) {
+  config.ffn.kind = "dense";
+  config.parallel.experts = 1;
+  return config;
+}
+
+double step_seconds(World& world, Trainer& trainer) {
+  barrier(world.comm(), "bench");
+  return trainer.train_step(false).seconds;
+}
+
+void print_row(const std::string& name, const std::vector<double>& seconds, const std::vector<double>& ratios,
+               Index batch) {
+  const auto [least, most] = std::minmax_element(ratios.begin(), ratios.end());
+  fmt::print("{:<20}{:>10.4f}{:>12.1f}{:>22.3f}{:>10.3f}{:>10.3f}\n", name, median(seconds),
+             static_cast<double>(batch) / median(seconds), median(ratios), *least, *most);
 }
 
 }  // namespace
@@ -78,31 +80,30 @@ int bench_routers(World& world, const Config& config, const BenchOptions& option
                bench_heading(config, options), plural(world.size(), "rank"), plural(config.parallel.threads, "thread"),
                config.train.batch, config.train.microbatch, plural(config.parallel.experts, "rank"),
                plural(options.steps, "round"));
+  if (world.speaks())
+    fmt::print("{:<20}{:>10}{:>12}{:>22}{:>10}{:>10}\n", "", "seconds", "images/s", "of dense, its median", "least",
+               "most");
   RenewedLine progress(world.speaks());
   progress.show("preparing");
-  Session session(config, world);
-  Config alone = config;
-  alone.parallel.experts = 1;
-  Session session_of_dense(alone, world);
-  std::vector<Contender> all = contenders(config);
-  for (Contender& one : all) {
-    Session& own = one.config.ffn.kind == "dense" ? session_of_dense : session;
-    one.trainer = world.together([&] { return std::make_unique<Trainer>(one.config, own.context, own.mesh, data); });
-  }
-  for (Index round = -1; round < options.steps; ++round) {
-    progress.show(round < 0 ? "warming up" : fmt::format("round {} of {}", round + 1, options.steps));
-    take_round(world, all, round + 1);
-    if (round < 0)
-      for (Contender& one : all) one.seconds.clear(), one.ratios.clear();
-  }
-  if (!world.speaks()) return 0;
-  progress.clear();
-  fmt::print("{:<20}{:>10}{:>12}{:>22}{:>10}{:>10}\n", "", "seconds", "images/s", "of dense, its median", "least",
-             "most");
-  for (const Contender& one : all) {
-    const auto [least, most] = std::minmax_element(one.ratios.begin(), one.ratios.end());
-    fmt::print("{:<20}{:>10.4f}{:>12.1f}{:>22.3f}{:>10.3f}{:>10.3f}\n", one.name, median(one.seconds),
-               static_cast<double>(config.train.batch) / median(one.seconds), median(one.ratios), *least, *most);
+  Session session(config, world), session_of_dense(dense_of(config), world);
+  const auto make = [&](const Config& one, Session& own) {
+    return world.together([&] { return std::make_unique<Trainer>(one, own.context, own.mesh, data); });
+  };
+  const auto dense = make(dense_of(config), session_of_dense);
+  step_seconds(world, *dense);
+  for (const Contender& one : contenders(config)) {
+    // One at a time: together they may need more memory than there is.
+    const auto trainer = make(one.config, session);
+    step_seconds(world, *trainer);
+    std::vector<double> seconds, ratios;
+    for (Index round = 0; round < options.steps; ++round) {
+      progress.show(fmt::format("{}: round {} of {}", one.name, round + 1, options.steps));
+      const double seconds_of_dense = step_seconds(world, *dense);
+      seconds.push_back(step_seconds(world, *trainer));
+      ratios.push_back(seconds_of_dense / seconds.back());
+    }
+    progress.clear();
+    if (world.speaks()) print_row(one.name, seconds, ratios, config.train.batch);
   }
   return 0;
 }

@@ -13,16 +13,23 @@ void add_output_options(po::options_description& own) {
   own.add_options()("output", po::value<std::string>()->default_value(""), "")("overwrite", "");
 }
 
-ConversionFiles conversion_files(const World& world, const char* command, const CommandLine& line) {
+ConversionFiles conversion_files(const char* command, const CommandLine& line) {
   if (line.positional.empty())
     fail_usage("{0}: name a checkpoint: switchyard {0} runs/NAME/checkpoint-00000468.h5 --output NEW.h5", command);
   ConversionFiles files{line.positional[0], line.options["output"].as<std::string>()};
   if (files.to.empty()) fail_usage("{}: name the checkpoint to write: --output NEW.h5", command);
-  if (world.speaks() && fs::is_directory(files.to))
-    fail_usage("--output {}: is a folder; name a file in it: {}", files.to, (fs::path(files.to) / "new.h5").string());
-  if (world.speaks() && line.options.count("overwrite") == 0 && fs::exists(files.to))
-    fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
   return files;
+}
+
+void check_output(const World& world, const CommandLine& line, const ConversionFiles& files) {
+  if (!world.speaks()) return;
+  if (fs::is_directory(files.to))
+    fail_usage("--output {}: is a folder; name a file in it: {}", files.to, (fs::path(files.to) / "new.h5").string());
+  std::error_code ignored;
+  if (fs::equivalent(files.from, files.to, ignored))
+    fail_usage("--output {}: is the checkpoint that is read: choose another", files.to);
+  if (line.options.count("overwrite") == 0 && fs::exists(files.to))
+    fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
 }
 
 Config checkpoint_config(const std::string& path, const std::string& kind, const std::string& instead) {
@@ -48,8 +55,12 @@ void check_mixture(const std::string& path, const Config& before, const Config& 
 namespace {
 
 Config as_dense(Config config) {
-  config.ffn.kind = "dense";
+  Config::Ffn ffn;  // nothing else of the section is a dense model's
+  ffn.kind = "dense";
+  ffn.hidden = config.ffn.hidden;
+  config.ffn = ffn;
   config.parallel.experts = 1;
+  validate(config);
   return config;
 }
 
@@ -57,7 +68,7 @@ Config as_dense(Config config) {
 
 ModelPair::ModelPair(World& world, const Config& config)
     : mixture_config(config),
-      dense_config(as_dense(config)),
+      dense_config(world.together([&] { return as_dense(config); })),
       dataset(world.together([&] { return load_dataset(data_options(config)); })),
       session(config, world),
       dense_mesh(world.comm().split(0), 1) {

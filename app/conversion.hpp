@@ -16,9 +16,11 @@ void add_output_options(boost::program_options::options_description& own);
 struct ConversionFiles {
   std::string from, to;
 };
-// The checkpoint that the command line names and its --output. Fails where one of them is missing, or where rank 0
-// finds that the output is there already, and --overwrite was not given.
-ConversionFiles conversion_files(const World& world, const char* command, const CommandLine& line);
+// The checkpoint that the command line names and its --output. Fails where one of them is missing.
+ConversionFiles conversion_files(const char* command, const CommandLine& line);
+// Fails on rank 0 where the output is the input, or is there already and --overwrite was not given. Apart from what
+// every rank finds by itself, so that no two ranks have different complaints.
+void check_output(const World& world, const CommandLine& line, const ConversionFiles& files);
 
 // The checkpoint's own configuration. Fails where its ffn.kind is not `kind`; `instead` says what to do then.
 Config checkpoint_config(const std::string& path, const std::string& kind, const std::string& instead);
@@ -31,7 +33,7 @@ void check_mixture(const std::string& path, const Config& before, const Config& 
 struct ModelPair {
   ModelPair(World& world, const Config& mixture_config);
 
-  Config mixture_config, dense_config;  // the same but for ffn.kind and parallel.experts
+  Config mixture_config, dense_config;  // the same but for the section ffn and parallel.experts
   Dataset dataset;
   Session session;
   Mesh dense_mesh;

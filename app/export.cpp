@@ -46,13 +46,14 @@ int export_command(World& world, const std::vector<std::string>& arguments) {
     return 0;
   }
   const auto [files, config] = world.together([&] {
-    const ConversionFiles named = conversion_files(world, "export", line);
+    const ConversionFiles named = conversion_files("export", line);
     check_merge(line);
     const Config before = checkpoint_config(named.from, "moe", "it has no experts to merge");
     const Config mixture = config_from(line, before);
     check_mixture(named.from, before, mixture, world.size());
     return std::pair{named, mixture};
   });
+  world.together([&] { check_output(world, line, files); });
   world.comm().set_timeout(config.parallel.timeout);
   if (world.speaks()) warn_of_routes(files, config);
   ModelPair models(world, config);

@@ -89,6 +89,11 @@ void TrainingRun::resume(const std::string& from) {
   char own = path && fs::equivalent(*path, folder_.checkpoint(trainer_->step()), ignored);
   broadcast(world_.comm(), "whether the checkpoint is the run's own", &own, sizeof(own), 0);
   if (own) saved_step_ = trainer_->step();
+  // The beginning of another training, as upcycle writes it: a run that is here already stays as it is.
+  if (path && !own && trainer_->step() == 0)
+    world_.together([&] {
+      if (world_.speaks()) folder_.make_free(false);
+    });
 }
 
 void TrainingRun::describe() const {

@@ -16,7 +16,8 @@ constexpr const char* kHelp =
     "Makes the checkpoint of a mixture of that of a dense model (sparse upcycling): each expert is a copy of its\n"
     "block's feed-forward network, gates are as run.seed starts them, the optimiser has seen nothing, and the step is\n"
     "0. Files and keys layer over the checkpoint's configuration: --ffn.experts 4 --ffn.router top_k ... (all keys:\n"
-    "`switchyard train --help`). Train it with the same files and keys: switchyard train ... --resume NEW.h5\n\n"
+    "`switchyard train --help`). Written to runs/NAME/checkpoint-00000000.h5 it is the beginning of run NAME:\n"
+    "switchyard train with the same files and keys, --run.name NAME --resume\n\n"
     "  --output NEW.h5  the checkpoint to write\n"
     "  --overwrite      replace it where it is there already\n"
     "  --noise S        add normal noise to each expert, S times the standard deviation of each weight (default 0)\n\n"
@@ -31,7 +32,7 @@ struct Request {
 
 Request read_request(const World& world, const CommandLine& line) {
   Request request;
-  request.files = conversion_files(world, "upcycle", line);
+  request.files = conversion_files("upcycle", line);
   request.noise = line.options["noise"].as<double>();
   if (!std::isfinite(request.noise) || request.noise < 0)
     fail_usage("--noise {}: it is at least 0, times the standard deviation of each weight", request.noise);
@@ -56,6 +57,7 @@ int upcycle_command(World& world, const std::vector<std::string>& arguments) {
     return 0;
   }
   const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
+  world.together([&] { check_output(world, line, files); });
   world.comm().set_timeout(config.parallel.timeout);
   ModelPair models(world, config);
   const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);

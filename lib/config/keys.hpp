@@ -1,4 +1,5 @@
-// The table of keys: what a configuration file, the command line, --help and the printed configuration all go by.
+// The table of keys (key_table.cpp): what a configuration file, the command line, --help and the printed configuration
+// all go by.
 #pragma once
 
 #include <limits>

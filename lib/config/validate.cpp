@@ -77,8 +77,7 @@ void check_ffn(const Config& config) {
   if (ffn.consistency > 0 && !passes_differ(config))
     fail_usage(
         "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
-        "give "
-        "the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
+        "give the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
         ffn.consistency);
   if (ffn.kind != "moe") return;
   if (ffn.every > config.model.layers)

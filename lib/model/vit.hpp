@@ -23,8 +23,8 @@ struct VitOptions {
   Index head_hidden = 0;  // 0: one linear layer
   Index positions = 0;    // rows of the position table; 0: one per patch
   FfnOptions ffn;         // layer and prefix are filled in here
-  Index mixture_every =
-      1;  // blocks mixture_every - 1, 2 mixture_every - 1, ... have ffn's mixture, the others are dense
+  // Blocks mixture_every - 1, 2 mixture_every - 1, ... have ffn's mixture, the others are dense.
+  Index mixture_every = 1;
   // Pixels: (v / 255 - mean) / deviation, and what training does to them before.
   std::array<float, kernels::kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;

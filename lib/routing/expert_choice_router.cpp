@@ -20,6 +20,7 @@ class ExpertChoiceRouter final : public Router {
         gate_(options, {.has_bias = false, .losses = {or_own(options.balance_loss, 0), options.z_loss}}, table) {
     refuse_load_loss(options);
     refuse_sigmoid(options);
+    refuse_renormalise(options);
     if (or_own(options.balance_loss, 0) > 0 || or_own(options.importance_loss, 0) > 0)
       fail_usage(
           "ffn.router = expert_choice has no balance or importance loss, every expert takes equally many tokens: "
@@ -63,14 +64,12 @@ class ExpertChoiceRouter final : public Router {
 
   void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
                 float* d_x, GradientSums& gradients) override {
-    const kernels::ArenaScope scope(input.arena);
-    gate_.backward(input, gate_.choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
+    gate_.backward(input, plan, d_weights, auxiliary_scale, d_x, gradients);
   }
 
  private:
   Index capacity(const RouteInput& input) const {
-    double factor = input.training ? options_.capacity_train : options_.capacity_eval;
-    if (factor == 0) factor = std::min(2.0, static_cast<double>(options_.num_experts));
+    const double factor = choices_per_token(options_, input.training);
     const double even = static_cast<double>(input.tokens()) / static_cast<double>(options_.num_experts);
     return std::min(input.tokens(), std::max<Index>(1, static_cast<Index>(std::floor(factor * even))));
   }

@@ -30,7 +30,7 @@ void GateLosses::measure(const RouteInput& input, const RoutePlan& plan, const M
   if (!input.training || plan.tokens == 0) return;
   const kernels::ArenaScope scope(input.arena);
   const auto tokens = static_cast<double>(plan.tokens), experts = static_cast<double>(num_experts_);
-  if (weights_.balance > 0) {
+  if (weights_.balance > 0 && measures.all_allowed) {
     const std::vector<float> sums = column_sums(input, plan.tokens, measures.probabilities);
     double assignments = 0, loss = 0;
     for (std::int32_t count : plan.chosen) assignments += count;
@@ -51,7 +51,7 @@ void GateLosses::measure(const RouteInput& input, const RoutePlan& plan, const M
     for (float& value : gradient) value *= static_cast<float>(weight);
     return weight * squared;
   };
-  if (weights_.importance > 0) {
+  if (weights_.importance > 0 && measures.all_allowed) {
     float* sums = input.arena.take<float>(num_experts_);
     float* entropy = input.arena.take<float>(1);
     kernels::route_statistics(input.context, {.tokens = plan.tokens,
@@ -65,7 +65,7 @@ void GateLosses::measure(const RouteInput& input, const RoutePlan& plan, const M
     kernels::copy_to_host(input.context, host.data(), sums, num_experts_ * Index{sizeof(float)});
     losses->importance += weighted_cv(weights_.importance, host, d_importance_);
   }
-  if (weights_.load > 0)
+  if (weights_.load > 0 && measures.all_allowed)
     losses->load += weighted_cv(weights_.load, column_sums(input, plan.tokens, measures.load_probability), d_load_);
 }
 

@@ -30,6 +30,7 @@ class GateLosses {
     const float* probabilities = nullptr;     // (tokens, experts)
     const float* log_sum_exp = nullptr;       // (tokens); where the z-loss counts
     const float* load_probability = nullptr;  // (tokens, experts); where the load loss counts
+    bool all_allowed = true;                  // tokens might go to any expert; otherwise no loss compares experts
   };
   // In training; an empty microbatch has no losses.
   void measure(const RouteInput& input, const RoutePlan& plan, const Measures& measures, AuxiliaryLosses* losses);

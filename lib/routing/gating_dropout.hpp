@@ -2,7 +2,8 @@
 // chooses among the experts of their home alone. One draw decides for a step and all its layers. Home is a function of
 // the microbatch and of a configured layout of R ranks with expert-parallel size V, not of the ranks at hand:
 // microbatch i of M has home h = floor(i R / M) mod V, with the experts [h E / V, (h + 1) E / V). Where the ranks at
-// hand are laid out like that, nothing travels in such a step.
+// hand are laid out like that, nothing travels in such a step. Capacities are then shares of the home's
+// experts, and losses that compare experts (balance, importance, load) are left out: they would push tokens away.
 #pragma once
 
 #include "routing/router.hpp"

@@ -14,8 +14,6 @@ kernels::Scores scores_of(const RouterOptions& options) {
   fail_usage("ffn.scores: \"{}\" is not one of softmax, sigmoid", options.scores);
 }
 
-double or_own(double value, double own) { return value == RouterOptions::kOwnDefault ? own : value; }
-
 LearnedGate::LearnedGate(const RouterOptions& options, const LearnedGateOptions& gate, ParameterTable& table)
     : options_(options), gate_(gate), losses_(gate.losses, options.num_experts) {
   if (gate.top_k > options.num_experts)
@@ -102,14 +100,17 @@ RoutePlan LearnedGate::score(const RouteInput& input, float* logits, const float
 RoutePlan LearnedGate::choose(const RouteInput& input, float* logits, AuxiliaryLosses* losses,
                               const float* selection_bias, const float* load_probability) {
   RoutePlan plan = score(input, logits, selection_bias);
-  fill_slots(input, expert_capacity(options_, input, plan.top_k), plan);
+  const ExpertRange allowed = allowed_experts(options_, input);
+  fill_slots(input, expert_capacity(options_, input, plan.top_k, allowed.end - allowed.first), plan);
   measure_losses(input, plan, losses, load_probability);
   return plan;
 }
 
 void LearnedGate::measure_losses(const RouteInput& input, const RoutePlan& plan, AuxiliaryLosses* losses,
                                  const float* load_probability) {
-  losses_.measure(input, plan, {probabilities_, log_sum_exp_, load_probability}, losses);
+  const ExpertRange allowed = allowed_experts(options_, input);
+  const bool all_allowed = allowed.end - allowed.first == options_.num_experts;
+  losses_.measure(input, plan, {probabilities_, log_sum_exp_, load_probability, all_allowed}, losses);
 }
 
 float* LearnedGate::choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
@@ -162,6 +163,12 @@ void LearnedGate::backward(const RouteInput& input, const float* d_logits, float
   kernels::column_sum(input.context,
                       {.rows = input.tokens(), .cols = options_.num_experts, .x = d_logits, .sums = d_bias.data});
   gradients.add(input.context, d_bias);
+}
+
+void LearnedGate::backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
+                           double auxiliary_scale, float* d_x, GradientSums& gradients) const {
+  const kernels::ArenaScope scope(input.arena);
+  backward(input, choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
 }
 
 }  // namespace switchyard

@@ -27,6 +27,8 @@ class NoisyTopKRouter final : public Router {
                           options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
               table) {
     refuse_sigmoid(options);
+    if (options.gate_init != 1)
+      fail_usage("ffn.gate_init = {}: the gate of noisy_top_k starts at 0: leave it at 1.", options.gate_init);
     if (options.load_loss > 0 && options.top_k == options.num_experts)
       fail_usage(
           "ffn.load_loss = {}: with ffn.top_k = ffn.experts = {} every token goes to every expert and the load is "

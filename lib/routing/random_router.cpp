@@ -5,8 +5,7 @@
 //   sample    one expert for each sample
 //   token     one expert for each token
 //   balanced  a random permutation of the microbatch's tokens, dealt out evenly: expert e gets tokens / E of them, and
-//   one
-//             more where e < tokens mod E. Every rank knows these counts without an exchange.
+//             one more where e < tokens mod E. Every rank knows these counts without an exchange.
 // Draws are keyed by step and by the sample's or token's place in the batch; in evaluation by its place in the test
 // set.
 #include <numeric>
@@ -49,7 +48,7 @@ class RandomRouter final : public Router {
     (this->*draw_)(input);
     plan.experts = input.arena.take<std::int32_t>(plan.tokens);
     kernels::copy_to_device(input.context, plan.experts, experts_.data(), plan.tokens * 4);
-    fill_slots(input, expert_capacity(options_, input, 1), plan);
+    fill_slots(input, expert_capacity(options_, input, 1, plan.num_experts), plan);
     return plan;
   }
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "core/router_names.hpp"
 #include "kernels/api/routing.hpp"
 
 namespace switchyard {
@@ -25,6 +26,10 @@ constexpr RouterRow kRouters[] = {
 
 }  // namespace
 
+static_assert(std::equal(std::begin(kRouters), std::end(kRouters), kRouterNames.begin(), kRouterNames.end(),
+                         [](const RouterRow& row, std::string_view name) { return row.name == name; }),
+              "core/router_names.hpp names the rows of this table, in their order");
+
 std::span<const RouterRow> router_table() { return kRouters; }
 
 const RouterRow& router_row(const std::string& name) {
@@ -40,15 +45,23 @@ std::unique_ptr<Router> make_router(const RouterOptions& options, ParameterTable
   return router_row(options.name).make(options, table);
 }
 
+double or_own(double value, double own) { return value == RouterOptions::kOwnDefault ? own : value; }
+
+double choices_per_token(const RouterOptions& options, bool training) {
+  const double factor = training ? options.capacity_train : options.capacity_eval;
+  return factor > 0 ? factor : std::min(2.0, static_cast<double>(options.num_experts));
+}
+
 Index experts_per_token(const RouterOptions& options) {
   const bool takes_top_k = options.name == "top_k" || options.name == "noisy_top_k" || options.name == "loss_free";
+  if (options.name == "expert_choice") return static_cast<Index>(std::ceil(choices_per_token(options, true)));
   return takes_top_k ? options.top_k : 1;
 }
 
-Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k) {
+Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts) {
   const double factor = input.training ? options.capacity_train : options.capacity_eval;
   if (factor == 0) return 0;
-  const double even = static_cast<double>(input.tokens() * top_k) / static_cast<double>(options.num_experts);
+  const double even = static_cast<double>(input.tokens() * top_k) / static_cast<double>(num_experts);
   return std::max<Index>(1, static_cast<Index>(std::ceil(factor * even)));
 }
 
@@ -64,16 +77,25 @@ void refuse_sigmoid(const RouterOptions& options) {
                options.name);
 }
 
+void refuse_renormalise(const RouterOptions& options) {
+  if (options.renormalise)
+    fail_usage("ffn.renormalise = true: ffn.router = {} does not choose by it: leave it at false.", options.name);
+}
+
 void refuse_gate(const RouterOptions& options) {
   const auto refuse = [&](const char* key, double value) {
-    if (value > 0) fail_usage("{} = {}: ffn.router = {} has no gate: set it to 0.", key, value, options.name);
+    if (value != 0) fail_usage("{} = {}: ffn.router = {} has no gate: set it to 0.", key, value, options.name);
   };
+  refuse_sigmoid(options);
+  refuse_renormalise(options);
+  if (options.gate_init != 1)
+    fail_usage("ffn.gate_init = {}: ffn.router = {} has no gate: leave it at 1.", options.gate_init, options.name);
+  refuse("ffn.gate_tilt", options.gate_tilt);
   refuse("ffn.z_loss", options.z_loss);
-  refuse("ffn.importance_loss", options.importance_loss);
-  refuse("ffn.load_loss", options.load_loss);
+  refuse("ffn.importance_loss", or_own(options.importance_loss, 0));
+  refuse("ffn.load_loss", or_own(options.load_loss, 0));
   refuse("ffn.gate_jitter", options.gate_jitter);
   refuse("ffn.gate_dropout", options.gate_dropout);
-  refuse("ffn.gate_tilt", std::abs(options.gate_tilt));
   refuse("ffn.gating_dropout", options.gating_dropout);
 }
 

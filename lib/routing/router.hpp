@@ -96,7 +96,12 @@ struct RouterRow {
 std::span<const RouterRow> router_table();
 // Fails, naming those there are, where the table has no such row.
 const RouterRow& router_row(const std::string& name);
-// How many experts a token visits.
+// `value`, or `own` where it is RouterOptions::kOwnDefault.
+double or_own(double value, double own);
+
+// expert_choice: how many experts take a token, on average.
+double choices_per_token(const RouterOptions& options, bool training);
+// How many experts a token visits; expert_choice: on average, rounded up.
 Index experts_per_token(const RouterOptions& options);
 
 std::unique_ptr<Router> make_switch_router(const RouterOptions& options, ParameterTable& table);
@@ -115,9 +120,11 @@ void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan);
 // loss_free, and whatever belongs to a gate a router that has one.
 void refuse_load_loss(const RouterOptions& options);
 void refuse_sigmoid(const RouterOptions& options);
+void refuse_renormalise(const RouterOptions& options);
 void refuse_gate(const RouterOptions& options);
 
-// ceil(factor * tokens * top_k / experts), at least 1; 0, for no limit, where the factor is 0.
-Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k);
+// ceil(factor * tokens * top_k / num_experts), at least 1; 0, for no limit, where the factor is 0. num_experts: those
+// that the tokens may go to.
+Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts);
 
 }  // namespace switchyard

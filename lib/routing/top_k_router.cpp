@@ -29,8 +29,7 @@ class TopKRouter final : public Router {
 
   void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
                 float* d_x, GradientSums& gradients) override {
-    const kernels::ArenaScope scope(input.arena);
-    gate_.backward(input, gate_.choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
+    gate_.backward(input, plan, d_weights, auxiliary_scale, d_x, gradients);
   }
 
  private:

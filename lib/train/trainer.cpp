@@ -11,6 +11,7 @@ namespace switchyard {
 RouterOptions router_options(const Config::Ffn& ffn) {
   RouterOptions options;
   options.name = router_row(ffn.router).name;
+  options.num_experts = ffn.experts;
   options.top_k = ffn.top_k;
   options.scores = ffn.scores;
   options.renormalise = ffn.renormalise;

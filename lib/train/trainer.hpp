@@ -39,7 +39,7 @@ struct Evaluation {
 };
 
 VitOptions vit_options(const Config& config, const ImageShape& image);
-// What the ffn section says of the router; num_experts, width and prefix are left to the mixture.
+// What the ffn section says of the router; width and prefix are left to the mixture.
 RouterOptions router_options(const Config::Ffn& ffn);
 // compute.dtype as the kernels know it.
 kernels::Precision product_precision(const Config& config);

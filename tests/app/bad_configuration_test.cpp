@@ -31,7 +31,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"not_a_choice",
                 train_with({"--ffn.router", "swich"}),
                 kUsage,
-                {"ffn.router", "\"swich\"", "there are switch, top_k"}}),
+                {"ffn.router", "\"swich\"", "switch | top_k | noisy_top_k"}}),
     name_of);
 
 INSTANTIATE_TEST_SUITE_P(

@@ -19,7 +19,7 @@ TEST(Capacity, IsTheFactorTimesAnEvenShareRoundedUp) {
       RouterOptions options{.num_experts = c.experts, .capacity_train = 7, .capacity_eval = 7};
       (training ? options.capacity_train : options.capacity_eval) = c.factor;
       const Place place{.samples = c.tokens, .training = training};
-      EXPECT_EQ(expert_capacity(options, router.input(place, nullptr), c.top_k), c.capacity)
+      EXPECT_EQ(expert_capacity(options, router.input(place, nullptr), c.top_k, options.num_experts), c.capacity)
           << c.factor << " * " << c.tokens << " * " << c.top_k << " / " << c.experts;
     }
   }

@@ -1,0 +1,169 @@
+// Every key of a configuration: where its value lies, what it takes, and what --help says of it.
+#include "config/keys.hpp"
+#include "core/router_names.hpp"
+
+namespace switchyard {
+
+namespace {
+
+Allowed from(double lowest, double highest) { return {.lowest = lowest, .highest = highest}; }
+Allowed at_least(double lowest) { return {.lowest = lowest}; }
+Allowed above(double lowest) { return {.lowest = lowest, .lowest_open = true}; }
+Allowed below_one() { return {.lowest = 0, .highest = 1, .highest_open = true}; }
+Allowed one_of(std::vector<std::string> choices) { return {.choices = std::move(choices)}; }
+Allowed anything() { return {}; }
+Allowed anything_or_nothing() { return {.may_be_empty = true}; }
+
+// From 0 on, or -1 for a value that the key's text tells.
+Allowed weight_or_own(double highest = 1e6) { return {.lowest = 0, .highest = highest, .or_minus_one = true}; }
+
+constexpr double kMany = 1e9;
+
+}  // namespace
+
+std::vector<Key> keys_of(Config& c) {
+  constexpr Effect kResult = Effect::kResult, kNone = Effect::kNone;
+  return {
+      {"run.name", &c.run.name, anything(), kNone, "name of the run; its files lie in run.out/run.name"},
+      {"run.out", &c.run.out, anything(), kNone, "folder that holds the runs"},
+      {"run.seed", &c.run.seed, anything(), kResult, "seed of every random number of the run"},
+      {"run.epochs", &c.run.epochs, from(1, 1e6), kResult, "passes over the training data"},
+      {"run.steps", &c.run.steps, from(0, kMany), kResult, "above 0: train so many steps instead of run.epochs"},
+      {"run.log_every", &c.run.log_every, from(1, kMany), kNone, "steps between rows of steps/* in the results"},
+      {"run.eval_every", &c.run.eval_every, from(0, 1e6), kNone, "epochs between evaluations; 0: only at the end"},
+
+      {"data.kind", &c.data.kind, one_of({"fashion-mnist", "mnist", "cifar10", "cifar100", "hdf5", "synthetic"}),
+       kResult, "which data, and so the format of its files"},
+      {"data.path", &c.data.path, anything_or_nothing(), kNone,
+       "folder of the data, or its HDF5 file; empty: the place where a package puts it, or data/KIND"},
+      {"data.limit", &c.data.limit, from(0, kMany), kResult, "above 0: only the first so many samples of each split"},
+      {"data.crop_padding", &c.data.crop_padding, from(0, 1024), kResult,
+       "train on random crops of images padded by so many pixels; 0: no crops"},
+      {"data.flip", &c.data.flip, anything(), kResult, "train on images flipped left to right at random"},
+      {"data.normalize", &c.data.normalize, anything(), kResult,
+       "pixels become (v - data.mean) / data.deviation, with v in 0..1"},
+      {"data.mean", &c.data.mean, from(-1e6, 1e6), kResult, "see data.normalize"},
+      {"data.deviation",
+       &c.data.deviation,
+       {.lowest = 0, .highest = 1e6, .lowest_open = true},
+       kResult,
+       "see data.normalize"},
+      {"data.synthetic_samples", &c.data.synthetic_samples, from(1, 1e7), kResult,
+       "training samples of synthetic data; the test split has a quarter as many"},
+      {"data.synthetic_size", &c.data.synthetic_size, from(1, 4096), kResult,
+       "height and width of synthetic images, pixels"},
+      {"data.synthetic_channels", &c.data.synthetic_channels, from(1, 4), kResult, "channels of synthetic images"},
+      {"data.synthetic_classes", &c.data.synthetic_classes, from(2, 65536), kResult, "classes of synthetic data"},
+      {"data.synthetic_seed", &c.data.synthetic_seed, anything(), kResult,
+       "seed of synthetic data, apart from run.seed so that repeated runs see the same data"},
+
+      {"model.kind", &c.model.kind, one_of({"vit"}), kResult, "vit: a pre-norm vision transformer with a CLS token"},
+      {"model.layers", &c.model.layers, from(1, 1024), kResult, "transformer blocks"},
+      {"model.width", &c.model.width, from(1, 65536), kResult, "features per token"},
+      {"model.heads", &c.model.heads, from(1, 1024), kResult, "attention heads; they divide model.width"},
+      {"model.patch", &c.model.patch, from(1, 4096), kResult,
+       "side of a square patch, pixels; it divides the image's height and width"},
+      {"model.head_hidden", &c.model.head_hidden, from(0, 1048576), kResult,
+       "hidden width of the classification head; 0: one linear layer"},
+      {"model.positions", &c.model.positions, from(0, 1048576), kResult,
+       "rows of the table of learned positions; 0: as many as there are patches"},
+
+      {"ffn.kind", &c.ffn.kind, one_of({"dense", "moe"}), kResult, "dense: one feed-forward network; moe: experts"},
+      {"ffn.hidden", &c.ffn.hidden, from(1, 1048576), kResult, "hidden width of the network, or of each expert"},
+      {"ffn.experts", &c.ffn.experts, from(1, 65536), kResult, "experts per block (moe)"},
+      {"ffn.every", &c.ffn.every, from(1, 1024), kResult,
+       "every so many blocks have a mixture, beginning with block ffn.every - 1; the others are dense (moe)"},
+      {"ffn.shared", &c.ffn.shared, from(0, 1024), kResult,
+       "experts that every token visits with weight 1, beside the routed ones (moe)"},
+      {"ffn.router", &c.ffn.router, one_of({kRouterNames.begin(), kRouterNames.end()}), kResult,
+       "which expert a token goes to (moe): see Routers below"},
+      {"ffn.top_k", &c.ffn.top_k, from(1, 65536), kResult,
+       "experts that a token visits (top_k, noisy_top_k, loss_free)"},
+      {"ffn.scores", &c.ffn.scores, one_of({"softmax", "sigmoid"}), kResult,
+       "what the gate makes of its logits; sigmoid: top_k and loss_free alone"},
+      {"ffn.renormalise", &c.ffn.renormalise, anything(), kResult,
+       "divide the weights of a token's experts by their sum (switch, top_k, loss_free; noisy_top_k always does)"},
+      {"ffn.granularity", &c.ffn.granularity, one_of({"batch", "sample", "token", "balanced"}), kResult,
+       "random routing: what shares a draw; balanced: a random permutation gives every expert equally many tokens"},
+      {"ffn.draw", &c.ffn.draw, one_of({"model", "layer"}), kResult,
+       "random routing: one draw for all layers, or each layer its own"},
+      {"ffn.hash", &c.ffn.hash, one_of({"position", "content"}), kResult,
+       "hash routing: by the token's place in its image (even), or by what its patch looks like"},
+      {"ffn.inference", &c.ffn.inference, one_of({"route", "average"}), kResult,
+       "evaluate with the router, or with the mean of the experts' weights (moe)"},
+      {"ffn.expert_init", &c.ffn.expert_init, one_of({"same", "independent"}), kResult,
+       "whether the experts of a block start equal (moe)"},
+      {"ffn.gate_init", &c.ffn.gate_init, from(0, 1e6), kResult,
+       "times the usual start of a gate's weights (Switch Transformer: 0.1)"},
+      {"ffn.gate_tilt", &c.ffn.gate_tilt, from(-1e6, 1e6), kResult,
+       "added to the start of the gate's logit for expert 0: an unlucky start, in which it takes most tokens"},
+      {"ffn.gate_jitter", &c.ffn.gate_jitter, below_one(), kResult,
+       "in training the gate's input is multiplied by random numbers from 1 - gate_jitter to 1 + gate_jitter"},
+      {"ffn.gate_dropout", &c.ffn.gate_dropout, from(0, 0.99), kResult, "dropout of the gate's input in training"},
+      {"ffn.balance_loss", &c.ffn.balance_loss, weight_or_own(), kResult,
+       "weight of the load-balancing loss; -1: the router's own, 0.01 for switch and top_k, 0 for others"},
+      {"ffn.z_loss", &c.ffn.z_loss, from(0, 1e6), kResult, "weight of the z-loss of the gate's logits (ST-MoE: 0.001)"},
+      {"ffn.importance_loss", &c.ffn.importance_loss, weight_or_own(), kResult,
+       "weight of the importance loss; -1: the router's own, 0.1 for noisy_top_k, 0 for others"},
+      {"ffn.load_loss", &c.ffn.load_loss, weight_or_own(), kResult,
+       "weight of the smooth load loss of noisy_top_k; -1: the router's own, 0.1 there"},
+      {"ffn.bias_rate", &c.ffn.bias_rate, from(0, 1e6), kResult,
+       "loss_free: how far a step moves the bias of an expert that has too many tokens or too few"},
+      {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
+       "an expert takes at most so many times an even share of a microbatch's tokens, the others are dropped: the "
+       "residual carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
+      {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult, "the same in evaluation"},
+      {"ffn.expert_dropout", &c.ffn.expert_dropout, weight_or_own(0.99), kResult,
+       "dropout of hidden units inside experts; -1: train.dropout"},
+      {"ffn.gating_dropout", &c.ffn.gating_dropout, from(0, 1), kResult,
+       "probability of a step whose tokens stay with the experts of their home (Gating Dropout)"},
+      {"ffn.home_ranks", &c.ffn.home_ranks, from(1, 65536), kResult,
+       "gating dropout: ranks of the layout in which a microbatch has its home; they divide a batch's microbatches"},
+      {"ffn.home_experts", &c.ffn.home_experts, from(1, 65536), kResult,
+       "gating dropout: expert-parallel size of that layout; it divides ffn.experts and ffn.home_ranks"},
+      {"ffn.consistency", &c.ffn.consistency, from(0, 1e6), kResult,
+       "above 0: every sample passes twice, with other random draws, and this weighs the symmetric Kullback-Leibler "
+       "divergence of the two answers"},
+      {"ffn.consistency_kind", &c.ffn.consistency_kind, one_of({"thor", "adamix"}), kResult,
+       "thor: both passes learn the labels; adamix: the first alone, and the divergence moves only one side at a time"},
+
+      {"train.batch", &c.train.batch, from(1, 1048576), kResult, "samples per step, over all ranks"},
+      {"train.microbatch", &c.train.microbatch, from(1, 65536), kResult,
+       "samples computed together, the unit that ranks share out; it divides train.batch"},
+      {"train.optimizer", &c.train.optimizer, one_of({"adam", "adamw", "sgd"}), kResult,
+       "adam: weight decay in the gradient; adamw: apart from it; sgd: with momentum"},
+      {"train.lr", &c.train.lr, from(0, 1e6), kResult, "learning rate at its highest"},
+      {"train.weight_decay", &c.train.weight_decay, from(0, 1e6), kResult, "weight decay"},
+      {"train.momentum", &c.train.momentum, below_one(), kResult, "momentum (sgd)"},
+      {"train.beta1", &c.train.beta1, below_one(), kResult, "decay of the mean gradient (adam, adamw)"},
+      {"train.beta2", &c.train.beta2, below_one(), kResult, "decay of the mean squared gradient (adam, adamw)"},
+      {"train.epsilon", &c.train.epsilon, above(0), kResult, "added to the denominator (adam, adamw)"},
+      {"train.schedule", &c.train.schedule, one_of({"constant", "cosine"}), kResult,
+       "learning rate after the warm-up: as it is, or along half a cosine to 0"},
+      {"train.schedule_epochs", &c.train.schedule_epochs, from(0, 1e6), kResult,
+       "length of the cosine in epochs; 0: the run's own length"},
+      {"train.warmup_steps", &c.train.warmup_steps, from(0, kMany), kResult,
+       "steps over which the learning rate rises linearly from 0"},
+      {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
+      {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
+       "probability of dropping an attention weight, a hidden unit or a residual unit"},
+
+      {"parallel.experts", &c.parallel.experts, from(1, 65536), kNone,
+       "expert-parallel size: ranks that share out the experts; it divides ffn.experts and the number of ranks"},
+      {"parallel.threads", &c.parallel.threads, from(1, 1024), kNone, "threads per rank"},
+      {"parallel.reduction", &c.parallel.reduction, one_of({"tree", "library"}), kResult,
+       "tree: sums do not depend on the number of ranks; library: MPI's own all-reduce, where they may"},
+      {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
+       "seconds that a collective waits for a rank before the run is given up"},
+
+      {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kResult, "where kernels run"},
+      {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
+       "what the products of linear layers round their operands to; weights, sums and all else are fp32"},
+
+      {"checkpoint.every", &c.checkpoint.every, from(0, kMany), kNone,
+       "steps between checkpoints; 0: one at the end of every epoch"},
+      {"checkpoint.keep", &c.checkpoint.keep, from(1, 1e6), kNone, "newest checkpoints that are kept"},
+  };
+}
+
+}  // namespace switchyard
