@@ -77,7 +77,8 @@ slowest rank, and columns are medians over N steps:
 same active parameters but for the gate. For each router N rounds, a step of the dense model and then one of its own:
 
   seconds          of a step, median over the rounds
-  of dense         the dense model's time over the router's within each round: median, least and most
+  median, least, most   the dense model's time over the router's within each round
+  fastest          the same of the fastest step of each, which other programs disturbed least
 )"},
 };
 
