@@ -16,7 +16,6 @@ struct Contender {
 };
 
 // Every router with one expert per token and else as it comes, random and hash routing in all their kinds.
-// model first.
 std::vector<Contender> contenders(const Config& config) {
   std::vector<Contender> all;
   const auto add = [&](const std::string& router, const std::string& variant, const auto& change) {
