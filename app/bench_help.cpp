@@ -73,11 +73,12 @@ slowest rank, and columns are medians over N steps:
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
 )"},
     {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
-     R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other keys as they come, so with the
-same active parameters but for the gate. For each router N rounds, a step of the dense model and then one of its own:
+     R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other
+keys as they come, so with the same active parameters but for the gate. For each router N rounds, a step of the dense
+model and then one of its own:
 
   seconds          of a step, median over the rounds
-  median, least, most   the dense model's time over the router's within each round
+  median           of the dense model's time over the router's within each round; least and most the same
   fastest          the same of the fastest step of each, which other programs disturbed least
 )"},
 };

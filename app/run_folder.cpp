@@ -63,12 +63,13 @@ void RunFolder::lock() {
              std::strerror(errno));
 }
 
+bool RunFolder::holds_a_run() const { return fs::exists(results()) || !io::list_checkpoints(path_).empty(); }
+
 void RunFolder::make_free(bool overwrite) const {
-  const auto checkpoints = io::list_checkpoints(path_);
-  if (!overwrite && (fs::exists(results()) || !checkpoints.empty()))
+  if (!overwrite && holds_a_run())
     fail_usage("{} already holds a run; go on with it (--resume), replace it (--overwrite), or choose another run.name",
                path_.string());
-  for (const fs::path& each : checkpoints) fs::remove(each);
+  for (const fs::path& each : io::list_checkpoints(path_)) fs::remove(each);
   fs::remove(results());
 }
 

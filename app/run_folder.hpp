@@ -22,6 +22,7 @@ class RunFolder {
   void lock();
   // On rank 0, locked. Leaves the folder free for a new run: removes an earlier one, or fails where it may not.
   void make_free(bool overwrite) const;
+  bool holds_a_run() const;
 
  private:
   std::filesystem::path path_;

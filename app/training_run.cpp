@@ -92,7 +92,11 @@ void TrainingRun::resume(const std::string& from) {
   // The beginning of another training, as upcycle writes it: a run that is here already stays as it is.
   if (path && !own && trainer_->step() == 0)
     world_.together([&] {
-      if (world_.speaks()) folder_.make_free(false);
+      if (world_.speaks() && folder_.holds_a_run())
+        fail_usage(
+            "--resume {}: begins a training, but {} holds a run already: choose another run.name, or, to go on "
+            "with that one, give --resume without a file",
+            path->string(), folder_.path().string());
     });
 }
 

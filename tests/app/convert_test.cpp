@@ -47,12 +47,16 @@ TEST_F(Convert, AnUpcycledModelAnswersAsTheDenseOneAndTrainsOn) {
   EXPECT_NE(origin.find(std::string(kDense) + " after step 3"), std::string::npos) << origin;
 
   const Words going_on = Words{"--run.name", "up", "--run.epochs", "1", "--overwrite"};
-  const Words resuming = kMixtureKeys + Words{"--run.name", "up", "--run.epochs", "1", "--resume", "new.h5"};
-  const Outcome on_two = train(2, resuming), on_four = train(4, resuming + Words{"--parallel.experts", "2"});
+  const Words resuming = kMixtureKeys + Words{"--run.epochs", "1", "--resume", "new.h5", "--run.name"};
+  const Outcome on_two = train(2, resuming + Words{"up"});
+  const Outcome on_four = train(4, resuming + Words{"up4", "--parallel.experts", "2"});
   ASSERT_EQ(on_two.code, 0) << on_two;
   EXPECT_EQ(on_two.line("resuming "), "new.h5 after step 0");
   EXPECT_EQ(logged_steps(path("runs/up/results.h5")), steps_up_to(3));
   EXPECT_EQ(on_four.digest(), on_two.digest());
+  const Outcome again = train(2, resuming + Words{"up"});
+  EXPECT_EQ(again.code, 2) << again;
+  EXPECT_NE(again.err.find("runs/up holds a run already"), std::string::npos) << "a run is not begun anew unasked";
   EXPECT_NE(train(2, kMixtureKeys + going_on).digest(), on_two.digest()) << "it did not begin with the dense model";
 }
 
@@ -89,8 +93,8 @@ TEST_F(Convert, AnExportedModelAnswersAsTheMixturesAverage) {
   EXPECT_NE(dense.out.find("ffn dense 20, fp32\n"), std::string::npos) << dense;
   EXPECT_EQ(dense.test_line(), averaged);
   EXPECT_EQ(dense.digest(), digest);
-  const Outcome trained = train(2, {"--ffn.kind", "dense", "--ffn.router", "random", "--ffn.inference", "average",
-                                    "--run.name", "merged", "--run.epochs", "1", "--resume", "dense.h5"});
+  const Outcome trained =
+      train(2, {"--ffn.kind", "dense", "--run.name", "merged", "--run.epochs", "1", "--resume", "dense.h5"});
   EXPECT_EQ(trained.code, 0) << trained;
 }
 

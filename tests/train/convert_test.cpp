@@ -36,6 +36,7 @@ std::vector<Kind> upcycled_kinds() {
           mixture("random per token",
                   [](Config::Ffn& ffn) {
                     ffn.router = "random";
+                    ffn.renormalise = false;  // weights are 1
                     ffn.granularity = "token";
                   }),
           mixture("switch in every other block", [](Config::Ffn& ffn) {
