@@ -17,45 +17,47 @@ threads=${SLURM_CPUS_PER_TASK:-1}
 starts=${SLURM_RESTART_COUNT:-0}
 ((ranks % nodes == 0)) || refuse "$ranks ranks on $nodes nodes: give --ntasks-per-node, the same number on each"
 
-# Each rank on cores of its own, as many as it has threads.
-case $SWITCHYARD_LAUNCHER in
-  mpirun*) launch=($SWITCHYARD_LAUNCHER -n "$ranks" --map-by "ppr:$((ranks / nodes)):node:PE=$threads" --bind-to core) ;;
-  srun*) launch=($SWITCHYARD_LAUNCHER --ntasks="$ranks" --cpus-per-task="$threads" --cpu-bind=cores) ;;
+# Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it.
+case ${SWITCHYARD_LAUNCHER%% *} in
+  *mpirun | *mpiexec) launcher=($SWITCHYARD_LAUNCHER -n '{ranks}' --map-by "slot:PE=$threads" --bind-to core) ;;
+  *srun) launcher=($SWITCHYARD_LAUNCHER '--ntasks={ranks}' --cpus-per-task="$threads" --cpu-bind=cores) ;;
   *) refuse "SWITCHYARD_LAUNCHER = $SWITCHYARD_LAUNCHER: give mpirun or srun, with options where needed" ;;
 esac
+launch=("${launcher[@]/'{ranks}'/$ranks}")
 
 print_mesh() {
-  say "job $SLURM_JOB_ID, start $((starts + 1)): $nodes nodes x $((ranks / nodes)) ranks x $threads threads," \
-    "${SWITCHYARD_LAUNCHER}, on $SLURM_JOB_NODELIST"
+  say "job $SLURM_JOB_ID, start $((starts + 1)): nodes $nodes ($SLURM_JOB_NODELIST), ranks $ranks," \
+    "threads per rank $threads${SLURM_GPUS_ON_NODE:+, GPUs per node $SLURM_GPUS_ON_NODE}, by $SWITCHYARD_LAUNCHER"
 }
 
 # Rank 0 of a world prints one line: more lines are more worlds.
 check_launcher() {
-  local lines
-  lines=$("${launch[@]}" "$SWITCHYARD" --version </dev/null) || refuse "these ranks do not start: ${launch[*]}"
-  lines=$(wc -l <<<"$lines")
-  [ "$lines" = 1 ] || refuse "\"$SWITCHYARD_LAUNCHER\" started $lines programs of their own, not $ranks ranks of one:" \
-    "this SLURM does not speak this MPI's PMI. Set SWITCHYARD_LAUNCHER=mpirun (slurm/site.sh)"
+  local lines advice
+  advice='Set SWITCHYARD_LAUNCHER (slurm/site.sh): mpirun of the MPI that Switchyard was built with, or srun with an'
+  advice+=' --mpi that `srun --mpi=list` names and that MPI speaks (pmix for Open MPI)'
+  lines=$("${launch[@]}" "$SWITCHYARD" --version </dev/null | wc -l) ||
+    refuse "$ranks ranks do not start by: ${launch[*]}. $advice"
+  [ "$lines" = 1 ] || refuse "${launch[*]}: $lines worlds of their own, not one of $ranks ranks. $advice"
 }
 
-# run SIGNAL COMMAND...: what SLURM or a user signals to this script goes to the command as SIGNAL. If it then ends with
-# code 75 (stopped, checkpoint written), the job goes back into the queue, to be started with SLURM_RESTART_COUNT.
+# run COMMAND...: SLURM's signal to this script goes on to the command. If that then ends with code 75 (stopped,
+# checkpoint written), the job goes back into the queue, and its next start has SLURM_RESTART_COUNT.
 run() {
-  local signal=$1 status=0
-  shift
+  local status=0
   "$@" </dev/null &
   local command=$!
-  trap "say 'told to stop: waiting for a checkpoint'; kill -$signal $command 2>/dev/null || true" USR1 TERM
+  trap 'say "told to stop: waiting for a checkpoint"; kill -USR1 "$command" 2>/dev/null || true' USR1
   while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
   wait "$command" || status=$?
+  if [ "$status" -gt 128 ]; then say "a rank was ended by signal $((status - 128))" >&2; fi
   [ "$status" = 75 ] || exit "$status"
-  say "stopped with a checkpoint; requeuing job $SLURM_JOB_ID"
-  scontrol requeue "$SLURM_JOB_ID" ||
-    { say 'it could not be requeued: submit it again with --resume, as the last word' >&2; exit 75; }
-  sleep 60  # until SLURM ends this script
+
+  say "stopped with a checkpoint: back into the queue"
+  scontrol requeue "$SLURM_JOB_ID" || say 'no requeue: submit the same again, with --resume' >&2
+  exit 75
 }
 
-# train [--KEY VALUE ...]: from the newest checkpoint if this job was started before, whatever it was told to begin from.
+# train [--KEY VALUE ...]: a job that was started before goes on from the newest checkpoint, whatever it began from.
 train() {
   local words=() skip=false
   for word in "$@"; do
@@ -70,5 +72,5 @@ train() {
     words+=("$word")
   done
   if ((starts > 0)); then words+=(--resume); fi
-  run USR1 "${launch[@]}" "$SWITCHYARD" train --parallel.threads "$threads" "${words[@]}"
+  run "${launch[@]}" --quiet "$SWITCHYARD" train --parallel.threads "$threads" "${words[@]}"
 }

@@ -71,10 +71,12 @@ StateSaveLocation=$folder/state
 SlurmctldPidFile=$folder/slurmctld.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdSpoolDir=$folder/%n
+# Two nodes share this machine's /tmp, where their PMIx would meet.
+TmpFS=$folder/%n
 SlurmdPidFile=$folder/%n.pid
 SlurmdLogFile=$folder/%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/affinity
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
