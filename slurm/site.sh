@@ -10,8 +10,8 @@
 # The program, as the nodes see it.
 : "${SWITCHYARD:=$SWITCHYARD_ROOT/build/release/switchyard}"
 
-# What starts the ranks: the mpirun of the MPI that the program was built with, or srun where SLURM speaks that MPI's PMI
-# (`srun --mpi=list`; Debian 12: pmix, not pmi2). Further words are passed on.
+# What starts the ranks: the mpirun of the MPI that the program was built with, or srun where SLURM speaks that MPI's
+# PMI (`srun --mpi=list`; Debian 12: pmix, not pmi2). Further words are passed on.
 : "${SWITCHYARD_LAUNCHER:=mpirun}"
 #   : "${SWITCHYARD_LAUNCHER:=srun --mpi=pmix}"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# cluster.sh start|stop LINK: a SLURM of two nodes on this one machine, nodeA and nodeB, for the tests of the job scripts.
-# Everything that it writes stands in a temporary folder that LINK points to; SLURM_CONF=LINK/slurm.conf finds it.
-# It belongs to the user who starts it, asks nothing of systemd, and ends with the process that started it (ctest).
+# cluster.sh start|stop LINK: a SLURM of two nodes, nodeA and nodeB, on this one machine, for the tests of the job
+# scripts. Everything that it writes stands in a temporary folder that LINK points to; SLURM_CONF=LINK/slurm.conf finds
+# it. It belongs to the user who starts it, asks nothing of systemd, and ends with the process that started it (ctest).
 # Exit code 77 where SLURM is not installed or does not start: the tests are then skipped.
 set -euo pipefail
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin
@@ -11,7 +11,8 @@ action=$1 link=$2
 start() {
   local program
   for program in munged slurmctld slurmd sbatch srun scontrol mpirun python3; do
-    command -v "$program" >/dev/null || skip "there is no $program (Debian packages: slurmctld slurmd slurm-client munge)"
+    command -v "$program" >/dev/null ||
+      skip "there is no $program (Debian packages: slurmctld slurmd slurm-client munge)"
   done
   stop
   # The name of a socket holds about 100 characters, which a build folder may exceed.

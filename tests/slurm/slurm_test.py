@@ -99,14 +99,14 @@ class Scripts(unittest.TestCase):
         settings = {"SWITCHYARD_ROOT": str(ROOT), "SWITCHYARD": PROGRAM, "OMPI_MCA_btl": "self,tcp",
                     "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_mpi_yield_when_idle": "1",
                     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-        done = subprocess.run(["sbatch", "--parsable", *words], cwd=self.folder, env=os.environ | settings | environment,
-                              check=True, capture_output=True, text=True)
+        done = subprocess.run(["sbatch", "--parsable", *words], cwd=self.folder, check=True, capture_output=True,
+                              env=os.environ | settings | environment, text=True)
         number = done.stdout.strip()
         self.jobs.append(number)
         return number
 
-    def train(self, *options, script="train", words=(), **environment):
-        output = self.folder / "job.out"
+    def train(self, *options, script="train", words=(), output="job.out", **environment):
+        output = self.folder / output
         number = self.sbatch(*options, f"--output={output}", ROOT / f"slurm/{script}.sbatch", "--config", "small.cfg",
                              *words, **environment)
         return Job(number, output)
@@ -127,15 +127,15 @@ class Scripts(unittest.TestCase):
         (resumed,) = re.findall(r"^resuming \S+ after step (\d+)$", text, re.MULTILINE)
         self.assertEqual(stopped, resumed)
         self.assertGreater(int(stopped), 0)
-        self.assertRegex(text, "start 1: (.*\n)+slurm: told to stop.*\n(.*\n)+.*back into the queue\n(.*\n)*.*start 2: ")
+        self.assertRegex(text, "start 1: (.*\n)+slurm: told to stop.*\n(.*\n)+.*back into the queue\n(.*\n)*.*start 2")
 
 
 class Train(Scripts):
     def test_ranks_on_two_nodes_reach_the_digest_of_a_plain_mpirun(self):
         job = self.train(*TWO_NODES, words=["--parallel.experts", "4"])
         self.assertEqual(job.end(), "COMPLETED", job.text())
-        self.assertIn(f"slurm: job {job.number}, start 1: nodes 2 (nodeA,nodeB), ranks 4, threads per rank 1, by mpirun\n",
-                      job.text())
+        mesh = "nodes 2 (nodeA,nodeB), ranks 4, threads per rank 1, by mpirun"
+        self.assertIn(f"slurm: job {job.number}, start 1: {mesh}\n", job.text())
         self.assertIn("mesh: 4 ranks x 1 thread, experts over 4 ranks", job.text())
         self.assertEqual(self.digest(job.text()), self.plain_digest())
 
@@ -164,18 +164,18 @@ class Stopped(Scripts):
 
     # What the first start was told to begin from is no longer where the second begins.
     def test_a_requeued_job_forgets_overwrite_and_resume(self):
-        for words in (["--overwrite"], ["--resume=begin.h5"], ["--resume", "begin.h5"]):
-            with self.subTest(words):
-                program = self.folder / "program"
-                program.write_text('#!/bin/sh\necho "$*"\ncase $* in *--version) ;; *"--run.seed 1 --resume") ;;'
-                                   " *) exit 75 ;; esac\n", encoding="utf-8")
-                program.chmod(0o755)
-                job = self.train("--ntasks=1", words=[*words, "--run.seed", "1"], SWITCHYARD=str(program))
-                self.assertEqual(job.end(), "COMPLETED", job.text())
-                beginning = "train --parallel.threads 1 --config small.cfg "
-                self.assertEqual(re.findall("^train .*", job.text(), re.MULTILINE),
-                                 [f"{beginning}{' '.join(words)} --run.seed 1", f"{beginning}--run.seed 1 --resume"])
-                job.output.unlink()
+        program = self.folder / "program"
+        program.write_text('#!/bin/sh\necho "$*"\ncase $* in *--version | *"--run.seed 1 --resume") ;;'
+                           " *) exit 75 ;; esac\n", encoding="utf-8")
+        program.chmod(0o755)
+        cases = ["--overwrite", "--resume=begin.h5", "--resume begin.h5", "--overwrite --run.name x"]
+        jobs = [self.train("--ntasks=1", words=[*words.split(), "--run.seed", "1"], output=f"{number}.out",
+                           SWITCHYARD=str(program)) for number, words in enumerate(cases)]
+        for words, job in zip(cases, jobs):
+            self.assertEqual(job.end(), "COMPLETED", job.text())
+            beginning, kept = "train --parallel.threads 1 --config small.cfg", " --run.name x" * ("name" in words)
+            self.assertEqual(re.findall("^train .*", job.text(), re.MULTILINE),
+                             [f"{beginning} {words} --run.seed 1", f"{beginning}{kept} --run.seed 1 --resume"])
 
 
 class Limit(Scripts):
@@ -242,7 +242,7 @@ class Launcher(Scripts):
     def test_an_mpirun_of_another_mpi_is_found_before_the_run(self):
         # Its ranks do not find each other: each is a world of one.
         other = self.folder / "mpirun"
-        other.write_text('#!/bin/bash\nfor rank in 1 2 3 4; do command mpirun -n 1 "${@: -2}"; done\n', encoding="utf-8")
+        other.write_text('#!/bin/bash\nfor rank in {1..4}; do mpirun -n 1 "${@: -2}"; done\n', encoding="utf-8")
         other.chmod(0o755)
         job = self.train(*TWO_NODES, SWITCHYARD_LAUNCHER=str(other))
         self.assertEqual(job.end(), "FAILED", job.text())
