@@ -13,6 +13,7 @@ case "${1:-}" in
 esac
 
 install_packages "${build_packages[@]}" "${test_packages[@]}"
+(install_packages "${slurm_packages[@]}") || say 'Without SLURM the tests of slurm/ are skipped'
 
 say "Building build/$preset"
 cmake --preset "$preset" -DSWITCHYARD_TESTS=ON

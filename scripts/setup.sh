@@ -5,6 +5,7 @@ build_packages=(
   libfmt-dev librandom123-dev libxxhash-dev zlib1g-dev dataset-fashion-mnist
 )
 test_packages=(libgtest-dev clang-format python3-h5py python3-numpy)
+slurm_packages=(slurmctld slurmd slurm-client munge)  # without them the tests of the job scripts are skipped
 
 # Debian's own compiler, mpirun and python3, whatever else (conda, pyenv) stands first on the path.
 export PATH=/usr/bin:/bin:$PATH

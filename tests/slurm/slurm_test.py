@@ -1,0 +1,258 @@
+"""The job scripts on a real SLURM of two nodes (cluster.sh): what a job prints, how it ends, and its digest.
+
+slurm_test.py ROOT PROGRAM CLUSTER [unittest's options]; exit code 77 where there is no cluster.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT, PROGRAM, CLUSTER = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1), pathlib.Path(sys.argv.pop(1))
+
+SMALL = """
+[run]
+name = small
+epochs = 3
+[data]
+kind = synthetic
+synthetic_samples = 148
+synthetic_size = 12
+[model]
+layers = 2
+width = 24
+heads = 3
+patch = 4
+[ffn]
+kind = moe
+hidden = 20
+experts = 4
+router = switch
+[train]
+batch = 48
+microbatch = 2
+lr = 0.01
+dropout = 0.1
+"""
+
+# Long enough to be told to stop in the middle.
+LONG = "--run.epochs 400 --run.eval_every 400 --checkpoint.every 100000".split()
+TWO_NODES = "--nodes=2 --ntasks-per-node=2".split()
+
+
+class Job:
+    """A job, or one task of an array."""
+
+    def __init__(self, number, output):
+        self.number, self.output = number, output
+
+    def text(self):
+        return self.output.read_text(encoding="utf-8") if self.output.exists() else ""
+
+    def state(self):
+        shown = subprocess.run(["scontrol", "--oneliner", "show", "job", self.number], check=True, capture_output=True,
+                               text=True).stdout
+        return re.search(r"\bJobState=(\w+)", shown)[1]
+
+    def wait_for(self, text, seconds=60):
+        self.wait_until(lambda: text in self.text(), seconds)
+
+    def end(self, seconds=120):
+        """Its last state."""
+        self.wait_until(lambda: self.state() in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds)
+        return self.state()
+
+    def wait_until(self, condition, seconds):
+        last = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > last:
+                raise AssertionError(f"job {self.number} is {self.state()} after {seconds} s:\n{self.text()}")
+            time.sleep(0.1)
+
+
+class Scripts(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = pathlib.Path(holder.name)
+        (self.folder / "small.cfg").write_text(SMALL, encoding="utf-8")
+        self.jobs = []
+        self.addCleanup(self.cancel)
+
+    def cancel(self):
+        """What still runs writes to the folder."""
+        subprocess.run(["scancel", "--quiet", *self.jobs], check=False)
+        queue = ["squeue", "--noheader", "--jobs", ",".join(self.jobs)]
+        for _ in range(300):
+            if not subprocess.run(queue, check=False, capture_output=True, text=True).stdout:
+                return
+            time.sleep(0.1)
+
+    def sbatch(self, *words, **environment):
+        """The number of a job, submitted from a folder that is not the project's."""
+        # Two nodes that are one machine must not share memory segments of one name, and ranks share cores.
+        settings = {"SWITCHYARD_ROOT": str(ROOT), "SWITCHYARD": PROGRAM, "OMPI_MCA_btl": "self,tcp",
+                    "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_mpi_yield_when_idle": "1",
+                    "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        done = subprocess.run(["sbatch", "--parsable", *words], cwd=self.folder, check=True, capture_output=True,
+                              env=os.environ | settings | environment, text=True)
+        number = done.stdout.strip()
+        self.jobs.append(number)
+        return number
+
+    def train(self, *options, script="train", words=(), output="job.out", **environment):
+        output = self.folder / output
+        number = self.sbatch(*options, f"--output={output}", ROOT / f"slurm/{script}.sbatch", "--config", "small.cfg",
+                             *words, **environment)
+        return Job(number, output)
+
+    def plain_digest(self, *words):
+        done = subprocess.run([ROOT / "scripts/mpirun.sh", "2", PROGRAM, "train", "--config", "small.cfg", "--run.name",
+                               "plain", *words], cwd=self.folder, check=True, capture_output=True, text=True)
+        return self.digest(done.stdout)
+
+    def digest(self, text):
+        found = re.findall(r"^digest (\w{32})$", text, re.MULTILINE)
+        self.assertEqual(len(found), 1, text)
+        return found[0]
+
+    def check_resumed_once(self, job):
+        text = job.text()
+        (stopped,) = re.findall(r"^stopped after step (\d+) on signal", text, re.MULTILINE)
+        (resumed,) = re.findall(r"^resuming \S+ after step (\d+)$", text, re.MULTILINE)
+        self.assertEqual(stopped, resumed)
+        self.assertGreater(int(stopped), 0)
+        self.assertRegex(text, "start 1: (.*\n)+slurm: told to stop.*\n(.*\n)+.*back into the queue\n(.*\n)*.*start 2")
+
+
+class Train(Scripts):
+    def test_ranks_on_two_nodes_reach_the_digest_of_a_plain_mpirun(self):
+        job = self.train(*TWO_NODES, words=["--parallel.experts", "4"])
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        mesh = "nodes 2 (nodeA,nodeB), ranks 4, threads per rank 1, by mpirun"
+        self.assertIn(f"slurm: job {job.number}, start 1: {mesh}\n", job.text())
+        self.assertIn("mesh: 4 ranks x 1 thread, experts over 4 ranks", job.text())
+        self.assertEqual(self.digest(job.text()), self.plain_digest())
+
+    def test_threads_are_the_cpus_of_a_task(self):
+        job = self.train("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2")
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertIn("mesh: 2 ranks x 2 threads", job.text())
+        self.assertNotIn("warning", job.text())
+
+    def test_a_gpu_job_asks_for_a_gpu_per_rank(self):
+        job = self.train(*TWO_NODES, "--cpus-per-task=1", script="gpu")
+        self.assertEqual(job.end(), "FAILED")
+        self.assertIn("ranks 4, threads per rank 1, GPUs per node 2, by mpirun\n", job.text())
+        self.assertIn("compute.device = cuda", job.text())  # there is none
+
+
+class Stopped(Scripts):
+    def test_a_preempted_job_requeues_itself_and_ends_at_the_same_digest(self):
+        job = self.train("--nodes=2", "--ntasks-per-node=1", words=LONG)
+        job.wait_for("\nmesh: ")
+        self.sbatch("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        job.wait_for("start 2: ")
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.check_resumed_once(job)
+        self.assertEqual(self.digest(job.text()), self.plain_digest(*LONG))
+
+    # What the first start was told to begin from is no longer where the second begins.
+    def test_a_requeued_job_forgets_overwrite_and_resume(self):
+        program = self.folder / "program"
+        program.write_text('#!/bin/sh\necho "$*"\ncase $* in *--version | *"--run.seed 1 --resume") ;;'
+                           " *) exit 75 ;; esac\n", encoding="utf-8")
+        program.chmod(0o755)
+        cases = ["--overwrite", "--resume=begin.h5", "--resume begin.h5", "--overwrite --run.name x"]
+        jobs = [self.train("--ntasks=1", words=[*words.split(), "--run.seed", "1"], output=f"{number}.out",
+                           SWITCHYARD=str(program)) for number, words in enumerate(cases)]
+        for words, job in zip(cases, jobs):
+            self.assertEqual(job.end(), "COMPLETED", job.text())
+            beginning, kept = "train --parallel.threads 1 --config small.cfg", " --run.name x" * ("name" in words)
+            self.assertEqual(re.findall("^train .*", job.text(), re.MULTILINE),
+                             [f"{beginning} {words} --run.seed 1", f"{beginning}{kept} --run.seed 1 --resume"])
+
+
+class Limit(Scripts):
+    # SLURM looks at limits every half minute, so the signal comes within that time.
+    def test_a_job_near_its_time_limit_writes_a_checkpoint_and_goes_on(self):
+        job = self.train("--nodes=2", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@55",
+                         words=["--run.epochs", "100000", "--run.eval_every", "0", "--checkpoint.every", "1000000"])
+        job.wait_for("\nresuming ", 90)
+        self.check_resumed_once(job)
+
+
+class Study(Scripts):
+    def test_each_task_of_the_array_runs_its_run(self):
+        # The study's own program is tested elsewhere: this one has its words and trains with the number as seed.
+        program = self.folder / "study"
+        program.write_text('#!/bin/bash\nset -eu\n[ "$1 $2 $3 $5" = "run small.cfg --only --launcher" ]\n'
+                           'exec ${6/"{ranks}"/2} ' + shlex.quote(PROGRAM) +
+                           ' train --config "$2" --run.name "run-$4" --run.seed "$4"\n', encoding="utf-8")
+        program.chmod(0o755)
+        number = self.sbatch("--array=3-5", "--nodes=2", "--ntasks-per-node=1", "--output=%a.out",
+                             ROOT / "slurm/study.sbatch", "small.cfg", SWITCHYARD_STUDY=str(program))
+        for seed in "345":
+            job = Job(f"{number}_{seed}", self.folder / f"{seed}.out")
+            self.assertEqual(job.end(), "COMPLETED", job.text())
+            self.assertEqual(self.digest(job.text()), self.plain_digest("--run.seed", seed, "--overwrite"))
+
+
+class Failures(Scripts):
+    def check_fails(self, job, *parts):
+        self.assertEqual(job.end(), "FAILED", job.text())
+        for part in parts:
+            self.assertIn(part, job.text())
+        self.assertNotIn("start 2: ", job.text())
+
+    def test_a_wrong_configuration_fails_the_job_and_says_why(self):
+        self.check_fails(self.train(*TWO_NODES, words=["--run.epoch", "3"]), '"--run.epoch", did you mean run.epochs?')
+
+    def test_a_missing_program_or_site_is_named(self):
+        self.check_fails(self.train(SWITCHYARD="/no/switchyard"), "there is no program /no/switchyard: build it")
+
+    def test_an_uneven_allocation_is_refused(self):
+        self.check_fails(self.train("--nodes=2", "--ntasks=3"), "3 ranks on 2 nodes: give --ntasks-per-node")
+
+    def test_an_unknown_launcher_is_refused(self):
+        self.check_fails(self.train(SWITCHYARD_LAUNCHER="aprun"), "SWITCHYARD_LAUNCHER = aprun: give mpirun or srun")
+
+
+class Launcher(Scripts):
+    def test_srun_works_where_slurm_speaks_the_mpis_pmi(self):
+        known = subprocess.run(["srun", "--mpi=list"], check=True, capture_output=True, text=True)
+        if "pmix" not in known.stdout + known.stderr:
+            self.skipTest("this SLURM has no pmix")
+        job = self.train(*TWO_NODES, SWITCHYARD_LAUNCHER="srun --mpi=pmix")
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertIn("mesh: 4 ranks x 1 thread", job.text())
+        self.assertEqual(self.digest(job.text()), self.plain_digest())
+
+    def test_srun_with_another_pmi_is_found_before_the_run(self):
+        job = self.train(*TWO_NODES, SWITCHYARD_LAUNCHER="srun --mpi=pmi2")
+        self.assertEqual(job.end(), "FAILED", job.text())
+        self.assertIn("slurm: 4 ranks do not start by: srun --mpi=pmi2 --ntasks=4", job.text())
+        self.assertIn("Set SWITCHYARD_LAUNCHER (slurm/site.sh): mpirun of the MPI", job.text())
+
+    def test_an_mpirun_of_another_mpi_is_found_before_the_run(self):
+        # Its ranks do not find each other: each is a world of one.
+        other = self.folder / "mpirun"
+        other.write_text('#!/bin/bash\nfor rank in {1..4}; do mpirun -n 1 "${@: -2}"; done\n', encoding="utf-8")
+        other.chmod(0o755)
+        job = self.train(*TWO_NODES, SWITCHYARD_LAUNCHER=str(other))
+        self.assertEqual(job.end(), "FAILED", job.text())
+        self.assertIn(": 4 worlds of their own, not one of 4 ranks. Set SWITCHYARD_LAUNCHER", job.text())
+        self.assertNotIn("mesh", job.text())
+
+
+if __name__ == "__main__":
+    if not CLUSTER.exists():
+        print(f"skipped: there is no SLURM: {CLUSTER}")
+        sys.exit(77)
+    os.environ["SLURM_CONF"] = str(CLUSTER.resolve() / "slurm.conf")
+    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])
