@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""notebooks.py: writes the notebooks beside it from the text below, without outputs. A test holds them equal.
+
+Cells begin with a line "%%", or "%% md" for Markdown.
+"""
+
+import json
+import pathlib
+
+SETUP = '''\
+import os
+import pathlib
+
+from IPython.display import display
+from switchyard_compare import *
+from switchyard_results import *
+
+RUNS = pathlib.Path(os.environ.get("SWITCHYARD_RUNS", "../runs"))  # a folder that holds runs, at any depth'''
+
+NOTEBOOKS = {}
+
+NOTEBOOKS["run"] = f"""\
+%% md
+# One run, live while it trains
+
+`SWITCHYARD_RUN` names the results file or the run's folder; without it the newest below `SWITCHYARD_RUNS` is shown. The
+file is read while the run goes on writing it; the figure is renewed for up to `SWITCHYARD_WATCH` seconds, or until the
+run ends. Stop the cell to end it earlier.
+%%
+{SETUP}
+WATCH = float(os.environ.get("SWITCHYARD_WATCH", "3600"))  # seconds
+EVERY = float(os.environ.get("SWITCHYARD_EVERY", "5"))  # seconds between two figures
+
+import time
+
+import switchyard_routing as routing
+from IPython.display import clear_output
+
+path = os.environ.get("SWITCHYARD_RUN") or max(find_files(RUNS), key=lambda file: file.stat().st_mtime, default=None)
+if path is None:
+    raise ResultsError(f"{{RUNS}}: no results.h5 in it or below: set SWITCHYARD_RUN or SWITCHYARD_RUNS")
+%%
+end = time.monotonic() + WATCH
+while True:
+    run = open_run(path)
+    table = table_of_runs([run])
+    drawn = routing.run_figure(run)
+    clear_output(wait=True)
+    print(f"{{run.name}}: {{state_of(run)}}, step {{table['steps'].item()}}, {{table['epochs'].item():.2f}} epochs")
+    display(drawn)
+    if not run.being_written or time.monotonic() >= end:
+        break
+    time.sleep(EVERY)
+%% md
+Evaluations, and the load of the experts over time where the run has a mixture.
+%%
+display(run.evaluations().tail(10))
+if run.has_routing():
+    display(routing.load_heat_maps([run]))
+%% md
+How it ran, and its configuration.
+%%
+for name, value in run.attributes.items():
+    print(f"{{name:18}} {{value}}")
+display(pd.Series(run.config, name="value").to_frame())
+"""
+
+NOTEBOOKS["routing"] = f"""\
+%% md
+# Where the tokens go
+
+The load of every expert over time, and what happens when a gate begins unluckily: without a penalty for uneven choice it
+stays with one expert (collapse). The runs of the second part are made by
+
+    for c in plain noise balance loss_free; do build/release/switchyard train --config configs/collapse/$c.cfg; done
+%%
+{SETUP}
+SELECT = os.environ.get("SWITCHYARD_SELECT", "*")  # names of the runs of the first part
+MOST = 4  # of them
+
+import fnmatch
+
+import switchyard_routing as routing
+
+problems = []
+mixtures = [run for run in open_runs(RUNS, problems) if run.has_routing()]
+for problem in problems:
+    print(problem)
+selected = [run for run in mixtures if fnmatch.fnmatch(run.name, SELECT)]
+shown = selected[:MOST]
+if len(selected) > MOST:
+    print(f"{{len(selected)}} runs with a mixture; SWITCHYARD_SELECT chooses others than these {{MOST}}")
+%% md
+## Load by block and expert
+
+White is an even share. Purple: fewer tokens, orange: more, up to twice an even share and above.
+%%
+display(routing.load_heat_maps(shown))
+%% md
+## Collapse, and its cures
+%%
+collapse = sorted((run for run in mixtures if run.config.get("ffn.gate_tilt", 0) != 0),
+                  key=lambda run: not run.name.endswith("plain"))[:6]
+if collapse:
+    table = routing.collapse_table(collapse)
+    display(routing.load_heat_maps(collapse[:4]))
+    display(routing.collapse_figure(collapse))
+    display(table)
+    print(*routing.collapse_words(table), sep="\\n")
+else:
+    print(f"{{RUNS}}: no run with an unlucky start (ffn.gate_tilt): the commands above make four")
+"""
+
+
+def cells_of(text):
+    cells = []
+    for part in ("\n" + text.strip("\n")).split("\n%%")[1:]:
+        kind, _, source = part.partition("\n")
+        lines = [f"{line}\n" for line in source.split("\n")]
+        lines[-1] = lines[-1][:-1]
+        cell = {"cell_type": "markdown" if kind.strip() == "md" else "code", "id": f"cell-{len(cells)}", "metadata": {}}
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": None, "outputs": []}
+        cells.append({**cell, "source": lines})
+    return cells
+
+
+def notebook(text):
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {"cells": cells_of(text), "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+             "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in NOTEBOOKS.items():
+        pathlib.Path(__file__).with_name(f"{name}.ipynb").write_text(notebook(text), encoding="utf-8")

@@ -1,0 +1,76 @@
+"""The notebooks run from top to bottom on small runs of the program's, say and draw what they should; so does
+switchyard-report.
+
+notebooks_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
+"""
+
+import os
+import pathlib
+import tempfile
+import unittest
+import unittest.mock
+
+from support import PROGRAM, ROOT, bench_exchange, start, train  # first: it looks for the libraries
+import nbclient
+import nbformat
+import notebooks
+
+
+def execute(name, **environment):
+    """(all words, number of figures) of a notebook's outputs."""
+    environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **{key: str(value) for key, value in environment.items()}}
+    book = nbformat.read(ROOT / f"analysis/{name}.ipynb", as_version=4)
+    client = nbclient.NotebookClient(book, timeout=60, kernel_name="python3",
+                                     resources={"metadata": {"path": str(ROOT / "analysis")}})
+    with unittest.mock.patch.dict(os.environ, environment):
+        client.execute()
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    words = "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    return words, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+class Notebooks(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+
+    def test_they_are_what_the_builder_writes_without_outputs(self):
+        files = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "analysis").glob("*.ipynb")}
+        self.assertEqual(files, {name: notebooks.notebook(text) for name, text in notebooks.NOTEBOOKS.items()})
+        for text in files.values():
+            nbformat.validate(nbformat.reads(text, as_version=4))
+
+    def test_run_is_followed_while_it_trains(self):
+        job = start(self.folder / "live", "live", "--run.epochs", 100000)
+        try:
+            words, figures = "", 0
+            while "step" not in words:  # the program may not have begun
+                try:
+                    words, figures = execute("run", SWITCHYARD_RUNS=self.folder / "live", SWITCHYARD_WATCH=3,
+                                             SWITCHYARD_EVERY=1)
+                except nbclient.exceptions.CellExecutionError as error:
+                    self.assertRegex(str(error), "no results.h5|no such file|cut short")
+                self.assertIsNone(job.poll())
+        finally:
+            job.terminate()
+            job.wait()
+        self.assertIn("live: running, step", words)
+        self.assertGreaterEqual(figures, 2)
+        words, figures = execute("run", SWITCHYARD_RUN=self.folder / "live/live")
+        self.assertIn("live: stopped, step", words)
+
+    def test_routing_tells_collapse_from_its_cures(self):
+        for cure in ("plain", "balance"):
+            train(self.folder / "collapse", f"collapse-{cure}", config=ROOT / f"configs/collapse/{cure}.cfg")
+        words, figures = execute("routing", SWITCHYARD_RUNS=self.folder / "collapse")
+        self.assertIn("collapse-plain (switch): collapsed", words)
+        self.assertRegex(words, r"collapse-balance \(switch\): (balanced|uneven)")
+        self.assertEqual(figures, 3)
+        with self.assertRaisesRegex(nbclient.exceptions.CellExecutionError, "no results.h5"):
+            execute("routing", SWITCHYARD_RUNS=tempfile.mkdtemp(dir=self.folder))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=["notebooks_test.py", "-v"])
