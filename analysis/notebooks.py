@@ -15,6 +15,7 @@ from IPython.display import display
 from switchyard_compare import *
 from switchyard_results import *
 
+pd.options.display.max_colwidth = None
 RUNS = pathlib.Path(os.environ.get("SWITCHYARD_RUNS", "../runs"))  # a folder that holds runs, at any depth'''
 
 NOTEBOOKS = {}
@@ -109,6 +110,48 @@ if collapse:
     print(*routing.collapse_words(table), sep="\\n")
 else:
     print(f"{{RUNS}}: no run with an unlucky start (ffn.gate_tilt): the commands above make four")
+"""
+
+NOTEBOOKS["replication"] = f"""\
+%% md
+# The study, repeated
+
+"Enhanced MoE with random routing based on Transformer" in four tables and a figure: what it published, beside what was
+measured here with repeated seeds. Runs are found by their configuration: `ffn.kind = dense` (ViT), `ffn.router = switch`
+(MoE) and `random`, all finished ones below `SWITCHYARD_RUNS`. Runs that differ in anything else stand in rows of their
+own; a run repeated on other ranks is the same bits, and counts once where accuracy is concerned.
+%%
+{SETUP}
+import switchyard_replication as replication
+
+problems = []
+runs = open_runs(RUNS, problems)
+for problem in problems:
+    print(problem)
+study = replication.study_table(table_of_runs(runs))
+print(replication.data_words(study))
+%% md
+## The tables
+%%
+for title, table in replication.tables(study):
+    print(title)
+    display(table)
+%% md
+## The figure
+%%
+display(replication.accuracy_figure(runs, study))
+%% md
+## The claims
+
+Differences over common seeds, with their 95 % interval: "not told apart" where it holds zero.
+%%
+display(replication.claims(study))
+%% md
+## What the published logs really show
+%%
+display(replication.LOGS)
+for finding in replication.LOG_FINDINGS:
+    print("-", finding)
 """
 
 

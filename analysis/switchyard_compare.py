@@ -101,4 +101,4 @@ def with_interval(mean, half, number, digits=2):
     if not number:
         return "-"
     spread = "" if math.isnan(half) else f" ± {half:.{digits}f}"
-    return f"{mean:.{digits}f}{spread} ({number})"
+    return f"{mean:,.{digits}f}{spread} ({number})"

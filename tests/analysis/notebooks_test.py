@@ -22,6 +22,7 @@ def execute(name, **environment):
     book = nbformat.read(ROOT / f"analysis/{name}.ipynb", as_version=4)
     client = nbclient.NotebookClient(book, timeout=60, kernel_name="python3",
                                      resources={"metadata": {"path": str(ROOT / "analysis")}})
+    book.cells[1]["source"] += "\npd.options.display.width = 400"  # of tables as text
     with unittest.mock.patch.dict(os.environ, environment):
         client.execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
@@ -70,6 +71,22 @@ class Notebooks(unittest.TestCase):
         self.assertEqual(figures, 3)
         with self.assertRaisesRegex(nbclient.exceptions.CellExecutionError, "no results.h5"):
             execute("routing", SWITCHYARD_RUNS=tempfile.mkdtemp(dir=self.folder))
+
+    def test_replication_sets_measured_beside_published(self):
+        for seed in (1, 2):
+            for name, keys in [("dense", ["--ffn.kind", "dense"]), ("switch", []),
+                               ("random", ["--ffn.router", "random", "--ffn.inference", "average"])]:
+                train(self.folder / "study", f"{name}-seed{seed}", "--run.seed", seed, "--run.epochs", 2, *keys)
+        (self.folder / "study/cut").mkdir()
+        (self.folder / "study/cut/results.h5").write_bytes(b"cut")
+        words, figures = execute("replication", SWITCHYARD_RUNS=self.folder / "study")
+        self.assertIn("6 finished runs, 2 seeds, on synthetic, 2 epochs", words)
+        self.assertIn("cut/results.h5: is not an HDF5 file", words)
+        for pattern in [r"ViT +1 +12,798,490 +[\d,]+ ", r"MoE & random routing +4 +72.18 +[\d.]+ ± [\d.]+ \(2\)",
+                        r"MoE & random routing +128 +62.01 +-", r"random routing is as accurate as learned +16 ",
+                        r"MOEvit rtx_2 .* 72.04 ", "two of the README's three rows have no source"]:
+            self.assertRegex(words, pattern)
+        self.assertEqual(figures, 1)
 
 
 if __name__ == "__main__":
