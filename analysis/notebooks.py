@@ -154,6 +154,88 @@ for finding in replication.LOG_FINDINGS:
     print("-", finding)
 """
 
+NOTEBOOKS["scaling"] = f"""\
+%% md
+# Scaling
+
+Runs below `SWITCHYARD_RUNS` that differ in their number of ranks: with the same batch (strong scaling) or with the batch
+in proportion (weak). Their results are the same bits where the batch is the same; here it is about time. Files of
+`bench exchange --output FILE.h5` are looked for below `SWITCHYARD_BENCH` (the same folder unless told), for example
+
+    for P in 2 4; do
+      mpirun -n $P build/release/switchyard bench exchange --config configs/quickstart-switch.cfg \\
+          --parallel.experts $P --output runs/exchange-$P.h5
+    done
+%%
+{SETUP}
+BENCH = pathlib.Path(os.environ.get("SWITCHYARD_BENCH", RUNS))
+CORES = int(os.environ.get("SWITCHYARD_CORES", os.cpu_count()))  # of the machine that the runs were on
+
+import switchyard_loggp as loggp
+import switchyard_scaling as scaling
+
+# The network of the extrapolation, and how many ranks share a node's link to it.
+RANKS_PER_NODE = 8
+NETWORK = loggp.Network("InfiniBand HDR (200 Gb/s a node)", latency=2e-6, gap=0.3e-6, byte=RANKS_PER_NODE / 23e9)
+MOST_RANKS = 1024
+
+problems = []
+measured = scaling.scaling_table(open_runs(RUNS, problems))
+for problem in problems:
+    print(problem)
+groups = [(weak, words, runs) for weak in (False, True) for words, runs in scaling.groups(measured, weak)]
+if not groups:
+    print(f"{{RUNS}}: no runs that differ in their ranks alone")
+%% md
+## Strong and weak scaling
+
+A step's time is split on rank 0: compute, exchange (tokens to experts and back; also the time until the others are
+ready), reduce (sums of gradients), wait (agreeing on counts, slower ranks).
+%%
+for weak, words, runs in groups:
+    display(scaling.scaling_figure(words, runs, weak, CORES))
+    display(scaling.efficiency_table(runs, weak))
+%% md
+## A model of the messages
+
+T(P, b) = (L + 2 o) + (P - 2) g + b G for an all-to-all of P ranks (LogGP), fitted to the fastest exchanges of
+`bench exchange`.
+%%
+bench = loggp.exchange_benches(BENCH)
+if bench.empty:
+    print(f"{{BENCH}}: no file of bench exchange: the commands above make two")
+else:
+    network, bench = loggp.fit(bench)
+    print(network.words())
+    for ranks, error in (bench["predicted"] / bench["seconds_least"] - 1).abs().groupby(bench["ranks"]):
+        crowded = f"; more ranks than the {{CORES}} cores, which take turns: no network's figures" if ranks > CORES else ""
+        print(f"{{ranks}} ranks: error of the fit {{100 * error.median():.0f}} % (median), {{100 * error.max():.0f}} % "
+              f"(largest){{crowded}}")
+    display(scaling.fit_figure(bench))
+%% md
+### Checked against the measured steps
+
+The compute of a microbatch is that of the run with the fewest ranks; ranks beyond the cores share them. What the model
+leaves out is waiting: ranks that a shared machine holds up let the others stand in the exchange.
+%%
+if not bench.empty:
+    for weak, words, runs in groups:
+        print(words)
+        display(scaling.check_table(runs, network, CORES))
+%% md
+### Extrapolated to {1024:,} ranks
+%%
+if groups:
+    step = loggp.step_of(groups[0][2].iloc[0], CORES)
+    table = scaling.extrapolate(step, NETWORK, MOST_RANKS)
+    print("Assumed:")
+    for assumption in scaling.assumptions(step, NETWORK, RANKS_PER_NODE):
+        print("-", assumption)
+    display(scaling.extrapolation_figure(table, NETWORK))
+    display(table.assign(**{{name: 1e3 * table[name] for name in ("compute", "exchange", "reduce", "seconds")}}).round(3)
+            .rename(columns={{name: f"{{name}}, ms" for name in ("compute", "exchange", "reduce", "seconds")}}))
+"""
+
 
 def cells_of(text):
     cells = []
