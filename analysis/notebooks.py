@@ -174,10 +174,8 @@ CORES = int(os.environ.get("SWITCHYARD_CORES", os.cpu_count()))  # of the machin
 import switchyard_loggp as loggp
 import switchyard_scaling as scaling
 
-# The network of the extrapolation, and how many ranks share a node's link to it.
-RANKS_PER_NODE = 8
-NETWORK = loggp.Network("InfiniBand HDR (200 Gb/s a node)", latency=2e-6, gap=0.3e-6, byte=RANKS_PER_NODE / 23e9)
-MOST_RANKS = 1024
+# The network of the extrapolation, assumed; another: loggp.Network("name", latency=, gap=, byte=), all in seconds.
+RANKS_PER_NODE, NETWORK, MOST_RANKS = scaling.RANKS_PER_NODE, scaling.NETWORK, scaling.MOST_RANKS
 
 problems = []
 measured = scaling.scaling_table(open_runs(RUNS, problems))

@@ -5,6 +5,8 @@ vision transformer of 12 blocks, 300 wide; dense ("ViT"), with a learned top-1 g
 each batch ("MoE & random routing"). One run each, no intervals.
 """
 
+import textwrap
+
 import pandas as pd
 
 from switchyard_compare import (SEED, paired_differences, summarize, varying_keys, with_interval,
@@ -57,7 +59,7 @@ def model_of(config):
 
 
 def study_table(table):
-    """The finished runs of the study's three models, with columns model, experts, batch, accuracy and best (%)."""
+    """The finished runs of the study's three models, with columns model, experts, batch, accuracy (%), and setting where others differ."""
     if table.empty:
         return table
     models = table.apply(model_of, axis=1)
@@ -65,13 +67,16 @@ def study_table(table):
     table["model"] = models[table.index]
     table["experts"] = table["ffn.experts"].where(table["model"] != VIT, 1)
     table["batch"] = table["train.batch"]
-    table["accuracy"], table["best"] = 100 * table["test_accuracy"], 100 * table["best_accuracy"]
+    table["accuracy"] = 100 * table["test_accuracy"]
+    others = [key for key in varying_keys(table) if key not in MODEL_KEYS]
+    if others:
+        table["setting"] = table[others].apply(lambda row: ", ".join(f"{key} {row[key]}" for key in others), axis=1)
     return table
 
 
-def other_keys(table):
-    """What else differs between the runs: such runs are kept apart, in columns of their own."""
-    return [key for key in varying_keys(table) if key not in MODEL_KEYS]
+def other_columns(table):
+    """What else differs between the runs, in one column: such runs are kept apart."""
+    return [column for column in ("setting",) if column in table]
 
 
 def data_words(table):
@@ -89,7 +94,7 @@ def data_words(table):
 
 def beside(published, table, by, column, digits=2, also=()):
     """Published values beside the measured mean and interval; measured groups that were not published stand below."""
-    extra = [*also, *other_keys(table)] if len(table) else []
+    extra = [*also, *other_columns(table)] if len(table) else []
     measured = summarize(table, [*by, *extra], [column]) if len(table) else pd.DataFrame(columns=[*by, column])
     rows, seen = [], set()
     for key, value in published.items():
@@ -172,39 +177,43 @@ def groups_of(table):
     """[(settings, runs)]: runs that differ in model, experts, seed and layout alone."""
     if table.empty:
         return []
-    keys = ["batch", *(name for name in ("ranks", "threads") if table[name].nunique() > 1), *other_keys(table)]
+    keys = ["batch", *(name for name in ("ranks", "threads") if table[name].nunique() > 1), *other_columns(table)]
     return [(dict(zip(keys, values if isinstance(values, tuple) else (values,))), group)
             for values, group in table.groupby(keys[0] if len(keys) == 1 else keys)]
 
 
 def accuracy_figure(runs, table):
-    """Test accuracy against epochs: mean over seeds, 95 % interval as a band; the most common batch, four experts."""
+    """Test accuracy against epochs: mean over seeds, 95 % interval as a band; the most common setting and batch, four experts."""
     drawn, axes = figure(height=4.2)
     axis = axes[0, 0]
     if table.empty:
         no_data(axis, "no finished runs of the study's models")
         return drawn
     table = four(without_repeats(table))
-    table = table[table["batch"] == common_batch(table)]
+    setting = ""
+    if "setting" in table:
+        setting = table["setting"].mode()[0]
+        table = table[table["setting"] == setting]
+    batch = common_batch(table)
+    table = table[table["batch"] == batch]
     by_name = {run.name: run for run in runs}
-    extra = other_keys(table)
-    groups = table.groupby(["model", *extra] if extra else "model", sort=False)
-    ordered = sorted(groups, key=lambda item: MODELS.index(item[0][0] if extra else item[0]))
-    for index, (values, group) in enumerate(ordered):
-        curves = pd.concat([by_name[name].evaluations().assign(accuracy=lambda rows: 100 * rows["accuracy"])
-                            for name in group["run"]])
-        curve = summarize(curves.assign(epoch=curves["epoch"].round(6)), ["epoch"], ["accuracy"])
-        label = ", ".join(map(str, values)) if extra else values
-        style = line_style(index, markers=len(curve) < 30)
-        axis.plot(curve["epoch"], curve["accuracy"], label=f"{label} ({len(group)} seeds)", **style)
-        half = curve["accuracy_half"].fillna(0)
+    for index, model in enumerate(MODELS):
+        group = table[table["model"] == model]
+        if group.empty:
+            continue
+        curves = pd.concat([by_name[name].evaluations() for name in group["run"]])
+        curves = curves.assign(accuracy=100 * curves["accuracy"], epoch=curves["epoch"].round(6))
+        curve = summarize(curves, ["epoch"], ["accuracy"])
+        style, half = line_style(index, markers=len(curve) < 30), curve["accuracy_half"].fillna(0)
+        axis.plot(curve["epoch"], curve["accuracy"], label=f"{model} ({group[SEED].nunique()} seeds)", **style)
         axis.fill_between(curve["epoch"], curve["accuracy"] - half, curve["accuracy"] + half, alpha=0.15,
                           color=style["color"], linewidth=0)
     if set(table["data.kind"]) == {"cifar10"}:
         for index, model in enumerate(MODELS):
             axis.axhline(ACCURACY[model], label=f"{model}, published", **line_style(index) | {"linewidth": 0.8})
     axis.set(xlabel="epoch", ylabel="test accuracy, %",
-             title=f"Accuracy against epochs, {', '.join(sorted(set(table['data.kind'])))}, batch {common_batch(table)}, "
-                   "band: 95 % interval of the mean")
+             title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}; band: 95 % interval of the mean")
+    if setting:
+        axis.set_title(axis.get_title() + "\n" + textwrap.fill(setting, 110), fontsize=9)
     axis.legend(loc="lower right")
     return drawn

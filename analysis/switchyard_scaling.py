@@ -7,7 +7,12 @@ import pandas as pd
 
 from switchyard_compare import LAYOUT_KEYS, SEED
 from switchyard_figures import figure, line_style, no_data
-from switchyard_loggp import predict, step_of
+from switchyard_loggp import Network, predict, step_of
+
+# The network of the extrapolation: assumed figures. A node's link, and how many ranks share it.
+RANKS_PER_NODE = 8
+NETWORK = Network("InfiniBand HDR (200 Gb/s a node)", latency=2e-6, gap=0.3e-6, byte=RANKS_PER_NODE / 23e9)
+MOST_RANKS = 1024
 
 PARTS = ["compute", "exchange", "reduce", "wait"]
 MEASURED = ["seconds", "low", "high", *PARTS]
@@ -151,16 +156,18 @@ def extrapolate(step, network, most_ranks):
 
 
 def extrapolation_figure(table, network):
-    drawn, axes = figure(1, 2, height=3.6)
+    drawn, axes = figure(1, 2, height=3.8)
     bars, share = axes[0]
     places = np.arange(len(table))
-    stacked_parts(bars, places, table, 0.8)
-    bars.set(title=f"A step on {network.name}: a model, not measured", xlabel="ranks", ylabel="ms", xticks=places)
-    bars.legend(fontsize=8, loc="lower right", frameon=True)
+    stacked_parts(bars, places, table.drop(columns="compute"), 0.8)
+    bars.set(title=f"Communication in a step (compute: {1e3 * table['compute'].iloc[0]:.1f} ms)", ylabel="ms")
+    bars.legend(fontsize=8, loc="upper left")
     share.plot(places, 100 * table["efficiency"], **line_style(0, markers=True))
-    share.set(title="Weak-scaling efficiency by the model", xlabel="ranks", ylabel="%", ylim=(0, 105), xticks=places)
+    share.set(title="Weak-scaling efficiency", ylabel="%", ylim=(0, 105))
     for axis in (bars, share):
+        axis.set(xlabel="ranks", xticks=places)
         axis.set_xticklabels(table["ranks"], rotation=45)
+    drawn.suptitle(f"{network.name}: by the model, not measured", fontsize=11)
     return drawn
 
 

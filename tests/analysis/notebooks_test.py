@@ -6,6 +6,8 @@ notebooks_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missin
 
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 import unittest
 import unittest.mock
@@ -87,6 +89,42 @@ class Notebooks(unittest.TestCase):
                         r"MOEvit rtx_2 .* 72.04 ", "two of the README's three rows have no source"]:
             self.assertRegex(words, pattern)
         self.assertEqual(figures, 1)
+
+    def test_scaling_and_the_report_of_the_same_runs(self):
+        folder = self.folder / "scaling"
+        for ranks in (1, 2):
+            for batch in {16, 16 * ranks}:
+                train(folder, f"ranks{ranks}-batch{batch}", "--run.epochs", 2, "--train.batch", batch,
+                      "--parallel.experts", ranks, ranks=ranks)
+            bench_exchange(folder / f"exchange-{2 * ranks}.h5", 2 * ranks)
+        (folder / "cut").mkdir()
+        (folder / "cut/results.h5").write_bytes(b"cut")
+        words, figures = execute("scaling", SWITCHYARD_RUNS=folder, SWITCHYARD_CORES=2)
+        for pattern in [r"fitted to exchange-2.h5, exchange-4.h5 .*L \+ 2 o = [\d.]+ us", "4 ranks: error.*take turns",
+                        "strong scaling, switch, batch 16", "weak scaling, switch, 16 samples a rank",
+                        "Assumed:\n- InfiniBand HDR", r"\b1024 +4 "]:
+            self.assertRegex(words, pattern)
+        self.assertEqual(figures, 4)
+
+        report = folder / "report.html"
+        done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", report],
+                              check=True, capture_output=True, text=True)
+        self.assertIn(f"{report}: 3 runs", done.stdout)
+        self.assertIn("cut/results.h5: is not an HDF5 file", done.stderr)
+        text = report.read_text(encoding="utf-8")
+        self.assertEqual(text.count('src="data:image/png;base64,'), text.count("<img"))
+        self.assertEqual(text.count("<img"), 7)  # the newest run, accuracy, load, strong, weak, model, extrapolation
+        for part in ("12,798,490", "strong scaling, switch, batch 16", "MOEvit rtx_2", "ranks2-batch32", "is not an HDF5"):
+            self.assertIn(part, text)
+        self.assertNotRegex(text, r"(src|href)=.https?:")
+
+    def test_the_report_says_what_is_missing(self):
+        (self.folder / "empty").mkdir()
+        for folder, wanted in [(self.folder / "none", "no such folder"), (self.folder / "empty", "no results.h5")]:
+            done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder], check=False,
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+            self.assertRegex(done.stderr, f"switchyard-report: {folder}: {wanted}")
 
 
 if __name__ == "__main__":

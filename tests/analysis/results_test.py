@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import switchyard_compare as compare
+import switchyard_loggp as loggp
 import switchyard_results as results
+import switchyard_scaling as scaling
 
 
 class Schema(unittest.TestCase):
@@ -161,6 +163,14 @@ class Files(unittest.TestCase):
             job.wait()
         self.assertEqual(results.state_of(results.open_run(path)), "stopped")
 
+    def test_a_step_s_parameters_are_parted_as_in_the_program(self):
+        row = scaling.scaling_table([results.open_run(self.file)]).iloc[0]
+        step = loggp.step_of(row, cores=1)
+        self.assertEqual((step.microbatches, step.tokens, step.mixtures, step.visits), (4, 4 * 5, 1, 1))
+        self.assertEqual(step.expert, 4 * (8 * 8 + 8 + 8 * 8 + 8))
+        self.assertEqual(step.dense + step.expert, row["parameters_stored"])
+        self.assertAlmostEqual(step.compute * 4, row["compute"])
+
     def test_a_benchmark(self):
         table, attributes = results.open_bench(bench_exchange(self.folder / "exchange.h5", 2))
         self.assertEqual((attributes["ranks"], attributes["config"]["model.width"]), ("2", 8))
@@ -203,6 +213,36 @@ class Comparison(unittest.TestCase):
         table = self.TABLE.assign(**{"parallel.experts": 1})
         twice = pd.concat([table, table.assign(**{"parallel.experts": 2})])
         self.assertEqual(len(compare.without_repeats(twice)), len(table))
+
+
+class Messages(unittest.TestCase):
+    """The LogGP model: of made-up networks, and against what the program says that it sends."""
+
+    def test_a_fit_finds_the_network_again(self):
+        known = loggp.Network("known", 2e-6, 0.5e-6, 1e-9)
+        rows = [{"ranks": ranks, "bytes": size, "file": "a.h5", "host": "here",
+                 "seconds_least": known.all_to_all(ranks, size, loggp.FORWARD)}
+                for ranks in (2, 4, 8) for size in (1e3, 1e5, 1e7)]
+        network, bench = loggp.fit(pd.DataFrame(rows))
+        for name in ("latency", "gap", "byte"):
+            self.assertAlmostEqual(getattr(network, name) / getattr(known, name), 1, 6)
+        np.testing.assert_allclose(bench["predicted"], bench["seconds_least"])
+        two = loggp.fit(pd.DataFrame([row for row in rows if row["ranks"] == 2]))[0]
+        self.assertEqual(two.gap, 0)  # two ranks do not tell it
+        self.assertAlmostEqual(two.latency / known.latency, 1, 6)
+
+    def test_a_step_s_work(self):
+        step = loggp.Step(microbatches=4, tokens=16, width=64, mixtures=3, experts=4, visits=1, dense=1000, expert=4000,
+                          compute=0.5)
+        byte = loggp.Network("bytes alone", 0, 0, 1)
+        self.assertEqual(loggp.predict(step, byte, 1, 1), {"compute": 2, "exchange": 0, "reduce": 0})
+        parts = loggp.predict(step, byte, 2, 2)
+        self.assertEqual(parts["compute"], 1)
+        self.assertEqual(parts["exchange"], 2 * 3 * (4128 + 4096))  # 4128: bench exchange's of 16 tokens, 64 wide
+        self.assertEqual(parts["reduce"], 2 * 1 / 2 * 4000)  # each expert has one owner
+        self.assertEqual(loggp.predict(step, byte, 4, 2)["reduce"], 2 * 3 / 4 * 4000 + 2 * 1 / 2 * 8000)
+        self.assertEqual(loggp.predict(step, loggp.Network("latency alone", 1, 0, 0), 4, 4)["reduce"], 4)
+        self.assertEqual(loggp.predict(step, byte, 4, 1, cores=2)["compute"], 1)
 
 
 if __name__ == "__main__":
