@@ -4,7 +4,10 @@ build_packages=(
   g++ cmake ninja-build libopenmpi-dev openmpi-bin libdnnl-dev libhdf5-openmpi-dev libboost-program-options-dev
   libfmt-dev librandom123-dev libxxhash-dev zlib1g-dev dataset-fashion-mnist
 )
-test_packages=(libgtest-dev clang-format python3-h5py python3-numpy)
+test_packages=(
+  libgtest-dev clang-format python3-h5py python3-numpy python3-pandas python3-matplotlib python3-nbclient
+  python3-ipykernel
+)
 slurm_packages=(slurmctld slurmd slurm-client munge)  # without them the tests of the job scripts are skipped
 
 # Debian's own compiler, mpirun and python3, whatever else (conda, pyenv) stands first on the path.

@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+"""notebooks.py: writes the notebooks beside it from the text below, without outputs. A test holds them equal.
+
+Cells begin with a line "%%", or "%% md" for Markdown.
+"""
+
+import json
+import pathlib
+
+SETUP = '''\
+import os
+import pathlib
+
+from IPython.display import display
+from switchyard_compare import *
+from switchyard_results import *
+
+pd.options.display.max_colwidth = None
+RUNS = pathlib.Path(os.environ.get("SWITCHYARD_RUNS", "../runs"))  # a folder that holds runs, at any depth'''
+
+NOTEBOOKS = {}
+
+NOTEBOOKS["run"] = f"""\
+%% md
+# One run, live while it trains
+
+`SWITCHYARD_RUN` names the results file or the run's folder; without it the newest below `SWITCHYARD_RUNS` is shown. The
+file is read while the run goes on writing it; the figure is renewed for up to `SWITCHYARD_WATCH` seconds, or until the
+run ends. Stop the cell to end it earlier.
+%%
+{SETUP}
+WATCH = float(os.environ.get("SWITCHYARD_WATCH", "3600"))  # seconds
+EVERY = float(os.environ.get("SWITCHYARD_EVERY", "5"))  # seconds between two figures
+
+import time
+
+import switchyard_routing as routing
+from IPython.display import clear_output
+
+path = os.environ.get("SWITCHYARD_RUN") or max(find_files(RUNS), key=lambda file: file.stat().st_mtime, default=None)
+if path is None:
+    raise ResultsError(f"{{RUNS}}: no results.h5 in it or below: set SWITCHYARD_RUN or SWITCHYARD_RUNS")
+%%
+end = time.monotonic() + WATCH
+while True:
+    run = open_run(path)
+    table = table_of_runs([run])
+    drawn = routing.run_figure(run)
+    clear_output(wait=True)
+    print(f"{{run.name}}: {{state_of(run)}}, step {{table['steps'].item()}}, {{table['epochs'].item():.2f}} epochs")
+    display(drawn)
+    if not run.being_written or time.monotonic() >= end:
+        break
+    time.sleep(EVERY)
+%% md
+Evaluations, and the load of the experts over time where the run has a mixture.
+%%
+display(run.evaluations().tail(10))
+if run.has_routing():
+    display(routing.load_heat_maps([run]))
+%% md
+How it ran, and its configuration.
+%%
+for name, value in run.attributes.items():
+    print(f"{{name:18}} {{value}}")
+display(pd.Series(run.config, name="value").to_frame())
+"""
+
+NOTEBOOKS["routing"] = f"""\
+%% md
+# Where the tokens go
+
+The load of every expert over time, and what happens when a gate begins unluckily: without a penalty for uneven choice it
+stays with one expert (collapse). The runs of the second part are made by
+
+    for c in plain noise balance loss_free; do build/release/switchyard train --config configs/collapse/$c.cfg; done
+%%
+{SETUP}
+SELECT = os.environ.get("SWITCHYARD_SELECT", "*")  # names of the runs of the first part
+MOST = 4  # of them
+
+import fnmatch
+
+import switchyard_routing as routing
+
+problems = []
+mixtures = [run for run in open_runs(RUNS, problems) if run.has_routing()]
+for problem in problems:
+    print(problem)
+selected = [run for run in mixtures if fnmatch.fnmatch(run.name, SELECT)]
+shown = selected[:MOST]
+if len(selected) > MOST:
+    print(f"{{len(selected)}} runs with a mixture; SWITCHYARD_SELECT chooses others than these {{MOST}}")
+%% md
+## Load by block and expert
+
+White is an even share. Purple: fewer tokens, orange: more, up to twice an even share and above.
+%%
+display(routing.load_heat_maps(shown))
+%% md
+## Collapse, and its cures
+%%
+collapse = sorted((run for run in mixtures if run.config.get("ffn.gate_tilt", 0) != 0),
+                  key=lambda run: not run.name.endswith("plain"))[:6]
+if collapse:
+    table = routing.collapse_table(collapse)
+    display(routing.load_heat_maps(collapse[:4]))
+    display(routing.collapse_figure(collapse))
+    display(table)
+    print(*routing.collapse_words(table), sep="\\n")
+else:
+    print(f"{{RUNS}}: no run with an unlucky start (ffn.gate_tilt): the commands above make four")
+"""
+
+NOTEBOOKS["replication"] = f"""\
+%% md
+# The study, repeated
+
+"Enhanced MoE with random routing based on Transformer" in four tables and a figure: what it published, beside what was
+measured here with repeated seeds. Runs are found by their configuration: `ffn.kind = dense` (ViT), `ffn.router = switch`
+(MoE) and `random`, all finished ones below `SWITCHYARD_RUNS`. Runs that differ in anything else stand in rows of their
+own; a run repeated on other ranks is the same bits, and counts once where accuracy is concerned.
+%%
+{SETUP}
+import switchyard_replication as replication
+
+problems = []
+runs = open_runs(RUNS, problems)
+for problem in problems:
+    print(problem)
+study = replication.study_table(table_of_runs(runs))
+print(replication.data_words(study))
+%% md
+## The tables
+%%
+for title, table in replication.tables(study):
+    print(title)
+    display(table)
+%% md
+## The figure
+%%
+display(replication.accuracy_figure(runs, study))
+%% md
+## The claims
+
+Differences over common seeds, with their 95 % interval: "not told apart" where it holds zero.
+%%
+display(replication.claims(study))
+%% md
+## What the published logs really show
+%%
+display(replication.LOGS)
+for finding in replication.LOG_FINDINGS:
+    print("-", finding)
+"""
+
+NOTEBOOKS["scaling"] = f"""\
+%% md
+# Scaling
+
+Runs below `SWITCHYARD_RUNS` that differ in their number of ranks: with the same batch (strong scaling) or with the batch
+in proportion (weak). Their results are the same bits where the batch is the same; here it is about time. Files of
+`bench exchange --output FILE.h5` are looked for below `SWITCHYARD_BENCH` (the same folder unless told), for example
+
+    for P in 2 4; do
+      mpirun -n $P build/release/switchyard bench exchange --config configs/quickstart-switch.cfg \\
+          --parallel.experts $P --output runs/exchange-$P.h5
+    done
+%%
+{SETUP}
+BENCH = pathlib.Path(os.environ.get("SWITCHYARD_BENCH", RUNS))
+CORES = int(os.environ.get("SWITCHYARD_CORES", os.cpu_count()))  # of the machine that the runs were on
+
+import switchyard_loggp as loggp
+import switchyard_scaling as scaling
+
+# The network of the extrapolation, assumed; another: loggp.Network("name", latency=, gap=, byte=), all in seconds.
+RANKS_PER_NODE, NETWORK, MOST_RANKS = scaling.RANKS_PER_NODE, scaling.NETWORK, scaling.MOST_RANKS
+
+problems = []
+measured = scaling.scaling_table(open_runs(RUNS, problems))
+for problem in problems:
+    print(problem)
+groups = [(weak, words, runs) for weak in (False, True) for words, runs in scaling.groups(measured, weak)]
+if not groups:
+    print(f"{{RUNS}}: no runs that differ in their ranks alone")
+%% md
+## Strong and weak scaling
+
+A step's time is split on rank 0: compute, exchange (tokens to experts and back; also the time until the others are
+ready), reduce (sums of gradients), wait (agreeing on counts, slower ranks).
+%%
+for weak, words, runs in groups:
+    display(scaling.scaling_figure(words, runs, weak, CORES))
+    display(scaling.efficiency_table(runs, weak))
+%% md
+## A model of the messages
+
+T(P, b) = (L + 2 o) + (P - 2) g + b G for an all-to-all of P ranks (LogGP), fitted to the fastest exchanges of
+`bench exchange`.
+%%
+bench = loggp.exchange_benches(BENCH)
+if bench.empty:
+    print(f"{{BENCH}}: no file of bench exchange: the commands above make two")
+else:
+    network, bench = loggp.fit(bench)
+    print(network.words())
+    for ranks, error in (bench["predicted"] / bench["seconds_least"] - 1).abs().groupby(bench["ranks"]):
+        crowded = f"; more ranks than the {{CORES}} cores, which take turns: no network's figures" if ranks > CORES else ""
+        print(f"{{ranks}} ranks: error of the fit {{100 * error.median():.0f}} % (median), {{100 * error.max():.0f}} % "
+              f"(largest){{crowded}}")
+    display(scaling.fit_figure(bench))
+%% md
+### Checked against the measured steps
+
+The compute of a microbatch is that of the run with the fewest ranks; ranks beyond the cores share them. What the model
+leaves out is waiting: ranks that a shared machine holds up let the others stand in the exchange.
+%%
+if not bench.empty:
+    for weak, words, runs in groups:
+        print(words)
+        display(scaling.check_table(runs, network, CORES))
+%% md
+### Extrapolated to {1024:,} ranks
+%%
+if groups:
+    step = loggp.step_of(groups[0][2].iloc[0], CORES)
+    table = scaling.extrapolate(step, NETWORK, MOST_RANKS)
+    print("Assumed:")
+    for assumption in scaling.assumptions(step, NETWORK, RANKS_PER_NODE):
+        print("-", assumption)
+    display(scaling.extrapolation_figure(table, NETWORK))
+    display(table.assign(**{{name: 1e3 * table[name] for name in ("compute", "exchange", "reduce", "seconds")}}).round(3)
+            .rename(columns={{name: f"{{name}}, ms" for name in ("compute", "exchange", "reduce", "seconds")}}))
+"""
+
+
+def cells_of(text):
+    cells = []
+    for part in ("\n" + text.strip("\n")).split("\n%%")[1:]:
+        kind, _, source = part.partition("\n")
+        lines = [f"{line}\n" for line in source.split("\n")]
+        lines[-1] = lines[-1][:-1]
+        cell = {"cell_type": "markdown" if kind.strip() == "md" else "code", "id": f"cell-{len(cells)}", "metadata": {}}
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": None, "outputs": []}
+        cells.append({**cell, "source": lines})
+    return cells
+
+
+def notebook(text):
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {"cells": cells_of(text), "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+             "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in NOTEBOOKS.items():
+        pathlib.Path(__file__).with_name(f"{name}.ipynb").write_text(notebook(text), encoding="utf-8")

@@ -1,0 +1,104 @@
+"""Means and intervals over seeds, differences between groups of runs over their common seeds."""
+
+import math
+
+import pandas as pd
+
+# Keys that say where and how a run ran, not what it computed.
+LAYOUT_KEYS = ("run.name", "run.out", "run.log_every", "run.eval_every", "data.path", "parallel.experts",
+               "parallel.threads", "parallel.timeout", "checkpoint.every", "checkpoint.keep")
+SEED = "run.seed"
+
+
+def student_quantile(degrees, probability=0.975):
+    """t with P(T <= t) = probability, T of Student's distribution. By bisection of its distribution function."""
+    low, high = 0.0, 1.0
+    while student_probability(high, degrees) < probability:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        if student_probability(middle, degrees) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def student_probability(t, degrees):
+    """P(T <= t), t >= 0, for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine, term, total = math.cos(angle), 1.0, 0.0
+    if degrees % 2:
+        term = cosine
+        for k in range(1, degrees - 1, 2):
+            total += term
+            term *= (k + 1) / (k + 2) * cosine**2
+        return 0.5 + (angle + math.sin(angle) * total) / math.pi
+    for k in range(0, degrees - 1, 2):
+        total += term
+        term *= (k + 1) / (k + 2) * cosine**2
+    return 0.5 + math.sin(angle) * total / 2
+
+
+def mean_and_interval(values):
+    """(mean, half width of the 95 % Student interval, number); a single value has no interval: NaN."""
+    values = pd.Series(values, dtype=float).dropna()
+    if len(values) < 2:
+        return (values.mean(), math.nan, len(values))
+    return values.mean(), student_quantile(len(values) - 1) * values.std() / math.sqrt(len(values)), len(values)
+
+
+def varying_keys(table):
+    """The configuration's keys that differ between runs, but for the seed and those of the layout."""
+    keys = [column for column in table if "." in column and column not in (*LAYOUT_KEYS, SEED)]
+    return [key for key in keys if table[key].nunique(dropna=False) > 1]
+
+
+def without_repeats(table):
+    """One of the runs that computed the same thing on other layouts: they are the same bits, and no further evidence."""
+    keys = [column for column in table if "." in column and column not in LAYOUT_KEYS]
+    return table.drop_duplicates(keys)
+
+
+def summarize(table, by, columns):
+    """A row for each group: for each column its mean, COLUMN_half (the 95 % interval is mean +- that) and COLUMN_n."""
+    rows = []
+    for values, group in table.groupby(by[0] if len(by) == 1 else list(by), sort=True, dropna=False):
+        row = dict(zip(by, values if isinstance(values, tuple) else (values,)))
+        for column in columns:
+            row[column], row[f"{column}_half"], row[f"{column}_n"] = mean_and_interval(group[column])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*by, *(f"{column}{end}" for column in columns for end in ("", "_half", "_n"))])
+
+
+def paired_differences(table, column, first, second):
+    """`column` of the group `second` minus that of `first`, over the seeds that both have: (mean, half, n, verdict).
+
+    A group is {key: value} or a mask of rows. Runs of one seed in one group count as their mean.
+    """
+    a, b = (by_seed(table, column, group) for group in (first, second))
+    mean, half, number = mean_and_interval((b - a).dropna())
+    if number == 0:
+        verdict = "no common seeds"
+    elif number == 1:
+        verdict = "one seed: no interval"
+    else:
+        verdict = "not told apart" if abs(mean) <= half else "higher" if mean > 0 else "lower"
+    return mean, half, number, verdict
+
+
+def by_seed(table, column, group):
+    if isinstance(group, dict):
+        mask = pd.Series(True, index=table.index)
+        for key, value in group.items():
+            mask &= table[key] == value
+        group = mask
+    return table[group].groupby(SEED)[column].mean()
+
+
+def with_interval(mean, half, number, digits=2):
+    """"71.06 ± 0.31 (3)": mean, half width of the 95 % interval, seeds."""
+    if not number:
+        return "-"
+    spread = "" if math.isnan(half) else f" ± {half:.{digits}f}"
+    return f"{mean:,.{digits}f}{spread} ({number})"

@@ -1,0 +1,357 @@
+"""Reads what Switchyard writes: results of runs, studies and benchmarks, as pandas tables. h5py, NumPy, pandas.
+
+    runs = open_runs("runs")               # a folder of runs or a study's, a file, or a list of these
+    table = table_of_runs(runs)            # one row a run: outcome, attributes, the configuration's keys as columns
+    steps_of(runs), evaluations_of(runs), routing_of(runs)    # long form, the run's name in a column
+
+switchyard_compare.py compares such tables. Paths, units and versions are those of lib/io/schema.hpp; a test compares the two.
+"""
+
+import dataclasses
+import glob
+import math
+import pathlib
+import struct
+import time
+
+import h5py
+import numpy as np
+import pandas as pd
+
+RESULTS_FORMAT, CHECKPOINT_FORMAT, BENCH_FORMAT = "switchyard-results", "switchyard-checkpoint", "switchyard-bench"
+RESULTS_VERSION, BENCH_VERSION = 2, 1
+CONFIG = "config"
+MIXTURE_BLOCKS = "mixture_blocks"
+
+# path: (units, first version of the results that has it)
+STEPS = {
+    "steps/step": ("steps", 1),
+    "steps/epoch": ("epochs", 1),
+    "steps/loss": ("nats", 1),
+    "steps/balance_loss": ("1", 1),
+    "steps/z_loss": ("1", 2),
+    "steps/importance_loss": ("1", 2),
+    "steps/load_loss": ("1", 2),
+    "steps/consistency_loss": ("1", 2),
+    "steps/accuracy": ("1", 1),
+    "steps/learning_rate": ("1", 1),
+    "steps/gradient_norm": ("1", 1),
+    "steps/samples_per_second": ("1/s", 1),
+    "steps/seconds": ("s", 1),
+    "steps/seconds_compute": ("s", 1),
+    "steps/seconds_exchange": ("s", 1),
+    "steps/seconds_reduce": ("s", 1),
+    "steps/seconds_wait": ("s", 1),
+}
+EVALUATIONS = {
+    "evaluations/step": ("steps", 1),
+    "evaluations/epoch": ("epochs", 1),
+    "evaluations/loss": ("nats", 1),
+    "evaluations/accuracy": ("1", 1),
+    "evaluations/seconds": ("s", 1),
+}
+ROUTING_STEP = {"routing/step": ("steps", 1)}
+ROUTING_EXPERT = {  # (rows, layers, experts)
+    "routing/load": ("tokens", 1),
+    "routing/dropped": ("tokens", 2),
+    "routing/weight": ("1", 2),
+}
+ROUTING_LAYER = {  # (rows, layers)
+    "routing/load_cv": ("1", 2),
+    "routing/max_over_mean": ("1", 2),
+    "routing/load_entropy": ("nats", 1),
+    "routing/gate_entropy": ("nats", 2),
+    "routing/dead_experts": ("1", 2),
+}
+BENCH = {
+    "kernels/name": ("1", 1),
+    "kernels/shape": ("1", 1),
+    "kernels/unit": ("1", 1),
+    "kernels/limited_by": ("1", 1),
+    "kernels/seconds": ("s", 1),
+    "kernels/work": ("FLOP or B", 1),
+    "kernels/rate": ("see unit", 1),
+    "kernels/limit": ("see unit", 1),
+    "kernels/share": ("1", 1),
+    "exchange/tokens": ("tokens", 1),
+    "exchange/load": ("1", 1),
+    "exchange/bytes": ("B", 1),
+    "exchange/seconds": ("s", 1),
+    "exchange/seconds_alltoallv": ("s", 1),
+    "exchange/seconds_counts": ("s", 1),
+    "exchange/seconds_kernels": ("s", 1),
+    "exchange/seconds_least": ("s", 1),
+    "exchange/seconds_alltoallv_least": ("s", 1),
+}
+
+
+class ResultsError(Exception):
+    """One line: the file, what is wrong with it, what to do."""
+
+
+@dataclasses.dataclass
+class Run:
+    """One results file, as it stood when it was opened. `steps` and the like are read when first asked for."""
+
+    path: pathlib.Path
+    name: str
+    version: int
+    attributes: dict  # of the root, as text
+    config: dict  # "ffn.experts": 4, as number, truth or text
+    being_written: bool  # open in a program that trains, or left so by one that was killed
+
+    def steps(self):
+        return self._rows(STEPS)
+
+    def evaluations(self):
+        return self._rows(EVALUATIONS)
+
+    def has_routing(self):
+        with open_h5(self.path) as file:
+            return "routing/step" in file
+
+    def blocks(self):
+        """The transformer blocks that have a mixture: the layers of routing/*, in this order."""
+        return [int(block) for block in self.attributes.get(MIXTURE_BLOCKS, "").split(",") if block]
+
+    def routing(self):
+        """A row for each step, block and expert: load (tokens), share (1 is even), dropped, weight."""
+        return self._long(ROUTING_EXPERT, ["step", "block", "expert"])
+
+    def routing_layers(self):
+        """A row for each step and block: load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts."""
+        return self._long(ROUTING_LAYER, ["step", "block"])
+
+    def _rows(self, schema):
+        with open_h5(self.path) as file:
+            return pd.DataFrame(read_columns(file, self.path, schema, self.version))
+
+    def _long(self, schema, index):
+        with open_h5(self.path) as file:
+            if "routing/step" not in file:
+                return pd.DataFrame(columns=[*index, *map(column_name, schema)])
+            columns = read_columns(file, self.path, {**ROUTING_STEP, **schema}, self.version)
+        steps = columns.pop("step")
+        shape = next(iter(columns.values())).shape
+        axes = [steps, self.blocks() or range(shape[1]), *(range(extent) for extent in shape[2:])]
+        if len(axes[1]) != shape[1]:
+            raise ResultsError(f"{self.path}: is damaged: attribute {MIXTURE_BLOCKS} names {len(axes[1])} blocks, "
+                               f"routing/* has {shape[1]}")
+        table = pd.MultiIndex.from_product(axes, names=index).to_frame(index=False)
+        for name, values in columns.items():
+            table[name] = values.reshape(-1)
+        if "load" in columns:
+            mean = columns["load"].mean(axis=2, keepdims=True)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                table["share"] = (columns["load"] / mean).reshape(-1)
+        return table
+
+
+def column_name(path):
+    return path.split("/")[1]
+
+
+def text_of(value):
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def open_h5(path):
+    """An HDF5 file for reading, one that is being written (SWMR) too."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error)
+    # The mark "open for writing" is bit 0 of byte 11 in the first block of the file; bytes 28 to 35 say how long the
+    # file should be. HDF5 would read on past the end of a file that was cut short. A live writer may be a moment behind.
+    for _ in range(5):
+        with path.open("rb") as file:
+            head = file.read(36)
+        if not head.startswith(b"\x89HDF\r\n\x1a\n"):
+            raise ResultsError(f"{path}: is not an HDF5 file, or its first bytes are damaged")
+        if len(head) == 36 and head[8] == 3 and head[11] & 1 and path.stat().st_size >= struct.unpack("<Q", head[28:])[0]:
+            break
+        time.sleep(0.05)
+    else:
+        raise ResultsError(f"{path}: is damaged or cut short ({reason}): resume or repeat the run")
+    try:
+        return h5py.File(path, "r", swmr=True)
+    except OSError as error:
+        raise ResultsError(f"{path}: is damaged or cut short ({error}): resume or repeat the run") from None
+
+
+def check_format(file, path, wanted, newest):
+    """The file's schema version, after its format and version were found to be readable."""
+    found = text_of(file.attrs.get("format", b""))
+    kinds = {CHECKPOINT_FORMAT: "a checkpoint", RESULTS_FORMAT: "results of a run", BENCH_FORMAT: "a benchmark"}
+    if found != wanted:
+        raise ResultsError(f"{path}: is {kinds.get(found, 'an HDF5 file of another program')}, not {kinds[wanted]}")
+    version = int(file.attrs.get("schema_version", 0))
+    if version < 1:
+        raise ResultsError(f"{path}: is damaged: its attribute schema_version is missing")
+    if version > newest:
+        raise ResultsError(f"{path}: written by a newer program (schema version {version}, this module reads up to "
+                           f"{newest}): use the analysis/ of that program")
+    return version
+
+
+def read_columns(file, path, schema, version):
+    """The whole rows of a table, by column name: `step` is written last, and grows; what a killed writer left does not."""
+    columns = {}
+    for name, (_, since) in schema.items():
+        if since <= version:
+            try:
+                columns[column_name(name)] = file[name][:]
+            except (KeyError, OSError) as error:
+                raise ResultsError(f"{path}: is damaged or cut short at {name} ({error})") from None
+    rows = min(map(len, columns.values()))
+    steps = columns["step"][:rows]
+    unordered = np.flatnonzero(np.diff(steps) <= 0)
+    rows = int(unordered[0]) + 1 if len(unordered) else rows
+    return {name: values[:rows] for name, values in columns.items()}
+
+
+def parse_config(text, path):
+    """INI text as Switchyard stores it -> {"section.key": value}."""
+    values, section = {}, ""
+    for line in text.splitlines():
+        line = line.split("#")[0].strip()
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line:
+            key, equals, value = map(str.strip, line.partition("="))
+            if not equals or not section:
+                raise ResultsError(f"{path}: is damaged: dataset {CONFIG} has the line {line!r}")
+            values[f"{section}.{key}"] = typed(value)
+    return values
+
+
+def typed(value):
+    if value in ("true", "false"):
+        return value == "true"
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return value
+
+
+def open_run(path):
+    """The run of a results file, or of the folder that holds a results.h5."""
+    path = pathlib.Path(path)
+    path = path / "results.h5" if path.is_dir() else path
+    with open_h5(path) as file:
+        version = check_format(file, path, RESULTS_FORMAT, RESULTS_VERSION)
+        try:
+            attributes = {name: text_of(value) for name, value in file.attrs.items()}
+            config = parse_config(text_of(file[CONFIG][()]), path)
+        except (KeyError, OSError) as error:
+            raise ResultsError(f"{path}: is damaged: {error}") from None
+        return Run(path, attributes.get("name") or path.parent.name, version, attributes, config, file.swmr_mode)
+
+
+def find_files(where):
+    where = pathlib.Path(where)
+    if not where.is_dir():
+        return [where]
+    return sorted(pathlib.Path(file) for file in glob.glob(f"{glob.escape(str(where))}/**/results.h5", recursive=True))
+
+
+def open_runs(where, problems=None):
+    """All runs of a folder (of any depth: a study's too), of a file, or of a list of these. Names are made unique.
+
+    With a list for `problems`, files that cannot be read are left out, and the list says why; otherwise they raise.
+    """
+    files = [file for place in ([where] if isinstance(where, (str, pathlib.Path)) else where)
+             for file in find_files(place)]
+    if not files:
+        raise ResultsError(f"{where}: no results.h5 in it or below: give a folder in which `switchyard train` or "
+                           "`switchyard study run` wrote (run.out)")
+    runs = []
+    for file in dict.fromkeys(files):
+        try:
+            runs.append(open_run(file))
+        except ResultsError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    names = [run.name for run in runs]
+    for run, name in zip(runs, names):
+        if names.count(name) > 1:
+            run.name = "/".join(run.path.parts[-3:-1])
+    names = [run.name for run in runs]
+    for run, name in zip(runs, names):
+        if names.count(name) > 1:
+            run.name = str(run.path.parent)
+    return runs
+
+
+def state_of(run):
+    if run.being_written:
+        return "running"  # or its writer was killed, which nothing in the file tells apart
+    status = run.attributes.get("status", "")
+    return "ended early" if status == "running" else status
+
+
+def table_of_runs(runs):
+    """One row a run. test_accuracy and test_loss are of the last evaluation; seconds_per_epoch is of training alone."""
+    rows = []
+    for run in runs:
+        steps, evaluations = run.steps(), run.evaluations()
+        last = evaluations.iloc[-1] if len(evaluations) else None
+        rows.append({
+            "run": run.name, "state": state_of(run), "path": str(run.path),
+            "digest": run.attributes.get("digest", ""),
+            **{name: int(run.attributes.get(name) or 0)
+               for name in ("ranks", "threads", "parameters_stored", "parameters_active")},
+            "steps": int(steps["step"].iloc[-1]) if len(steps) else 0,
+            "epochs": steps["epoch"].iloc[-1] if len(steps) else 0.0,
+            "test_accuracy": last["accuracy"] if last is not None else math.nan,
+            "best_accuracy": evaluations["accuracy"].max() if last is not None else math.nan,
+            "test_loss": last["loss"] if last is not None else math.nan,
+            "seconds_per_epoch": seconds_per_epoch(run, steps),
+            "seconds_per_step": steps["seconds"].median() if len(steps) else math.nan,
+            **run.config,
+        })
+    return pd.DataFrame(rows)
+
+
+def seconds_per_epoch(run, steps):
+    """As the run recorded it at its end; until then from the median step."""
+    recorded = run.attributes.get("seconds_per_epoch")
+    if recorded:
+        return float(recorded)
+    if not len(steps) or steps["epoch"].iloc[-1] == 0:
+        return math.nan
+    return steps["seconds"].median() * steps["step"].iloc[-1] / steps["epoch"].iloc[-1]
+
+
+def long_form(runs, rows):
+    return pd.concat([rows(run).assign(run=run.name) for run in runs], ignore_index=True) if runs else pd.DataFrame()
+
+
+def steps_of(runs):
+    return long_form(runs, Run.steps)
+
+
+def evaluations_of(runs):
+    return long_form(runs, Run.evaluations)
+
+
+def routing_of(runs):
+    return long_form(runs, Run.routing)
+
+
+def open_bench(path):
+    """A benchmark's table and its root attributes, as (DataFrame, dict); the configuration is attribute "config"."""
+    with open_h5(path) as file:
+        check_format(file, path, BENCH_FORMAT, BENCH_VERSION)
+        attributes = {name: text_of(value) for name, value in file.attrs.items()}
+        attributes[CONFIG] = parse_config(text_of(file[CONFIG][()]), path)
+        known = {name: file[name][:] for name in BENCH if name in file}
+    table = pd.DataFrame({column_name(name): np.char.decode(values) if values.dtype.kind == "S" else values
+                          for name, values in known.items()})
+    return table, attributes

@@ -1,0 +1,131 @@
+"""The notebooks run from top to bottom on small runs of the program's, say and draw what they should; so does
+switchyard-report.
+
+notebooks_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+import unittest.mock
+
+from support import PROGRAM, ROOT, bench_exchange, start, train  # first: it looks for the libraries
+import nbclient
+import nbformat
+import notebooks
+
+
+def execute(name, **environment):
+    """(all words, number of figures) of a notebook's outputs."""
+    environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **{key: str(value) for key, value in environment.items()}}
+    book = nbformat.read(ROOT / f"analysis/{name}.ipynb", as_version=4)
+    client = nbclient.NotebookClient(book, timeout=60, kernel_name="python3",
+                                     resources={"metadata": {"path": str(ROOT / "analysis")}})
+    book.cells[1]["source"] += "\npd.options.display.width = 400"  # of tables as text
+    with unittest.mock.patch.dict(os.environ, environment):
+        client.execute()
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    words = "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    return words, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+class Notebooks(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+
+    def test_they_are_what_the_builder_writes_without_outputs(self):
+        files = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "analysis").glob("*.ipynb")}
+        self.assertEqual(files, {name: notebooks.notebook(text) for name, text in notebooks.NOTEBOOKS.items()})
+        for text in files.values():
+            nbformat.validate(nbformat.reads(text, as_version=4))
+
+    def test_run_is_followed_while_it_trains(self):
+        job = start(self.folder / "live", "live", "--run.epochs", 100000)
+        try:
+            words, figures = "", 0
+            while "step" not in words:  # the program may not have begun
+                try:
+                    words, figures = execute("run", SWITCHYARD_RUNS=self.folder / "live", SWITCHYARD_WATCH=3,
+                                             SWITCHYARD_EVERY=1)
+                except nbclient.exceptions.CellExecutionError as error:
+                    self.assertRegex(str(error), "no results.h5|no such file|cut short")
+                self.assertIsNone(job.poll())
+        finally:
+            job.terminate()
+            job.wait()
+        self.assertIn("live: running, step", words)
+        self.assertGreaterEqual(figures, 2)
+        words, figures = execute("run", SWITCHYARD_RUN=self.folder / "live/live")
+        self.assertIn("live: stopped, step", words)
+
+    def test_routing_tells_collapse_from_its_cures(self):
+        for cure in ("plain", "balance"):
+            train(self.folder / "collapse", f"collapse-{cure}", config=ROOT / f"configs/collapse/{cure}.cfg")
+        words, figures = execute("routing", SWITCHYARD_RUNS=self.folder / "collapse")
+        self.assertIn("collapse-plain (switch): collapsed", words)
+        self.assertRegex(words, r"collapse-balance \(switch\): (balanced|uneven)")
+        self.assertEqual(figures, 3)
+        with self.assertRaisesRegex(nbclient.exceptions.CellExecutionError, "no results.h5"):
+            execute("routing", SWITCHYARD_RUNS=tempfile.mkdtemp(dir=self.folder))
+
+    def test_replication_sets_measured_beside_published(self):
+        for seed in (1, 2):
+            for name, keys in [("dense", ["--ffn.kind", "dense"]), ("switch", []),
+                               ("random", ["--ffn.router", "random", "--ffn.inference", "average"])]:
+                train(self.folder / "study", f"{name}-seed{seed}", "--run.seed", seed, "--run.epochs", 2, *keys)
+        (self.folder / "study/cut").mkdir()
+        (self.folder / "study/cut/results.h5").write_bytes(b"cut")
+        words, figures = execute("replication", SWITCHYARD_RUNS=self.folder / "study")
+        self.assertIn("6 finished runs, 2 seeds, on synthetic, 2 epochs", words)
+        self.assertIn("cut/results.h5: is not an HDF5 file", words)
+        for pattern in [r"ViT +1 +12,798,490 +[\d,]+ ", r"MoE & random routing +4 +72.18 +[\d.]+ ± [\d.]+ \(2\)",
+                        r"MoE & random routing +128 +62.01 +-", r"random routing is as accurate as learned +16 ",
+                        r"MOEvit rtx_2 .* 72.04 ", "two of the README's three rows have no source"]:
+            self.assertRegex(words, pattern)
+        self.assertEqual(figures, 1)
+
+    def test_scaling_and_the_report_of_the_same_runs(self):
+        folder = self.folder / "scaling"
+        for ranks in (1, 2):
+            for batch in {16, 16 * ranks}:
+                train(folder, f"ranks{ranks}-batch{batch}", "--run.epochs", 2, "--train.batch", batch,
+                      "--parallel.experts", ranks, ranks=ranks)
+            bench_exchange(folder / f"exchange-{2 * ranks}.h5", 2 * ranks)
+        (folder / "cut").mkdir()
+        (folder / "cut/results.h5").write_bytes(b"cut")
+        words, figures = execute("scaling", SWITCHYARD_RUNS=folder, SWITCHYARD_CORES=2)
+        for pattern in [r"fitted to exchange-2.h5, exchange-4.h5 .*L \+ 2 o = [\d.]+ us", "4 ranks: error.*take turns",
+                        "strong scaling, switch, batch 16", "weak scaling, switch, 16 samples a rank",
+                        "Assumed:\n- InfiniBand HDR", r"\b1024 +4 "]:
+            self.assertRegex(words, pattern)
+        self.assertEqual(figures, 4)
+
+        report = folder / "report.html"
+        done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", report],
+                              check=True, capture_output=True, text=True)
+        self.assertIn(f"{report}: 3 runs", done.stdout)
+        self.assertIn("cut/results.h5: is not an HDF5 file", done.stderr)
+        text = report.read_text(encoding="utf-8")
+        self.assertEqual(text.count('src="data:image/png;base64,'), text.count("<img"))
+        self.assertEqual(text.count("<img"), 7)  # the newest run, accuracy, load, strong, weak, model, extrapolation
+        for part in ("12,798,490", "strong scaling, switch, batch 16", "MOEvit rtx_2", "ranks2-batch32", "is not an HDF5"):
+            self.assertIn(part, text)
+        self.assertNotRegex(text, r"(src|href)=.https?:")
+
+    def test_the_report_says_what_is_missing(self):
+        (self.folder / "empty").mkdir()
+        for folder, wanted in [(self.folder / "none", "no such folder"), (self.folder / "empty", "no results.h5")]:
+            done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder], check=False,
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
+            self.assertRegex(done.stderr, f"switchyard-report: {folder}: {wanted}")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=["notebooks_test.py", "-v"])
