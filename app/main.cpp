@@ -1,4 +1,4 @@
-// switchyard train | eval | inspect | bench | upcycle | export
+// switchyard train | eval | inspect | bench | upcycle | export | study
 #include <mpi.h>
 
 #include <cerrno>
@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "app/commands.hpp"
+#include "app/study.hpp"
 
 namespace {
 
@@ -33,6 +34,8 @@ void print_usage(std::FILE* out) {
   fmt::print(out, "switchyard {}: mixture-of-experts transformers, the same bits however they are run\n\nUsage:\n",
              SWITCHYARD_VERSION);
   for (const Command& command : kCommands) fmt::print(out, "  switchyard {:<8} {}\n", command.name, command.summary);
+  fmt::print(out, "  switchyard {:<8} {}\n", "study",
+             "plan, run and sum up many trainings over axes; no mpirun before it");
   fmt::print(out,
              "\n`switchyard COMMAND --help` explains one of them. Under MPI: mpirun -n 2 switchyard train --config "
              "FILE\nExit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a loss that is not finite,\n"
@@ -54,7 +57,7 @@ int run(World& world, const std::vector<std::string>& arguments) {
   for (const Command& command : kCommands)
     if (arguments[0] == command.name) return command.run(world, {arguments.begin() + 1, arguments.end()});
   throw switchyard::AgreedError(
-      fmt::format("there is no command \"{}\"; there are train, eval, inspect, bench, upcycle and export",
+      fmt::format("there is no command \"{}\"; there are train, eval, inspect, bench, upcycle, export and study",
                   arguments[0]),
       switchyard::ExitCode::kUsage);
 }
@@ -81,17 +84,24 @@ int guarded_run(World& world, const std::vector<std::string>& arguments) {
   return code;
 }
 
+// The code, or that of a failure where what was printed did not reach its place.
+int after_output(int code) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+  fmt::print(stderr, "switchyard: standard output could not be written{}; send it to where there is room\n",
+             errno != 0 ? fmt::format(" ({})", std::strerror(errno)) : "");
+  return code != 0 ? code : static_cast<int>(switchyard::ExitCode::kFailure);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   // A write beyond a file-size limit is then an error like any other, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
   if (argc > 1 && std::strcmp(argv[1], "train") == 0) switchyard::catch_stop_signals();
+  // It starts mpirun itself, which a process of an MPI job may not.
+  if (argc > 1 && std::strcmp(argv[1], "study") == 0)
+    return after_output(switchyard::study_command({argv + 2, argv + argc}));
   World world(&argc, &argv);
-  const int code = guarded_run(world, {argv + 1, argv + argc});
-  errno = 0;
-  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
-  fmt::print(stderr, "switchyard: standard output could not be written{}; send it to where there is room\n",
-             errno != 0 ? fmt::format(" ({})", std::strerror(errno)) : "");
-  return code != 0 ? code : static_cast<int>(switchyard::ExitCode::kFailure);
+  return after_output(guarded_run(world, {argv + 1, argv + argc}));
 }

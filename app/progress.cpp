@@ -25,12 +25,6 @@ double worst_load(const RoutingLoad& load) {
   return worst;
 }
 
-std::string duration(double seconds) {
-  const auto whole = static_cast<long>(std::max(0.0, seconds) + 0.5);
-  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
-  return fmt::format("{}:{:02}", whole / 60, whole % 60);
-}
-
 }  // namespace
 
 Progress::Progress(bool speaks, bool shows_load, Index first_step, Index total_steps, Index steps_per_epoch,

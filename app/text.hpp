@@ -24,6 +24,13 @@ inline std::string plural(Index count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+// "3:05", "2:03:05"
+inline std::string duration(double seconds) {
+  const auto whole = static_cast<Index>((seconds > 0 ? seconds : 0) + 0.5);
+  if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
 // Whether the terminal shows more than ASCII. As the C library would choose: the first of these that is set decides.
 inline bool speaks_unicode() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {

@@ -16,19 +16,6 @@ namespace switchyard {
 
 namespace {
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\f\v";
-  const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-std::vector<std::string> names_of(const std::vector<Key>& keys) {
-  std::vector<std::string> names;
-  for (const Key& key : keys) names.push_back(key.name);
-  return names;
-}
-
 std::string section_of(const std::string& name) { return name.substr(0, name.find('.')); }
 
 std::vector<std::string> sections_of(const std::vector<Key>& keys) {
@@ -36,14 +23,6 @@ std::vector<std::string> sections_of(const std::vector<Key>& keys) {
   for (const Key& key : keys)
     if (sections.empty() || sections.back() != section_of(key.name)) sections.push_back(section_of(key.name));
   return sections;
-}
-
-const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::string_view where) {
-  const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; });
-  if (found == keys.end())
-    fail_usage("{}: unknown key {}{} --help lists every key.", where, in_quotes(name),
-               suggestion(name, names_of(keys)));
-  return *found;
 }
 
 // "[name]" -> name
@@ -86,20 +65,6 @@ void apply_text(const std::vector<Key>& keys, const std::string& text, const std
   }
 }
 
-std::string read_file(const std::string& path) {
-  if (path.empty()) fail_usage("--config: the name is empty: give a configuration file.");
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored))
-    fail_usage("{}: this configuration file is a folder: give a file to --config.", path);
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
-  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-  return text;
-}
-
 // Breaks at spaces so that `indent` and text fit `width`.
 std::string wrapped(const std::string& text, int indent, int width) {
   std::istringstream words(text);
@@ -124,10 +89,24 @@ bool schedule_follows_length(const Config& config) {
 
 }  // namespace
 
+std::string read_config_file(const std::string& path) {
+  if (path.empty()) fail_usage("--config: the name is empty: give a configuration file.");
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    fail_usage("{}: this configuration file is a folder: give a file to --config.", path);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  return text;
+}
+
 Config load_config(const std::vector<std::string>& files,
                    const std::vector<std::pair<std::string, std::string>>& overrides, Config config) {
   const std::vector<Key> keys = keys_of(config);
-  for (const std::string& path : files) apply_text(keys, read_file(path), path);
+  for (const std::string& path : files) apply_text(keys, read_config_file(path), path);
   for (const auto& [name, value] : overrides) set_value(find_key(keys, name, "command line"), value, "command line");
   return config;
 }

@@ -96,6 +96,9 @@ struct Config {
 Config load_config(const std::vector<std::string>& files,
                    const std::vector<std::pair<std::string, std::string>>& overrides = {}, Config base = {});
 
+// The file's text. Throws Error (kUsage) where it cannot be read.
+std::string read_config_file(const std::string& path);
+
 // The effective configuration as INI text: every key, in the table's order, numbers exact. parse_text() gives it back;
 // keys that the text lacks take their defaults. `source` stands for the file's name in errors.
 std::string to_text(const Config& config);

@@ -88,6 +88,21 @@ std::string_view last_part(std::string_view name) { return name.substr(name.rfin
 
 }  // namespace
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\f\v";
+  const std::size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::string_view where) {
+  const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; });
+  if (found != keys.end()) return *found;
+  std::vector<std::string> names;
+  for (const Key& key : keys) names.push_back(key.name);
+  fail_usage("{}: unknown key {}{} --help lists every key.", where, in_quotes(name), suggestion(name, names));
+}
+
 void set_value(const Key& key, std::string_view text, std::string_view where) {
   const bool fits = std::visit(
       [&](auto* target) {

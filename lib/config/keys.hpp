@@ -37,6 +37,9 @@ struct Key {
 // All keys in their printed order; keys of a section stand together.
 std::vector<Key> keys_of(Config& config);
 
+// Fails with kUsage, at `where` (file:line, or the command line), with the nearest name there is.
+const Key& find_key(const std::vector<Key>& keys, const std::string& name, std::string_view where);
+
 // Parses and checks; `where` (file:line, or the command line) opens the error.
 void set_value(const Key& key, std::string_view text, std::string_view where);
 
@@ -45,6 +48,9 @@ std::string allowed_text(const Key& key);
 
 // `text` in quotes for a message: clipped, unprintable characters and bytes that are not UTF-8 as '?'.
 std::string in_quotes(std::string_view text);
+
+// Without white space at its ends.
+std::string_view trimmed(std::string_view text);
 
 std::string joined(const std::vector<std::string>& words, std::string_view separator);
 

@@ -9,11 +9,12 @@
 namespace switchyard::io::schema {
 
 // Root attributes of every kind of file.
-inline constexpr const char* kFormat = "format";                 // string: one of the three below
+inline constexpr const char* kFormat = "format";                 // string: one of the four below
 inline constexpr const char* kSchemaVersion = "schema_version";  // int64
 inline constexpr const char* kCheckpointFormat = "switchyard-checkpoint";
 inline constexpr const char* kResultsFormat = "switchyard-results";
 inline constexpr const char* kBenchFormat = "switchyard-bench";
+inline constexpr const char* kStudyFormat = "switchyard-study";
 inline constexpr const char* kConfig = "config";  // dataset, scalar string: the whole configuration, as INI text
 
 // Checkpoint: one file per saved step, `checkpoint-<step, 8 digits>.h5`.
@@ -108,5 +109,30 @@ inline constexpr Column kExchangeCounts = {"exchange/seconds_counts", "s"};    /
 inline constexpr Column kExchangeKernels = {"exchange/seconds_kernels", "s"};  // beside it: the kernels at both ends
 inline constexpr Column kExchangeLeast = {"exchange/seconds_least", "s"};      // of the fastest step, not the median
 inline constexpr Column kExchangeBareLeast = {"exchange/seconds_alltoallv_least", "s"};
+
+// A study, collected: /runs/NAME is an external link, by a path relative to this file, to the results of a run that has
+// any; table/* are columns with a row for each run. axes/KEY, float64 where all values are numbers and strings
+// otherwise, has the run's value of each key with an axis. The dataset config is the study's text, the attribute study
+// its name.
+inline constexpr std::int64_t kStudyVersion = 1;
+inline constexpr const char* kStudyRuns = "runs";
+inline constexpr const char* kStudyAxes = "axes/";
+inline constexpr const char* kStudyName = "table/name";          // string
+inline constexpr const char* kStudyState = "table/state";        // string: done, running, failed, pending, foreign
+inline constexpr const char* kStudyRanks = "table/ranks";        // int64
+inline constexpr const char* kStudyIdentity = "table/identity";  // string: XXH3-64 of the effective configuration
+inline constexpr const char* kStudyDigest = "table/digest";      // string, as in the results; empty until the end
+struct StudyOutcome {
+  Column column;
+  const char* attribute;  // of the results
+};
+// float64 each; NaN where the run has not come to it.
+inline constexpr std::array<StudyOutcome, 5> kStudyOutcomes = {{
+    {{"table/test_accuracy", "1"}, "test_accuracy"},  // fraction of the test set
+    {{"table/test_loss", "nats"}, "test_loss"},
+    {{"table/seconds_per_epoch", "s"}, "seconds_per_epoch"},
+    {{"table/parameters_stored", "1"}, "parameters_stored"},
+    {{"table/parameters_active", "1"}, "parameters_active"},
+}};
 
 }  // namespace switchyard::io::schema

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr Index kMetadataBytes = 256 * 1024;  // more than HDF5's own tables of such a file
+constexpr Index kLinkBytes = 16 * 1024;       // more than a link with the longest path
 
 // Strings as one block, each padded to the longest.
 struct PaddedText {
@@ -55,6 +56,13 @@ void write_column(hid_t file, const TableColumn& column, const fs::path& where) 
   }
 }
 
+void write_link(hid_t file, const TableLink& link, const fs::path& where) {
+  const h5::Handle creation(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
+  H5Pset_create_intermediate_group(creation, 1);
+  h5::check(H5Lcreate_external(link.target.c_str(), "/", file, link.path.c_str(), creation, H5P_DEFAULT), where,
+            "create " + link.path);
+}
+
 // Of the numbers and texts themselves.
 Index bytes_of(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes) {
   std::size_t bytes = 0;
@@ -70,6 +78,8 @@ Index bytes_of(const std::vector<TableColumn>& columns, const std::map<std::stri
 std::string kind_of(const std::optional<std::string>& format) {
   if (format == schema::kResultsFormat) return "a results file of a training run";
   if (format == schema::kCheckpointFormat) return "a checkpoint";
+  if (format == schema::kBenchFormat) return "a benchmark";
+  if (format == schema::kStudyFormat) return "a collected study";
   return "an HDF5 file of another program";
 }
 
@@ -79,15 +89,16 @@ h5::Handle open_to_read(const fs::path& path) {
 }
 
 // --overwrite given by mistake must not cost a run's results.
-void require_replaceable(const fs::path& path) {
-  constexpr const char* kAdvice = "--overwrite replaces only what switchyard bench wrote: choose another name";
+void require_replaceable(const fs::path& path, TableFormat table) {
+  const std::string advice =
+      fmt::format("--overwrite replaces only what switchyard {} wrote: choose another name", table.writer);
   std::optional<std::string> format;
   try {
     format = h5::read_text(open_to_read(path), schema::kFormat);
   } catch (const Error& error) {
-    fail_usage("{}; {}", error.what(), kAdvice);
+    fail_usage("{}; {}", error.what(), advice);
   }
-  if (format != schema::kBenchFormat) fail_usage("{} is {}; {}", path.string(), kind_of(format), kAdvice);
+  if (format != table.name) fail_usage("{} is {}; {}", path.string(), kind_of(format), advice);
 }
 
 struct Temporary {
@@ -110,14 +121,14 @@ std::vector<std::string> names_in(hid_t group) {
 
 }  // namespace
 
-TableFile::TableFile(fs::path path, bool overwrite)
-    : path_(std::move(path)), temporary_(fmt::format("{}.{}.tmp", path_.string(), getpid())) {
+TableFile::TableFile(fs::path path, bool overwrite, TableFormat format)
+    : format_(format), path_(std::move(path)), temporary_(fmt::format("{}.{}.tmp", path_.string(), getpid())) {
   if (fs::is_directory(path_)) fail_usage("{} is a folder: name a file in it", path_.string());
   if (!overwrite && fs::exists(path_))
     fail_usage("{} is already there; replace it (--overwrite), or choose another name", path_.string());
   if (fs::exists(path_) && !fs::is_regular_file(fs::symlink_status(path_)))
     fail_usage("{} is not a file of its own (a device, or a link): choose another name", path_.string());
-  if (fs::exists(path_)) require_replaceable(path_);
+  if (fs::exists(path_)) require_replaceable(path_, format);
   const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
   if (access(folder.c_str(), W_OK) != 0)
     fail_usage("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
@@ -126,16 +137,18 @@ TableFile::TableFile(fs::path path, bool overwrite)
   reserve_space(temporary_, 0, kMetadataBytes, true);
 }
 
-void TableFile::write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes) {
+void TableFile::write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes,
+                      const std::vector<TableLink>& links) {
   h5::silence();
   const Temporary temporary{temporary_};
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   h5::Handle file(H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), temporary_, "create the file");
   try {
-    reserve_space(temporary_, 0, kMetadataBytes + bytes_of(columns, attributes), true);
-    h5::write_attribute(file, schema::kFormat, schema::kBenchFormat, path_);
-    h5::write_attribute(file, schema::kSchemaVersion, schema::kBenchVersion, path_);
+    reserve_space(temporary_, 0,
+                  kMetadataBytes + kLinkBytes * static_cast<Index>(links.size()) + bytes_of(columns, attributes), true);
+    h5::write_attribute(file, schema::kFormat, format_.name, path_);
+    h5::write_attribute(file, schema::kSchemaVersion, format_.version, path_);
     for (const auto& [name, value] : attributes) {
       if (name == schema::kConfig)
         h5::write_text_dataset(file, schema::kConfig, value, path_);
@@ -143,6 +156,7 @@ void TableFile::write(const std::vector<TableColumn>& columns, const std::map<st
         h5::write_attribute(file, name, value, path_);
     }
     for (const TableColumn& column : columns) write_column(file, column, path_);
+    for (const TableLink& link : links) write_link(file, link, path_);
     h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), path_, "write to disk");
   } catch (...) {
     h5::abandon(file);

@@ -18,7 +18,7 @@ TEST_P(BadConfiguration, IsExplained) {
 INSTANTIATE_TEST_SUITE_P(
     CommandLine, BadConfiguration,
     testing::Values(
-        Mistake{"command", {"trian"}, kUsage, {"\"trian\"", "train, eval, inspect, bench, upcycle and export"}},
+        Mistake{"command", {"trian"}, kUsage, {"\"trian\"", "train, eval, inspect, bench, upcycle, export and study"}},
         Mistake{"unknown_option", train_with({"--quux", "1"}), kUsage, {"--quux", "--help"}},
         Mistake{"misspelt_option", train_with({"--train.bacth", "3"}), kUsage, {"train.bacth", "mean train.batch?"}},
         Mistake{"abbreviated_option", train_with({"--train.b", "3"}), kUsage, {"train.b", "mean train.batch?"}},

@@ -1,0 +1,206 @@
+// switchyard study plan: what a study's runs will cost, before any starts.
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <map>
+
+#include "app/child_process.hpp"
+#include "app/renewed_line.hpp"
+#include "app/session.hpp"
+#include "app/study.hpp"
+#include "app/study_folder.hpp"
+#include "app/text.hpp"
+#include "app/text_table.hpp"
+#include "core/error.hpp"
+#include "model/products.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct DataSize {
+  ImageShape shape;
+  Index train = 0, test = 0;
+};
+
+// Files of these kinds are of one size, and need not be here yet.
+DataSize size_of_data(const Config& config) {
+  const Config::Data& data = config.data;
+  DataSize size{known_shape(data_options(config)).value_or(ImageShape{}), 0, 0};
+  if (data.kind == "synthetic") {
+    size.train = data.synthetic_samples, size.test = std::max<Index>(1, data.synthetic_samples / 4);
+  } else if (data.kind == "hdf5") {
+    const Dataset loaded = load_dataset(data_options(config));
+    size = {{loaded.height, loaded.width, loaded.channels, loaded.classes}, loaded.train.count, loaded.test.count};
+  } else {
+    size.train = data.kind.starts_with("cifar") ? 50000 : 60000, size.test = 10000;
+  }
+  if (data.limit > 0) size.train = std::min(size.train, data.limit), size.test = std::min(size.test, data.limit);
+  return size;
+}
+
+struct Measured {
+  double seconds_per_step = 0, seconds_per_tested_sample = 0;
+  Index peak_bytes = 0;  // of a rank
+};
+
+struct Cost {
+  Index steps = 0, evaluations = 0;
+  double flop = 0;
+  Index bytes = 0;      // of a rank
+  double seconds = -1;  // below 0: not known
+};
+
+// Parameters, packed weights, gradient sums (a level for each doubling of a rank's microbatches) and Adam's two states:
+// what is there whatever the size of a microbatch.
+Index least_bytes(const Config& config, const ParameterTable& table, int ranks) {
+  Index held = 0;
+  for (ParameterId id = 0; id < table.size(); ++id)
+    held += table[id].per_expert ? table[id].size() / config.parallel.experts : table[id].size();
+  const auto microbatches = static_cast<double>(config.train.batch / config.train.microbatch / ranks);
+  const auto levels = static_cast<Index>(std::log2(std::max(1.0, microbatches))) + 1;
+  const Index states = config.train.optimizer == "sgd" ? 1 : 2;
+  return held * Index{sizeof(float)} * (2 + levels + states);
+}
+
+Cost cost_of(const StudyRun& run, const DataSize& data) {
+  const Config& config = run.config;
+  ParameterTable table;
+  const VisionTransformer model(vit_options(config, data.shape), table);
+  double flop_per_image = attention_training_flop(model.options());
+  for (const ProductShape& product : training_products(model.options(), 1)) flop_per_image += product.flop();
+  Cost cost;
+  cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * (data.train / config.train.batch);
+  const Index epochs = cost.steps / std::max<Index>(1, data.train / config.train.batch);
+  cost.evaluations = config.run.eval_every > 0 ? std::max<Index>(1, epochs / config.run.eval_every) : 1;
+  cost.flop = flop_per_image * static_cast<double>(cost.steps * config.train.batch);
+  cost.bytes = least_bytes(config, table, run.ranks);
+  return cost;
+}
+
+// A few steps of the run on made-up images of the same shape.
+Config short_run(const Config& config, const DataSize& data, const std::string& folder) {
+  Config result = config;
+  result.run.out = folder, result.run.name = "measure", result.run.seed = 1;
+  result.run.steps = 4, result.run.epochs = 1, result.run.log_every = 1, result.run.eval_every = 0;
+  result.train.lr = 1e-6, result.train.schedule_epochs = 0, result.train.warmup_steps = 0;
+  result.checkpoint.every = 1000000;
+  if (data.shape.height != data.shape.width || data.shape.channels > 4) return result;
+  result.data = {};
+  result.data.crop_padding = config.data.crop_padding, result.data.flip = config.data.flip;
+  result.data.kind = "synthetic";
+  result.data.synthetic_samples = std::max<Index>(16, config.train.batch);
+  result.data.synthetic_size = data.shape.height, result.data.synthetic_channels = data.shape.channels;
+  result.data.synthetic_classes = data.shape.classes;
+  return result;
+}
+
+// A folder that goes with its owner.
+struct TemporaryFolder {
+  std::string path = (fs::temp_directory_path() / "switchyard-plan-XXXXXX").string();
+  TemporaryFolder() {
+    if (mkdtemp(path.data()) == nullptr) fail("{}: this folder cannot be made: set TMPDIR to one with room", path);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
+Measured measure(const Config& config, const StudyRun& run, const CommandLine& line, const std::string& folder) {
+  const fs::path file = fs::path(folder) / "run.cfg", log = fs::path(folder) / "log";
+  write_text(file, to_text(config));
+  fs::remove(log);
+  ChildProcess process(training_words(line, run.ranks, file.string(), {"--overwrite"}), log);
+  while (process.is_running() && num_signals() == 0) usleep(20000);
+  if (num_signals() > 0) {
+    process.send(SIGTERM);
+    throw Error("plan: stopped", ExitCode::kStopped);
+  }
+  const io::ResultsSummary results = io::describe_results(fs::path(folder) / "measure" / "results.h5");
+  if (process.exit_code() != 0 || !results.last_step || results.evaluations.empty())
+    fail("plan: a few steps of {} failed with exit code {}:\n{}", run.name, process.exit_code(), last_lines(log, 5));
+  const double tested = static_cast<double>(std::max<Index>(1, config.data.synthetic_samples / 4));
+  return {results.last_step->seconds, results.evaluations.back().seconds / tested, process.peak_bytes()};
+}
+
+// Each shape of run once: what differs in seed, length or learning rate alone takes equally long.
+void measure_all(const Study& study, const CommandLine& line, const std::vector<DataSize>& data,
+                 std::vector<Cost>& costs) {
+  const TemporaryFolder folder;
+  RenewedLine progress(true);
+  catch_study_signals();
+  std::map<std::string, Measured> measured;
+  for (std::size_t i = 0; i < study.runs.size(); ++i) {
+    const StudyRun& run = study.runs[i];
+    const Config config = short_run(run.config, data[i], folder.path);
+    const auto [found, is_new] = measured.emplace(fmt::format("{}\n{}", run.ranks, to_text(config)), Measured{});
+    if (is_new) {
+      progress.show(fmt::format("measuring a few steps of {} ({} of {} runs)", run.name, i + 1, study.runs.size()));
+      found->second = measure(config, run, line, folder.path);
+    }
+    const Measured& each = found->second;
+    const ImageShape& shape = data[i].shape;
+    costs[i].seconds = static_cast<double>(costs[i].steps) * each.seconds_per_step +
+                       static_cast<double>(costs[i].evaluations * data[i].test) * each.seconds_per_tested_sample;
+    costs[i].bytes = each.peak_bytes + (data[i].train + data[i].test) * shape.height * shape.width * shape.channels;
+  }
+}
+
+// Until the last run ends, when each starts, in their order, as soon as there are cores for it.
+double seconds_together(const Study& study, const std::vector<Cost>& costs) {
+  std::multimap<double, int> ends;  // cores by the time that they are free again
+  int used = 0;
+  double now = 0, last = 0;
+  for (std::size_t i = 0; i < costs.size(); ++i) {
+    const int cores = cores_of(study.runs[i]);
+    while (!ends.empty() && used + cores > num_cores()) {
+      now = ends.begin()->first;
+      used -= ends.begin()->second;
+      ends.erase(ends.begin());
+    }
+    ends.emplace(now + costs[i].seconds, cores);
+    used += cores;
+    last = std::max(last, now + costs[i].seconds);
+  }
+  return last;
+}
+
+}  // namespace
+
+int study_plan(const Study& study, const CommandLine& line) {
+  const bool measures = line.options.count("no-measure") == 0;
+  std::vector<DataSize> data;
+  std::vector<Cost> costs;
+  for (const StudyRun& run : study.runs) {
+    data.push_back(size_of_data(run.config));
+    costs.push_back(cost_of(run, data.back()));
+  }
+  if (measures) measure_all(study, line, data, costs);
+  TextTable table({"run", "ranks", "threads", "steps", "PFLOP", measures ? "MiB a rank" : "MiB a rank, above", "time"});
+  double flop = 0, seconds = 0;
+  for (std::size_t i = 0; i < costs.size(); ++i) {
+    const StudyRun& run = study.runs[i];
+    flop += costs[i].flop, seconds += costs[i].seconds;
+    table.add({run.name, std::to_string(run.ranks), std::to_string(run.config.parallel.threads),
+               group_digits(costs[i].steps), fmt::format("{:.4g}", costs[i].flop / 1e15),
+               group_digits(costs[i].bytes >> 20), measures ? duration(costs[i].seconds) : "-"});
+  }
+  table.print();
+  fmt::print("\n{}: {}, {:.4g} PFLOP of matrix products", study.name,
+             plural(static_cast<Index>(study.runs.size()), "run"), flop / 1e15);
+  if (measures)
+    fmt::print("; {} one after another, about {} as they fit {}", duration(seconds),
+               duration(seconds_together(study, costs)), plural(num_cores(), "core"));
+  fmt::print("\n");
+  return 0;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,106 @@
+// switchyard study table: what came out, for each combination of the axes but run.seed.
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include <boost/math/distributions/students_t.hpp>
+
+#include "app/study.hpp"
+#include "app/study_folder.hpp"
+#include "app/text.hpp"
+#include "app/text_table.hpp"
+
+namespace switchyard {
+
+namespace {
+
+using Values = std::vector<double>;
+
+double mean_of(const Values& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+// Half the width of the 95 % confidence interval of the mean of a normal variable: t(0.975, n-1) * s / sqrt(n), with s
+// the sample's standard deviation.
+double half_width(const Values& values) {
+  const auto n = static_cast<double>(values.size());
+  const double mean = mean_of(values);
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  const boost::math::students_t distribution(n - 1);
+  return boost::math::quantile(distribution, 0.975) * std::sqrt(squares / (n - 1) / n);
+}
+
+// "87.12 ± 0.34"; one value has no interval.
+std::string with_interval(const Values& values, int decimals) {
+  if (values.empty()) return "-";
+  std::string text = fmt::format("{:.{}f}", mean_of(values), decimals);
+  if (values.size() > 1)
+    text += fmt::format(" {} {:.{}f}", speaks_unicode() ? "±" : "+-", half_width(values), decimals);
+  return text;
+}
+
+struct Group {
+  std::vector<std::string> axes;
+  Index num_runs = 0, num_done = 0;
+  Values accuracy, loss, seconds;  // percent, nats, seconds an epoch
+  std::string stored, active;
+
+  void add(const RunReport& report);
+};
+
+void Group::add(const RunReport& report) {
+  ++num_runs;
+  if (report.state != RunState::kDone) return;
+  ++num_done;
+  const auto add_value = [&](Values& values, const char* name, double scale) {
+    const std::string text = report.attribute(name);
+    if (!text.empty()) values.push_back(scale * std::atof(text.c_str()));
+  };
+  add_value(accuracy, "test_accuracy", 100);
+  add_value(loss, "test_loss", 1);
+  add_value(seconds, "seconds_per_epoch", 1);
+  stored = group_digits(std::atoll(report.attribute("parameters_stored").c_str()));
+  active = group_digits(std::atoll(report.attribute("parameters_active").c_str()));
+}
+
+}  // namespace
+
+int study_table(const Study& study, const CommandLine& line) {
+  std::vector<std::string> heading;
+  for (const std::string& key : study.axis_keys)
+    if (key != "run.seed") heading.push_back(key);
+  const std::size_t num_axes = heading.size();
+  std::vector<Group> groups;  // in the order of the runs
+  std::map<std::vector<std::string>, std::size_t> place_of;
+  for (const StudyRun& run : study.runs) {
+    std::vector<std::string> axes;
+    for (std::size_t i = 0; i < num_axes; ++i) axes.push_back(setting_of(run.config, run.ranks, heading[i]));
+    const auto [place, is_new] = place_of.emplace(axes, groups.size());
+    if (is_new) groups.push_back({axes, 0, 0, {}, {}, {}, "-", "-"});
+    groups[place->second].add(look_at(study, run));
+  }
+  heading.insert(heading.end(),
+                 {"runs", "test accuracy %", "test loss", "seconds an epoch", "parameters stored", "active"});
+  TextTable table(heading);
+  Index num_runs = 0, num_done = 0;
+  for (const Group& group : groups) {
+    num_runs += group.num_runs, num_done += group.num_done;
+    std::vector<std::string> row = group.axes;
+    row.insert(row.end(), {group.num_done == group.num_runs ? std::to_string(group.num_runs)
+                                                            : fmt::format("{} of {}", group.num_done, group.num_runs),
+                           with_interval(group.accuracy, 2), with_interval(group.loss, 4),
+                           with_interval(group.seconds, 2), group.stored, group.active});
+    table.add(row);
+  }
+  table.print(line.options.count("markdown") > 0);
+  fmt::print(
+      "\n{}, {} of {} done. Mean {} half the 95 % confidence interval (Student's t) where there is more than one "
+      "run.\n",
+      plural(num_runs, "run"), num_done, num_runs, speaks_unicode() ? "±" : "+-");
+  return 0;
+}
+
+}  // namespace switchyard

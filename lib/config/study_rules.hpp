@@ -1,0 +1,53 @@
+// The lines of a section [study], parsed and each value checked by itself.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/config.hpp"
+
+namespace switchyard {
+
+// One combination of values.
+struct StudyPoint {
+  Config config;
+  int ranks = 1;
+
+  void set(const std::string& key, const std::string& value, const std::string& where);
+  std::string get(const std::string& key) const;
+};
+
+struct Axis {
+  std::string where;                             // file:line
+  std::vector<std::string> keys;                 // that move together
+  std::vector<std::vector<std::string>> values;  // (points, keys), as value_text() prints them
+};
+
+// Holds where the key has one of the values.
+struct Condition {
+  std::string key;
+  std::vector<std::string> values;
+};
+
+struct TieRule {
+  std::string where;
+  std::vector<std::pair<std::string, std::string>> values;
+  std::vector<Condition> conditions;
+};
+
+struct StudyRules {
+  std::string name;  // empty: not given
+  int ranks = 1;
+  std::vector<Axis> axes;
+  std::vector<TieRule> ties;
+  std::vector<std::vector<Condition>> exclusions;
+  std::string text;  // the lines of `ties` and `exclusions`
+};
+
+bool all_hold(const std::vector<Condition>& conditions, const StudyPoint& point);
+
+// Takes the section [study] out of `text`, in which its lines become empty. Throws Error (kUsage).
+StudyRules take_study_section(std::string& text, const std::string& source);
+
+}  // namespace switchyard
