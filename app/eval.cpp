@@ -11,8 +11,8 @@ namespace {
 constexpr const char* kHelp =
     "switchyard eval CHECKPOINT [--KEY VALUE ...]\n\n"
     "Evaluates the checkpoint's parameters on the test split of its data, with the configuration that it was trained\n"
-    "with. Keys that do not change the model may be given again: --data.path, --parallel.experts, --ffn.inference, "
-    "...\n"
+    "with, but for keys given here: --data.path, --parallel.experts, --ffn.inference, ... Keys that change how tokens\n"
+    "are routed count too (--ffn.top_k, --ffn.capacity_eval); those that change parameters are refused.\n"
     "--config FILE layers over the checkpoint's configuration.\n";
 
 // The checkpoint's own configuration under the files and keys of the command line.

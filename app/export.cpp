@@ -29,7 +29,7 @@ void check_merge(const CommandLine& line) {
 void warn_of_routes(const ConversionFiles& files, const Config& config) {
   const RouterRow& router = router_row(config.ffn.router);
   if (!router.learned && config.ffn.inference == "average") return;
-  fmt::print(stderr, "switchyard: warning: {} equals {} where that is evaluated with ffn.inference = average alone{}\n",
+  fmt::print(stderr, "switchyard: warning: {} equals {} only if that is evaluated with ffn.inference = average{}\n",
              files.to, files.from,
              router.learned ? fmt::format(": the gates of ffn.router = {} are left out", router.name) : "");
 }

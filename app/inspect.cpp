@@ -23,10 +23,11 @@ constexpr const char* kHelp =
     "switchyard inspect FILE.cfg [--KEY VALUE ...]   the model: parameters, layers, cost\n"
     "switchyard inspect CHECKPOINT.h5                what it holds, and whether it verifies\n"
     "switchyard inspect RESULTS.h5                   the run: settings, progress, evaluations\n"
-    "switchyard inspect RESULTS.h5 --routing         where its tokens went: by layer, over the last 100 logged steps,\n"
-    "                                                each expert's share as a bar, the load's coefficient of "
-    "variation\n"
-    "                                                and max/mean, entropies, experts without a token, tokens dropped\n"
+    "switchyard inspect RESULTS.h5 --routing         where its tokens went: by layer, over the last 100 logged steps\n"
+    "                                                (--last N: the last N), each expert's share as a bar, the load's\n"
+    "                                                coefficient of variation and max/mean, entropies, experts "
+    "without\n"
+    "                                                a token, tokens dropped\n"
     "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n"
     "switchyard inspect BENCH.h5                     what bench measured: command, machine, date, rows\n";
 
@@ -163,7 +164,7 @@ int inspect_file(const CommandLine& line) {
   if (line.options.count("routing") > 0) {
     if (line.positional.size() > 1)
       fail_usage("inspect: --routing takes one results file, not {}", line.positional.size());
-    return inspect_routing(path);
+    return inspect_routing(path, line.options["last"].as<Index>());
   }
   if (line.positional.size() > 1) return compare_results(line.positional);
   if (std::filesystem::path(path).extension() == ".cfg") return inspect_config(line, path);
@@ -180,7 +181,7 @@ int inspect_file(const CommandLine& line) {
 int inspect_command(World& world, const std::vector<std::string>& arguments) {
   return world.together([&] {
     boost::program_options::options_description own;
-    own.add_options()("routing", "");
+    own.add_options()("routing", "")("last", boost::program_options::value<Index>()->default_value(100), "");
     const CommandLine line = parse_command_line(arguments, own, 1000);
     if (!world.speaks()) return 0;
     if (!line.help) return inspect_file(line);

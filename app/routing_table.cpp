@@ -17,7 +17,6 @@ namespace switchyard {
 
 namespace {
 
-constexpr Index kRows = 100;          // of results that a table is the mean of
 constexpr std::size_t kNumbered = 8;  // experts that have room for a percentage beside the bar
 constexpr std::size_t kBarsInLine = 32, kBars = 128;
 
@@ -152,13 +151,14 @@ std::string by_halves(std::string text) {
 
 }  // namespace
 
-int inspect_routing(const std::string& path) {
+int inspect_routing(const std::string& path, Index num_steps) {
+  if (num_steps < 1) fail_usage("--last = {}: give a whole number of at least 1", num_steps);
   const io::ResultsSummary summary = io::describe_results(path);
   if (!summary.readable)
     fail("{}{}", summary.problem, summary.is_results ? "" : "; --routing shows what a results file holds");
   if (summary.shape.layers == 0)
     fail("{}: no mixture in this run (ffn.kind = dense): there is no routing to show", path);
-  const std::vector<io::RoutingRow> rows = io::read_routing(path, {.most = kRows});
+  const std::vector<io::RoutingRow> rows = io::read_routing(path, {.most = num_steps});
   if (rows.empty())
     fail("{}: no rows of routing yet: the first follows run.log_every steps after the start, written within a second",
          path);

@@ -24,6 +24,6 @@ std::string routing_table(const std::vector<LayerRouting>& layers, const std::ve
                           bool unicode);
 
 // Prints it for a file's last rows. Fails where there are none.
-int inspect_routing(const std::string& path);
+int inspect_routing(const std::string& path, Index num_steps);
 
 }  // namespace switchyard

@@ -37,9 +37,9 @@ std::string describe_model(const Config& config) {
                                  config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
   text += fmt::format(" {}, {}", config.ffn.hidden, config.compute.dtype);
   if (config.ffn.kind != "moe") return text + passes;
-  text += fmt::format(", {} experts", config.ffn.experts);
+  text += ", " + plural(config.ffn.experts, "expert");
   if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);
-  if (config.ffn.every > 1) text += fmt::format(" in every {}. block", config.ffn.every);
+  if (config.ffn.every > 1) text += fmt::format(" in one block of {}", config.ffn.every);
   text += fmt::format(", router {}", config.ffn.router);
   if (config.ffn.router == "random") {
     text += config.ffn.granularity == "balanced" ? ", balanced" : " per " + config.ffn.granularity;

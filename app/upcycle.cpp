@@ -45,6 +45,20 @@ Request read_request(const World& world, const CommandLine& line) {
   return request;
 }
 
+// Of what makes the mixture's first answers others than the dense model's.
+void warn_of_difference(const ConversionFiles& files, const Config::Ffn& ffn) {
+  std::string why;
+  if (ffn.router == "expert_choice")
+    why = "with ffn.router = expert_choice not every token meets the same weight";
+  else if (router_row(ffn.router).learned && ffn.router != "noisy_top_k" && !ffn.renormalise)
+    why = "the weights of a token's experts do not sum to 1: give --ffn.renormalise true";
+  else if (ffn.capacity_eval > 0)
+    why = fmt::format("ffn.capacity_eval = {} may drop tokens", ffn.capacity_eval);
+  if (!why.empty())
+    fmt::print(stderr, "switchyard: warning: {} does not begin with the answers of {}: {}\n", files.to, files.from,
+               why);
+}
+
 }  // namespace
 
 int upcycle_command(World& world, const std::vector<std::string>& arguments) {
@@ -59,6 +73,7 @@ int upcycle_command(World& world, const std::vector<std::string>& arguments) {
   const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
   world.together([&] { check_output(world, line, files); });
   world.comm().set_timeout(config.parallel.timeout);
+  if (world.speaks()) warn_of_difference(files, config.ffn);
   ModelPair models(world, config);
   const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);
   upcycle(models.session.context, models.dense->parameters(), models.mixture->parameters(), noise, config.run.seed);

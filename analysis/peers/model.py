@@ -107,7 +107,7 @@ class Block(nn.Module):
             self.ffn = FeedForward(width, hidden, dropout)
         else:
             self.mixture = Mixture(width, hidden, settings["ffn.experts"], dropout, settings["ffn.router"],
-                                   settings["ffn.balance_loss"])
+                                   0.01 if settings["ffn.balance_loss"] == -1 else settings["ffn.balance_loss"])
 
     def forward(self, x, chosen):
         x = x + self.dropout(self.attention(self.norm1(x)))

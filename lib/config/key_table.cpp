@@ -99,7 +99,8 @@ std::vector<Key> keys_of(Config& c) {
        "added to the start of the gate's logit for expert 0: an unlucky start, in which it takes most tokens"},
       {"ffn.gate_jitter", &c.ffn.gate_jitter, below_one(), kResult,
        "in training the gate's input is multiplied by random numbers from 1 - gate_jitter to 1 + gate_jitter"},
-      {"ffn.gate_dropout", &c.ffn.gate_dropout, from(0, 0.99), kResult, "dropout of the gate's input in training"},
+      {"ffn.gate_dropout", &c.ffn.gate_dropout, from(0, 0.99), kResult,
+       "dropout of the gate's input in training (Switch Transformer, ST-MoE)"},
       {"ffn.balance_loss", &c.ffn.balance_loss, weight_or_own(), kResult,
        "weight of the load-balancing loss; -1: the router's own, 0.01 for switch and top_k, 0 for others"},
       {"ffn.z_loss", &c.ffn.z_loss, from(0, 1e6), kResult, "weight of the z-loss of the gate's logits (ST-MoE: 0.001)"},
@@ -112,11 +113,15 @@ std::vector<Key> keys_of(Config& c) {
       {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
        "an expert takes at most so many times an even share of a microbatch's tokens, the others are dropped: the "
        "residual carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
-      {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult, "the same in evaluation"},
+      {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult,
+       "the same in evaluation (expert_choice; 0: as in training)"},
       {"ffn.expert_dropout", &c.ffn.expert_dropout, weight_or_own(0.99), kResult,
        "dropout of hidden units inside experts; -1: train.dropout"},
       {"ffn.gating_dropout", &c.ffn.gating_dropout, from(0, 1), kResult,
-       "probability of a step whose tokens stay with the experts of their home (Gating Dropout)"},
+       "probability of a step whose tokens stay with the experts of their home (Gating Dropout); capacities are shares "
+       "of "
+       "the home then, and balance, importance and load losses are left out. Where the ranks are not laid out as "
+       "ffn.home_ranks and ffn.home_experts say, results are the same, but tokens travel"},
       {"ffn.home_ranks", &c.ffn.home_ranks, from(1, 65536), kResult,
        "gating dropout: ranks of the layout in which a microbatch has its home; they divide a batch's microbatches"},
       {"ffn.home_experts", &c.ffn.home_experts, from(1, 65536), kResult,

@@ -2,8 +2,9 @@
 //   S = softmax over experts of (x Wg^T),  each expert e takes the C = floor(N c / E) tokens with its largest S[:, e],
 //   y[t] = sum over the experts e that took t of S[t, e] expert_e(x[t])
 // with Wg (experts, width), no bias, no balance loss. c, how many experts a token meets on average, is
-// ffn.capacity_train or ffn.capacity_eval, and 2 where that is 0. A token that nobody takes is carried by the residual.
-// What a token meets depends on the other tokens of its microbatch, later ones included: not for causal models.
+// ffn.capacity_train, 2 where that is 0; in evaluation ffn.capacity_eval, the same c where that is 0. A token that
+// nobody takes is carried by the residual. What a token meets depends on the other tokens of its microbatch, later ones
+// included: not for causal models.
 #include <cmath>
 
 #include "core/error.hpp"

@@ -48,7 +48,8 @@ std::unique_ptr<Router> make_router(const RouterOptions& options, ParameterTable
 double or_own(double value, double own) { return value == RouterOptions::kOwnDefault ? own : value; }
 
 double choices_per_token(const RouterOptions& options, bool training) {
-  const double factor = training ? options.capacity_train : options.capacity_eval;
+  const bool has_own = !training && options.capacity_eval > 0;
+  const double factor = has_own ? options.capacity_eval : options.capacity_train;
   return factor > 0 ? factor : std::min(2.0, static_cast<double>(options.num_experts));
 }
 
