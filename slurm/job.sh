@@ -40,6 +40,9 @@ check_launcher() {
   [ "$lines" = 1 ] || refuse "${launch[*]}: $lines worlds of their own, not one of $ranks ranks. $advice"
 }
 
+# Preempted on a cluster without preempt_send_user_signal: SLURM has ended mpirun's daemons, not asked this script.
+was_preempted() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; }
+
 # run COMMAND...: SLURM's signal to this script goes on to the command. If that then ends with code 75 (stopped,
 # checkpoint written), the job goes back into the queue, and its next start has SLURM_RESTART_COUNT.
 run() {
@@ -49,10 +52,11 @@ run() {
   trap 'say "told to stop: waiting for a checkpoint"; kill -USR1 "$command" 2>/dev/null || true' USR1
   while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
   wait "$command" || status=$?
-  if [ "$status" -gt 128 ]; then say "a rank was ended by signal $((status - 128))" >&2; fi
-  [ "$status" = 75 ] || exit "$status"
+  [ "$status" != 0 ] || exit 0
+  say "ended with code $status$( ((status <= 128 || status > 192)) || echo ": by signal $((status - 128))")" >&2
+  [ "$status" = 75 ] || was_preempted || exit "$status"
 
-  say "stopped with a checkpoint: back into the queue"
+  say "stopped before its end: back into the queue"
   scontrol requeue "$SLURM_JOB_ID" || say 'no requeue: submit the same again, with --resume' >&2
   exit 75
 }

@@ -152,16 +152,35 @@ class Train(Scripts):
         self.assertIn("compute.device = cuda", job.text())  # there is none
 
 
-class Stopped(Scripts):
-    def test_a_preempted_job_requeues_itself_and_ends_at_the_same_digest(self):
+class Preempted(Scripts):
+    def preempt_in_the_middle(self):
         job = self.train("--nodes=2", "--ntasks-per-node=1", words=LONG)
         job.wait_for("\nmesh: ")
         self.sbatch("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
         job.wait_for("start 2: ")
         self.assertEqual(job.end(), "COMPLETED", job.text())
-        self.check_resumed_once(job)
         self.assertEqual(self.digest(job.text()), self.plain_digest(*LONG))
+        return job
 
+    def test_a_preempted_job_requeues_itself_and_ends_at_the_same_digest(self):
+        self.check_resumed_once(self.preempt_in_the_middle())
+
+    # SLURM then sends SIGTERM to mpirun's daemons, and nothing to the script.
+    def test_so_it_does_where_slurm_does_not_tell_the_script(self):
+        file = pathlib.Path(os.environ["SLURM_CONF"])
+        text = file.read_text(encoding="utf-8")
+
+        def configure(new):
+            file.write_text(new, encoding="utf-8")
+            subprocess.run(["scontrol", "reconfigure"], check=True)
+
+        self.addCleanup(configure, text)
+        configure(text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        job = self.preempt_in_the_middle()
+        self.assertNotIn("told to stop", job.text())
+
+
+class Requeued(Scripts):
     # What the first start was told to begin from is no longer where the second begins.
     def test_a_requeued_job_forgets_overwrite_and_resume(self):
         program = self.folder / "program"
