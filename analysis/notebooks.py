@@ -70,8 +70,8 @@ NOTEBOOKS["routing"] = f"""\
 %% md
 # Where the tokens go
 
-The load of every expert over time, and what happens when a gate begins unluckily: without a penalty for uneven choice it
-stays with one expert (collapse). The runs of the second part are made by
+The load of every expert over time, and what happens when a gate begins unluckily: without a penalty for uneven choice
+it stays with one expert (collapse). The runs of the second part are made by
 
     for c in plain noise balance loss_free; do build/release/switchyard train --config configs/collapse/$c.cfg; done
 %%
@@ -117,9 +117,10 @@ NOTEBOOKS["replication"] = f"""\
 # The study, repeated
 
 "Enhanced MoE with random routing based on Transformer" in four tables and a figure: what it published, beside what was
-measured here with repeated seeds. Runs are found by their configuration: `ffn.kind = dense` (ViT), `ffn.router = switch`
-(MoE) and `random`, all finished ones below `SWITCHYARD_RUNS`. Runs that differ in anything else stand in rows of their
-own; a run repeated on other ranks is the same bits, and counts once where accuracy is concerned.
+measured here with repeated seeds. Runs are found by their configuration: `ffn.kind = dense` (ViT), `ffn.router =
+switch` (MoE) and `random`, all finished ones below `SWITCHYARD_RUNS`. Runs that differ in anything else are another
+setting, with a letter and rows of its own; a run repeated on other ranks is the same bits, and counts once where
+accuracy is concerned.
 %%
 {SETUP}
 import switchyard_replication as replication
@@ -129,7 +130,7 @@ runs = open_runs(RUNS, problems)
 for problem in problems:
     print(problem)
 study = replication.study_table(table_of_runs(runs))
-print(replication.data_words(study))
+print(replication.data_words(study), *replication.settings_words(study), sep="\\n")
 %% md
 ## The tables
 %%
@@ -143,7 +144,8 @@ display(replication.accuracy_figure(runs, study))
 %% md
 ## The claims
 
-Differences over common seeds, with their 95 % interval: "not told apart" where it holds zero.
+Differences over common seeds, with their 95 % interval: "not told apart" where it holds zero. A claim holds here where
+the whole interval is on its side.
 %%
 display(replication.claims(study))
 %% md
@@ -158,8 +160,8 @@ NOTEBOOKS["scaling"] = f"""\
 %% md
 # Scaling
 
-Runs below `SWITCHYARD_RUNS` that differ in their number of ranks: with the same batch (strong scaling) or with the batch
-in proportion (weak). Their results are the same bits where the batch is the same; here it is about time. Files of
+Runs below `SWITCHYARD_RUNS` that differ in their number of ranks: with the same batch (strong scaling) or with the
+batch in proportion (weak). Their results are the same bits where the batch is the same; here it is about time. Files of
 `bench exchange --output FILE.h5` are looked for below `SWITCHYARD_BENCH` (the same folder unless told), for example
 
     for P in 2 4; do
@@ -206,7 +208,7 @@ else:
     network, bench = loggp.fit(bench)
     print(network.words())
     for ranks, error in (bench["predicted"] / bench["seconds_least"] - 1).abs().groupby(bench["ranks"]):
-        crowded = f"; more ranks than the {{CORES}} cores, which take turns: no network's figures" if ranks > CORES else ""
+        crowded = f"; ranks take turns on {{CORES}} cores: no network's figures" if ranks > CORES else ""
         print(f"{{ranks}} ranks: error of the fit {{100 * error.median():.0f}} % (median), {{100 * error.max():.0f}} % "
               f"(largest){{crowded}}")
     display(scaling.fit_figure(bench))
@@ -230,8 +232,8 @@ if groups:
     for assumption in scaling.assumptions(step, NETWORK, RANKS_PER_NODE):
         print("-", assumption)
     display(scaling.extrapolation_figure(table, NETWORK))
-    display(table.assign(**{{name: 1e3 * table[name] for name in ("compute", "exchange", "reduce", "seconds")}}).round(3)
-            .rename(columns={{name: f"{{name}}, ms" for name in ("compute", "exchange", "reduce", "seconds")}}))
+    parts = ["compute", "exchange", "reduce", "seconds"]
+    display(table.assign(**{{f"{{part}}, ms": 1e3 * table[part] for part in parts}}).drop(columns=parts).round(3))
 """
 
 

@@ -55,7 +55,7 @@ def varying_keys(table):
 
 
 def without_repeats(table):
-    """One of the runs that computed the same thing on other layouts: they are the same bits, and no further evidence."""
+    """One of the runs that computed the same thing on other layouts: the same bits, and no further evidence."""
     keys = [column for column in table if "." in column and column not in LAYOUT_KEYS]
     return table.drop_duplicates(keys)
 

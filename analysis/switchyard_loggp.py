@@ -3,9 +3,9 @@ training step.
 
 An all-to-all of P ranks, in which the busiest one sends b bytes to the others, takes
     T(P, b) = (L + 2 o) + (P - 2) g + b G
-L: latency, o: a processor's work for a message, g: the gap between messages, G: seconds a byte. End to end L and 2 o are
-measured together. The exchange forward is four such operations (counts, rows, their ids, rows back), backward two; what
-ranks sum together takes 2 log2(W) messages and 2 (W - 1) / W of its bytes (recursive halving and doubling).
+L: latency, o: a processor's work for a message, g: the gap between messages, G: seconds a byte. End to end, L and 2 o
+are measured together. The exchange forward is four such operations (counts, rows, their ids, rows back), backward two;
+what ranks sum together takes 2 log2(W) messages and 2 (W - 1) / W of its bytes (recursive halving and doubling).
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Network:
 
 
 def exchange_benches(folder):
-    """The rows of every `bench exchange --output` file below the folder, with columns ranks (that share experts), file."""
+    """The rows of every `bench exchange --output` file below the folder, with columns ranks (of the experts), file."""
     tables = []
     for file in sorted(pathlib.Path(folder).rglob("*.h5")):
         if file.name == "results.h5" or file.name.startswith("checkpoint-"):
@@ -59,8 +59,9 @@ def exchange_benches(folder):
 
 
 def fit(bench):
-    """(Network, bench with a column predicted). Least squares of relative errors to the fastest steps, no term below 0."""
-    terms = np.stack([np.full(len(bench), FORWARD), FORWARD * (bench["ranks"] - 2), bench["bytes"]], axis=1).astype(float)
+    """(Network, bench with a column predicted). Least squares of relative errors to the fastest steps, no term < 0."""
+    columns = [np.full(len(bench), FORWARD), FORWARD * (bench["ranks"] - 2), bench["bytes"]]
+    terms = np.stack(columns, axis=1).astype(float)
     measured = bench["seconds_least"].to_numpy()
     used = [term for term in range(3) if terms[:, term].any()]
     while True:
@@ -108,7 +109,7 @@ def step_of(row, cores):
 
 
 def predict(step, network, ranks, experts_over, cores=None, microbatches=None):
-    """Seconds of a step by part. cores: where ranks share them; microbatches: of all ranks, as in the step unless told."""
+    """Seconds of a step by part. cores: where ranks share them; microbatches: of all ranks, the step's unless told."""
     own = (microbatches or step.microbatches) / ranks
     rows = step.visits * step.tokens * (1 - 1 / experts_over)  # that leave a rank
     there_and_back = 2 * rows * step.width * BYTES

@@ -1,11 +1,9 @@
 """The study that this project repeats: its tables as published, beside what runs here measured, and what its logs show.
 
 Published: "Enhanced MoE with random routing based on Transformer" (github gagi0911/hpml_final_project): CIFAR-10, a
-vision transformer of 12 blocks, 300 wide; dense ("ViT"), with a learned top-1 gate ("MoE") and with one expert drawn for
-each batch ("MoE & random routing"). One run each, no intervals.
+vision transformer of 12 blocks, 300 wide; dense ("ViT"), with a learned top-1 gate ("MoE") and with one expert drawn
+for each batch ("MoE & random routing"). One run each, no intervals.
 """
-
-import textwrap
 
 import pandas as pd
 
@@ -36,19 +34,19 @@ LOGS = pd.DataFrame(
 LOG_FINDINGS = [
     "No log is that of a dense ViT, nor of random routing at batch 256: two of the README's three rows have no source. "
     "The MoE's log differs from its row (best 73.24, not 71.1; median 72.04 s, not 57.78).",
-    "The best accuracy of all logs, 74.98, is of a run whose speed suggests one fixed expert and no average (inferred).",
+    "The best accuracy of all logs, 74.98, is of a run whose speed suggests one fixed expert, no average (inferred).",
     "The parameter count of the MoE's log is that of one feed-forward network and a gate per block: four real experts "
     "would store 34,979,002. Random routing's logs store the average as a fifth copy (42,353,242).",
     "Best and final accuracy differ by up to 1.8 points, the two processes by up to 1.4: as much as the differences "
     "claimed between models (1.1 points). Each process trained on 25,000 images of its own and tested on 5,000.",
     "The runs with eight experts and one of those with four stopped early (100 and 198 of 350 epochs), on a cosine "
     "schedule for 350: their accuracies are not comparable with finished runs.",
-    "Times include the test pass, and the average over experts was computed anew in each of its calls: 116 s against 43 s "
+    "Times include the test pass, in which the average over experts was computed anew in each call: 116 s against 43 s "
     "at batch 512 come from there, while training steps alone took 12.7 s and 16.1 s for fifty.",
 ]
 # Keys in which the models differ by what they are.
-MODEL_KEYS = ("ffn.kind", "ffn.router", "ffn.experts", "ffn.granularity", "ffn.draw", "ffn.inference", "ffn.expert_init",
-              "ffn.balance_loss", "train.batch")
+OWN_KEYS = ("ffn.granularity", "ffn.draw", "ffn.inference", "ffn.expert_init", "ffn.balance_loss")
+MODEL_KEYS = ("ffn.kind", "ffn.router", "ffn.experts", "train.batch", *OWN_KEYS)
 
 
 def model_of(config):
@@ -59,7 +57,7 @@ def model_of(config):
 
 
 def study_table(table):
-    """The finished runs of the study's three models, with columns model, experts, batch, accuracy (%), and setting where others differ."""
+    """The finished runs of the study's three models, with columns model, experts, batch, accuracy (%), setting."""
     if table.empty:
         return table
     models = table.apply(model_of, axis=1)
@@ -68,15 +66,41 @@ def study_table(table):
     table["experts"] = table["ffn.experts"].where(table["model"] != VIT, 1)
     table["batch"] = table["train.batch"]
     table["accuracy"] = 100 * table["test_accuracy"]
-    others = [key for key in varying_keys(table) if key not in MODEL_KEYS]
-    if others:
-        table["setting"] = table[others].apply(lambda row: ", ".join(f"{key} {row[key]}" for key in others), axis=1)
+    words = setting_of_each(table)
+    if words.nunique() > 1:
+        letters = {text: letter_of(index) for index, text in enumerate(words.value_counts(sort=True).index)}
+        table["setting"], table["setting_words"] = words.map(letters), words
     return table
 
 
+def setting_of_each(table):
+    """What differs beyond model and batch, as words; keys of the model's own where they are not as in most of its runs.
+    """
+    varying = varying_keys(table)
+    others = [key for key in varying if key not in MODEL_KEYS]
+    own = [key for key in varying if key in OWN_KEYS]
+    usual = table.groupby("model")[own].agg(lambda values: values.mode()[0]) if own else None
+    words = [[f"{key} {row[key]}" for key in others] + [f"{key} {row[key]}" for key in own
+                                                        if row[key] != usual.loc[row["model"], key]]
+             for _, row in table.iterrows()]
+    return pd.Series(map(", ".join, words), index=table.index, dtype=object)
+
+
+def letter_of(index):
+    return (letter_of(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
+
+
 def other_columns(table):
-    """What else differs between the runs, in one column: such runs are kept apart."""
+    """What else differs between the runs, as a letter: such runs are kept apart."""
     return [column for column in ("setting",) if column in table]
+
+
+def settings_words(table):
+    """What the letters stand for, the one of most runs first."""
+    if "setting" not in table:
+        return []
+    return [f"Setting {letter} ({len(group)} runs): {group['setting_words'].iloc[0]}"
+            for letter, group in sorted(table.groupby("setting"), key=lambda item: (len(item[0]), item[0]))]
 
 
 def data_words(table):
@@ -122,22 +146,25 @@ def tables(table):
     layout = [name for name in ("ranks", "threads") if len(table) and table[name].nunique() > 1]
     parameters = beside(PARAMETERS, table, ["model", "experts"], "parameters_active", 0)
     if len(table):
-        stored = table.groupby(["model", "experts"])["parameters_stored"].first()
-        parameters["stored"] = [f"{stored[key]:,}" if key in stored.index else "-"
-                                for key in zip(parameters["model"], parameters["experts"])]
+        names = ["model", "experts", *other_columns(table)]
+        stored = table.groupby(names)["parameters_stored"].first()
+        parameters["stored"] = [f"{stored[tuple(key)]:,}" if tuple(key) in stored.index else "-"
+                                for key in parameters[names].to_numpy()]
         parameters["measured"] = [text.split(" ")[0] for text in parameters["measured"]]
-    common = table[table["batch"] == common_batch(table)] if len(table) else table
+    batch = common_batch(table) if len(table) else 256
+    common, common_bits = (rows[rows["batch"] == batch] if len(rows) else rows for rows in (table, bits))
+    batches = ["batch"] if len(bits) and bits["batch"].nunique() > 1 else []
     return [
         ("Parameters that one token uses", parameters),
-        ("Number of experts: test accuracy, %", beside(NUMBER_OF_EXPERTS, bits, ["model", "experts"], "accuracy",
-                                                       also=["batch"] if len(bits) and bits["batch"].nunique() > 1 else [])),
+        ("Number of experts: test accuracy, %",
+         beside(NUMBER_OF_EXPERTS, bits, ["model", "experts"], "accuracy", also=batches)),
         ("Batch size: seconds an epoch", beside(BATCH_SIZE, four(table), ["model", "batch"], "seconds_per_epoch",
                                                 also=layout)),
-        ("Training time: seconds an epoch, batch " + (f"256; measured {common_batch(table)}" if len(table) else "256"),
+        (f"Training time: seconds an epoch, published at batch 256, measured at {batch}",
          beside({model: value for (model, _), value in TRAINING_TIME.items()}, four(common), ["model"],
                 "seconds_per_epoch", also=layout)),
-        ("Accuracy of the three models, %, four experts",
-         beside(ACCURACY, four(bits[bits["batch"] == common_batch(table)] if len(bits) else bits), ["model"], "accuracy")),
+        (f"Accuracy of the three models, %, four experts, published at batch 256, measured at {batch}",
+         beside(ACCURACY, four(common_bits), ["model"], "accuracy")),
     ]
 
 
@@ -151,26 +178,40 @@ def common_batch(table):
     return 256 if 256 in set(table["batch"]) else int(table["batch"].mode()[0])
 
 
+CLAIMS = [  # words, column, first, second, and what second - first is claimed to be
+    ("four experts beat one (ViT)", "accuracy", (VIT, 1), (RANDOM, 4), "higher"),
+    ("four experts beat eight", "accuracy", (RANDOM, 8), (RANDOM, 4), "higher"),
+    ("a learned gate beats a dense network", "accuracy", (VIT, 1), (MOE, 4), "higher"),
+    ("random routing is as accurate as learned", "accuracy", (MOE, 4), (RANDOM, 4), "no lower"),
+    ("random routing trains faster than learned", "seconds_per_epoch", (MOE, 4), (RANDOM, 4), "lower"),
+    ("random routing trains faster than dense", "seconds_per_epoch", (VIT, 1), (RANDOM, 4), "lower"),
+]
+
+
 def claims(table):
     """The study's claims as differences over common seeds: second minus first, at each batch size that has both."""
     rows = []
-    for claim, column, (first, second), unit in [
-            ("four experts beat one (ViT)", "accuracy", ((VIT, 1), (RANDOM, 4)), "points"),
-            ("four experts beat eight", "accuracy", ((RANDOM, 8), (RANDOM, 4)), "points"),
-            ("a learned gate beats a dense network", "accuracy", ((VIT, 1), (MOE, 4)), "points"),
-            ("random routing is as accurate as learned", "accuracy", ((MOE, 4), (RANDOM, 4)), "points"),
-            ("random routing trains faster than learned", "seconds_per_epoch", ((MOE, 4), (RANDOM, 4)), "s an epoch"),
-            ("random routing trains faster than dense", "seconds_per_epoch", ((VIT, 1), (RANDOM, 4)), "s an epoch")]:
+    for claim, column, first, second, claimed in CLAIMS:
+        unit = "points" if column == "accuracy" else "s an epoch"
         source = without_repeats(table) if len(table) and column == "accuracy" else table
         for settings, group in groups_of(source):
-            masks = [(group["model"] == model) & (group["experts"] == experts) for model, experts in (first, second)]
+            masks = [(group["model"] == model) & (group["experts"] == experts)
+                     for model, experts in (first, second)]
             if not all(mask.any() for mask in masks):
                 continue
             mean, half, number, verdict = paired_differences(group, column, *masks)
-            rows.append({"claim": claim, **settings, "difference": f"{second[0]} ({second[1]}) - {first[0]} ({first[1]})",
+            rows.append({"claim": claim, **settings,
+                         "difference": f"{second[0]} ({second[1]}) - {first[0]} ({first[1]})",
                          "measured": f"{'+' if mean > 0 else ''}{with_interval(mean, half, number)} {unit}",
-                         "verdict": verdict})
-    return pd.DataFrame(rows, columns=None if rows else ["claim", "difference", "measured", "verdict"])
+                         "difference is": verdict, "holds here": holds(claimed, verdict)})
+    return pd.DataFrame(rows, columns=None if rows else ["claim", "difference", "measured", "holds here"])
+
+
+def holds(claimed, verdict):
+    """claimed: higher, lower, or "no lower"."""
+    if verdict not in ("higher", "lower"):
+        return "not refuted" if claimed == "no lower" and verdict == "not told apart" else "not shown"
+    return "yes" if (verdict == "higher") == (claimed != "lower") else "no"
 
 
 def groups_of(table):
@@ -183,17 +224,15 @@ def groups_of(table):
 
 
 def accuracy_figure(runs, table):
-    """Test accuracy against epochs: mean over seeds, 95 % interval as a band; the most common setting and batch, four experts."""
+    """Test accuracy against epochs: mean over seeds, 95 % interval as a band; of the most common setting and batch."""
     drawn, axes = figure(height=4.2)
     axis = axes[0, 0]
     if table.empty:
         no_data(axis, "no finished runs of the study's models")
         return drawn
     table = four(without_repeats(table))
-    setting = ""
     if "setting" in table:
-        setting = table["setting"].mode()[0]
-        table = table[table["setting"] == setting]
+        table = table[table["setting"] == "A"]
     batch = common_batch(table)
     table = table[table["batch"] == batch]
     by_name = {run.name: run for run in runs}
@@ -212,8 +251,7 @@ def accuracy_figure(runs, table):
         for index, model in enumerate(MODELS):
             axis.axhline(ACCURACY[model], label=f"{model}, published", **line_style(index) | {"linewidth": 0.8})
     axis.set(xlabel="epoch", ylabel="test accuracy, %",
-             title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}; band: 95 % interval of the mean")
-    if setting:
-        axis.set_title(axis.get_title() + "\n" + textwrap.fill(setting, 110), fontsize=9)
+             title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}"
+                   f"{', setting A' if 'setting' in table else ''}; band: 95 % interval of the mean")
     axis.legend(loc="lower right")
     return drawn

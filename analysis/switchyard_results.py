@@ -4,7 +4,7 @@
     table = table_of_runs(runs)            # one row a run: outcome, attributes, the configuration's keys as columns
     steps_of(runs), evaluations_of(runs), routing_of(runs)    # long form, the run's name in a column
 
-switchyard_compare.py compares such tables. Paths, units and versions are those of lib/io/schema.hpp; a test compares the two.
+switchyard_compare.py compares such tables; switchyard_schema.py has the paths and units.
 """
 
 import dataclasses
@@ -17,72 +17,9 @@ import time
 import h5py
 import numpy as np
 import pandas as pd
-
-RESULTS_FORMAT, CHECKPOINT_FORMAT, BENCH_FORMAT = "switchyard-results", "switchyard-checkpoint", "switchyard-bench"
-RESULTS_VERSION, BENCH_VERSION = 2, 1
-CONFIG = "config"
-MIXTURE_BLOCKS = "mixture_blocks"
-
-# path: (units, first version of the results that has it)
-STEPS = {
-    "steps/step": ("steps", 1),
-    "steps/epoch": ("epochs", 1),
-    "steps/loss": ("nats", 1),
-    "steps/balance_loss": ("1", 1),
-    "steps/z_loss": ("1", 2),
-    "steps/importance_loss": ("1", 2),
-    "steps/load_loss": ("1", 2),
-    "steps/consistency_loss": ("1", 2),
-    "steps/accuracy": ("1", 1),
-    "steps/learning_rate": ("1", 1),
-    "steps/gradient_norm": ("1", 1),
-    "steps/samples_per_second": ("1/s", 1),
-    "steps/seconds": ("s", 1),
-    "steps/seconds_compute": ("s", 1),
-    "steps/seconds_exchange": ("s", 1),
-    "steps/seconds_reduce": ("s", 1),
-    "steps/seconds_wait": ("s", 1),
-}
-EVALUATIONS = {
-    "evaluations/step": ("steps", 1),
-    "evaluations/epoch": ("epochs", 1),
-    "evaluations/loss": ("nats", 1),
-    "evaluations/accuracy": ("1", 1),
-    "evaluations/seconds": ("s", 1),
-}
-ROUTING_STEP = {"routing/step": ("steps", 1)}
-ROUTING_EXPERT = {  # (rows, layers, experts)
-    "routing/load": ("tokens", 1),
-    "routing/dropped": ("tokens", 2),
-    "routing/weight": ("1", 2),
-}
-ROUTING_LAYER = {  # (rows, layers)
-    "routing/load_cv": ("1", 2),
-    "routing/max_over_mean": ("1", 2),
-    "routing/load_entropy": ("nats", 1),
-    "routing/gate_entropy": ("nats", 2),
-    "routing/dead_experts": ("1", 2),
-}
-BENCH = {
-    "kernels/name": ("1", 1),
-    "kernels/shape": ("1", 1),
-    "kernels/unit": ("1", 1),
-    "kernels/limited_by": ("1", 1),
-    "kernels/seconds": ("s", 1),
-    "kernels/work": ("FLOP or B", 1),
-    "kernels/rate": ("see unit", 1),
-    "kernels/limit": ("see unit", 1),
-    "kernels/share": ("1", 1),
-    "exchange/tokens": ("tokens", 1),
-    "exchange/load": ("1", 1),
-    "exchange/bytes": ("B", 1),
-    "exchange/seconds": ("s", 1),
-    "exchange/seconds_alltoallv": ("s", 1),
-    "exchange/seconds_counts": ("s", 1),
-    "exchange/seconds_kernels": ("s", 1),
-    "exchange/seconds_least": ("s", 1),
-    "exchange/seconds_alltoallv_least": ("s", 1),
-}
+from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CHECKPOINT_FORMAT, CONFIG, EVALUATIONS,
+                               MIXTURE_BLOCKS, RESULTS_FORMAT, RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER,
+                               ROUTING_STEP, STEPS)
 
 
 class ResultsError(Exception):
@@ -165,13 +102,14 @@ def open_h5(path):
     except OSError as error:
         reason = str(error)
     # The mark "open for writing" is bit 0 of byte 11 in the first block of the file; bytes 28 to 35 say how long the
-    # file should be. HDF5 would read on past the end of a file that was cut short. A live writer may be a moment behind.
+    # file should be. HDF5 would read on past the end of a file that was cut short. A writer may be a moment behind.
     for _ in range(5):
         with path.open("rb") as file:
             head = file.read(36)
         if not head.startswith(b"\x89HDF\r\n\x1a\n"):
             raise ResultsError(f"{path}: is not an HDF5 file, or its first bytes are damaged")
-        if len(head) == 36 and head[8] == 3 and head[11] & 1 and path.stat().st_size >= struct.unpack("<Q", head[28:])[0]:
+        is_open = len(head) == 36 and head[8] == 3 and head[11] & 1
+        if is_open and path.stat().st_size >= struct.unpack("<Q", head[28:])[0]:
             break
         time.sleep(0.05)
     else:
@@ -198,7 +136,8 @@ def check_format(file, path, wanted, newest):
 
 
 def read_columns(file, path, schema, version):
-    """The whole rows of a table, by column name: `step` is written last, and grows; what a killed writer left does not."""
+    """The whole rows of a table, by column name. `step` is written last, and grows; what a killed writer left may not.
+    """
     columns = {}
     for name, (_, since) in schema.items():
         if since <= version:

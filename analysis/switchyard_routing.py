@@ -68,8 +68,9 @@ def collapse_figure(runs):
         axes[0, 0].plot(worst["step"], smooth(worst["max_over_mean"]), label=run.name, **style)
         axes[0, 1].plot(worst["step"], 100 * smooth(worst["dead_experts"]), **style)
         axes[0, 2].plot(steps["step"], smooth(steps["loss"]), **style)
-    for axis, title, label in zip(axes[0], ["Fullest expert", "Experts without a token", "Training loss"],
-                                  ["times an even share, worst block", "% of the worst block's", "cross entropy, nats"]):
+    titles = ["Fullest expert", "Experts without a token", "Training loss"]
+    labels = ["times an even share, worst block", "% of the worst block's", "cross entropy, nats"]
+    for axis, title, label in zip(axes[0], titles, labels):
         axis.set(title=title, xlabel="step", ylabel=label)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 1].set_ylim(-3, 103)
@@ -88,17 +89,17 @@ def collapse_table(runs):
     for run in runs:
         worst, evaluations = worst_over_blocks(run), run.evaluations()
         last = worst.tail(max(1, len(worst) // 10)).mean()
-        config = run.config
-        rows.append({"run": run.name, "router": config["ffn.router"],
+        accuracy = round(100 * evaluations["accuracy"].iloc[-1], 2) if len(evaluations) else None
+        rows.append({"run": run.name, "router": run.config["ffn.router"],
                      "fullest expert, times even": round(last["max_over_mean"], 2),
                      "load CV": round(last["load_cv"], 2),
                      "experts without a token, %": round(100 * last["dead_experts"], 1),
-                     "test accuracy, %": round(100 * evaluations["accuracy"].iloc[-1], 2) if len(evaluations) else None})
+                     "test accuracy, %": accuracy})
     return pd.DataFrame(rows)
 
 
 def collapse_words(table):
-    """What the table says, in a sentence for each run. Collapsed: the fullest expert takes more than twice its share."""
+    """What the table says, a sentence for each run. Collapsed: the fullest expert takes more than twice its share."""
     words = []
     for _, row in table.iterrows():
         fullest, dead = row["fullest expert, times even"], row["experts without a token, %"]

@@ -119,7 +119,8 @@ def fit_figure(bench):
     axis = axes[0, 0]
     for index, (ranks, rows) in enumerate(bench.groupby("ranks")):
         rows, style = rows.sort_values("bytes"), line_style(index, markers=True)
-        axis.plot(rows["bytes"], 1e6 * rows["seconds_least"], label=f"{ranks} ranks, measured", **style | {"linestyle": ""})
+        axis.plot(rows["bytes"], 1e6 * rows["seconds_least"], label=f"{ranks} ranks, measured",
+                  **style | {"linestyle": ""})
         axis.plot(rows["bytes"], 1e6 * rows["predicted"], label=f"{ranks} ranks, model", **line_style(index))
     axis.set(xscale="log", yscale="log", xlabel="bytes that the busiest rank sends, there and back",
              ylabel="microseconds an exchange", title="Exchange forward: counts, rows, ids, rows back")
@@ -144,7 +145,7 @@ def check_table(by_rank, network, cores):
 
 
 def extrapolate(step, network, most_ranks):
-    """Weak scaling by the model: each rank keeps all microbatches of the step, experts over as many ranks as they allow."""
+    """Weak scaling by the model: each rank has all microbatches of the step; experts over as many ranks as can be."""
     rows, ranks = [], 1
     while ranks <= most_ranks:
         over = math.gcd(ranks, step.experts)  # ranks: a power of two
@@ -173,12 +174,12 @@ def extrapolation_figure(table, network):
 
 def assumptions(step, network, ranks_per_node):
     return [
-        f"{network.words()} a rank; {ranks_per_node} ranks a node share its link. Assumed figures of such a network, not "
-        "measured here.",
+        f"{network.words()} a rank; {ranks_per_node} ranks a node share its link. Assumed figures of such a "
+        "network, not measured here.",
         f"Every rank computes {step.microbatches} microbatches of {step.tokens} tokens a step, each in "
         f"{1e3 * step.compute:.2f} ms as measured here, at any number of ranks.",
-        "All messages cross the network, also those between ranks of a node; the load of the experts is even; no message "
-        "slows another down beyond its share of the link; exchange and computation do not overlap.",
-        "Ranks never wait for slower ones: noise, uneven load and file access are left out, so this is a bound from above "
-        "on the efficiency.",
+        "All messages cross the network, also those between ranks of a node; the load of the experts is even; no "
+        "message slows another down beyond its share of the link; exchange and computation do not overlap.",
+        "Ranks never wait for slower ones: noise, uneven load and file access are left out, so this is a bound from "
+        "above on the efficiency.",
     ]

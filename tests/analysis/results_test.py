@@ -19,6 +19,7 @@ import switchyard_compare as compare
 import switchyard_loggp as loggp
 import switchyard_results as results
 import switchyard_scaling as scaling
+import switchyard_schema as schema
 
 
 class Schema(unittest.TestCase):
@@ -30,16 +31,16 @@ class Schema(unittest.TestCase):
                  re.findall(r'\{"(\w+/\w+)",\s*"([^"]*)"(?:,\s*(\d+))?\}', code)}
         named |= {path: ("steps", 1) for path in re.findall(r'kStepUnits|"(\w+/step)"', code) if path}
         self.assertEqual(set(re.findall(r'"([a-z]+/\w+)"', code)), set(named))
-        module = {**results.STEPS, **results.EVALUATIONS, **results.ROUTING_STEP, **results.ROUTING_EXPERT,
-                  **results.ROUTING_LAYER, **results.BENCH}
+        module = {**schema.STEPS, **schema.EVALUATIONS, **schema.ROUTING_STEP, **schema.ROUTING_EXPERT,
+                  **schema.ROUTING_LAYER, **schema.BENCH}
         self.assertEqual(module, named)
 
     def test_names_and_versions(self):
-        for name, value in [("kResultsFormat", results.RESULTS_FORMAT), ("kBenchFormat", results.BENCH_FORMAT),
-                            ("kCheckpointFormat", results.CHECKPOINT_FORMAT), ("kConfig", results.CONFIG),
-                            ("kMixtureBlocks", results.MIXTURE_BLOCKS)]:
+        for name, value in [("kResultsFormat", schema.RESULTS_FORMAT), ("kBenchFormat", schema.BENCH_FORMAT),
+                            ("kCheckpointFormat", schema.CHECKPOINT_FORMAT), ("kConfig", schema.CONFIG),
+                            ("kMixtureBlocks", schema.MIXTURE_BLOCKS)]:
             self.assertIn(f'{name} = "{value}"', self.HEADER)
-        for name, value in [("kResultsVersion", results.RESULTS_VERSION), ("kBenchVersion", results.BENCH_VERSION)]:
+        for name, value in [("kResultsVersion", schema.RESULTS_VERSION), ("kBenchVersion", schema.BENCH_VERSION)]:
             self.assertIn(f"{name} = {value};", self.HEADER)
 
 

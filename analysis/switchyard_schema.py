@@ -1,0 +1,67 @@
+"""Paths, units and versions of Switchyard's files: lib/io/schema.hpp, which says more; a test compares the two."""
+
+RESULTS_FORMAT, CHECKPOINT_FORMAT, BENCH_FORMAT = "switchyard-results", "switchyard-checkpoint", "switchyard-bench"
+RESULTS_VERSION, BENCH_VERSION = 2, 1
+CONFIG = "config"
+MIXTURE_BLOCKS = "mixture_blocks"
+
+# path: (units, first version of the results that has it)
+STEPS = {
+    "steps/step": ("steps", 1),
+    "steps/epoch": ("epochs", 1),
+    "steps/loss": ("nats", 1),
+    "steps/balance_loss": ("1", 1),
+    "steps/z_loss": ("1", 2),
+    "steps/importance_loss": ("1", 2),
+    "steps/load_loss": ("1", 2),
+    "steps/consistency_loss": ("1", 2),
+    "steps/accuracy": ("1", 1),
+    "steps/learning_rate": ("1", 1),
+    "steps/gradient_norm": ("1", 1),
+    "steps/samples_per_second": ("1/s", 1),
+    "steps/seconds": ("s", 1),
+    "steps/seconds_compute": ("s", 1),
+    "steps/seconds_exchange": ("s", 1),
+    "steps/seconds_reduce": ("s", 1),
+    "steps/seconds_wait": ("s", 1),
+}
+EVALUATIONS = {
+    "evaluations/step": ("steps", 1),
+    "evaluations/epoch": ("epochs", 1),
+    "evaluations/loss": ("nats", 1),
+    "evaluations/accuracy": ("1", 1),
+    "evaluations/seconds": ("s", 1),
+}
+ROUTING_STEP = {"routing/step": ("steps", 1)}
+ROUTING_EXPERT = {  # (rows, layers, experts)
+    "routing/load": ("tokens", 1),
+    "routing/dropped": ("tokens", 2),
+    "routing/weight": ("1", 2),
+}
+ROUTING_LAYER = {  # (rows, layers)
+    "routing/load_cv": ("1", 2),
+    "routing/max_over_mean": ("1", 2),
+    "routing/load_entropy": ("nats", 1),
+    "routing/gate_entropy": ("nats", 2),
+    "routing/dead_experts": ("1", 2),
+}
+BENCH = {
+    "kernels/name": ("1", 1),
+    "kernels/shape": ("1", 1),
+    "kernels/unit": ("1", 1),
+    "kernels/limited_by": ("1", 1),
+    "kernels/seconds": ("s", 1),
+    "kernels/work": ("FLOP or B", 1),
+    "kernels/rate": ("see unit", 1),
+    "kernels/limit": ("see unit", 1),
+    "kernels/share": ("1", 1),
+    "exchange/tokens": ("tokens", 1),
+    "exchange/load": ("1", 1),
+    "exchange/bytes": ("B", 1),
+    "exchange/seconds": ("s", 1),
+    "exchange/seconds_alltoallv": ("s", 1),
+    "exchange/seconds_counts": ("s", 1),
+    "exchange/seconds_kernels": ("s", 1),
+    "exchange/seconds_least": ("s", 1),
+    "exchange/seconds_alltoallv_least": ("s", 1),
+}
