@@ -29,7 +29,7 @@ constexpr const char* kHelp =
     "switchyard study table FILE    mean and 95 % confidence interval over seeds\n"
     "switchyard study collect FILE --output F.h5   one HDF5 file with links to all runs and a table of outcomes\n\n"
     "FILE is a configuration with a section [study], or the folder of a study that was begun, run.out/NAME/. --KEY\n"
-    "VALUE sets a key for all runs; of a key that has an axis it chooses among the axis's values.\n\n"
+    "VALUE sets a key for all runs; of a key that has an axis it chooses among the axis's values: --run.seed 1,3..5\n\n"
     "  --ranks N            of every run; where `ranks` has an axis, one of its values\n"
     "  --jobs N             (run) so many runs at once; default: as many as cores allow (ranks x threads). Runs that\n"
     "                       share a machine time each other: --jobs 1 for timings\n"

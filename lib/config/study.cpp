@@ -22,20 +22,27 @@ using Overrides = std::vector<std::pair<std::string, std::string>>;
 
 // A key given from outside chooses among its axis's values, or else sets the value of all runs.
 void apply_overrides(const Overrides& overrides, StudyRules& rules, StudyPoint& base) {
-  for (const auto& [key, value] : overrides) {
-    base.set(key, value, "command line");
-    const std::string wanted = base.get(key);
+  const std::string where = "command line";
+  for (const auto& [key, text] : overrides) {
+    bool has_axis = false;
     for (Axis& axis : rules.axes) {
       const auto found = std::find(axis.keys.begin(), axis.keys.end(), key);
       if (found == axis.keys.end()) continue;
+      has_axis = true;
       const auto k = static_cast<std::size_t>(found - axis.keys.begin());
       std::vector<std::string> there;
       for (const auto& values : axis.values) there.push_back(values[k]);
-      std::erase_if(axis.values, [&](const auto& values) { return values[k] != wanted; });
-      if (axis.values.empty())
-        fail_usage("command line: {} = {} is none of the values of its axis ({}): allowed: {}.", key, in_quotes(value),
-                   axis.where, joined(there, " | "));
+      const std::vector<std::string> wanted = parse_values(key, text, where);
+      const auto among = [](const std::string& value, const std::vector<std::string>& values) {
+        return std::find(values.begin(), values.end(), value) != values.end();
+      };
+      for (const std::string& value : wanted)
+        if (!among(value, there))
+          fail_usage("{}: {} = {} is none of the values of its axis ({}): allowed: {}.", where, key, in_quotes(value),
+                     axis.where, joined(there, " | "));
+      std::erase_if(axis.values, [&](const auto& values) { return !among(values[k], wanted); });
     }
+    if (!has_axis) base.set(key, text, where);
   }
 }
 

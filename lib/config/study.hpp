@@ -33,8 +33,8 @@ struct Study {
   std::string folder() const;
 };
 
-// Keys on the command line, and files, win over the file's own; for a key of an axis (and "ranks") they choose among
-// its values. Throws Error (kUsage) naming file, line, what was found and what is allowed.
+// Keys on the command line, and files, win over the file's own; for a key of an axis they choose
+// among its values ("1, 3..5"). Throws Error (kUsage) naming file, line, what was found and what is allowed.
 Study read_study(const std::string& file, const std::vector<std::pair<std::string, std::string>>& overrides = {},
                  const std::vector<std::string>& files = {});
 

@@ -100,11 +100,7 @@ std::vector<Condition> parse_conditions(const std::string& text, const std::stri
   std::vector<Condition> conditions;
   for (const std::string& part : split(text, ";")) {
     const auto [key, values] = sides(part, where, form);
-    Condition condition{key, {}};
-    for (const std::string& item : split(values, ","))
-      for (const std::string& value : range_or_value(item, where))
-        condition.values.push_back(checked(key, value, where));
-    conditions.push_back(condition);
+    conditions.push_back({key, parse_values(key, values, where)});
   }
   return conditions;
 }
@@ -166,6 +162,13 @@ void StudyPoint::set(const std::string& key, const std::string& value, const std
 }
 
 std::string StudyPoint::get(const std::string& key) const { return setting_of(config, ranks, key); }
+
+std::vector<std::string> parse_values(const std::string& key, const std::string& text, const std::string& where) {
+  std::vector<std::string> values;
+  for (const std::string& item : split(text, ","))
+    for (const std::string& value : range_or_value(item, where)) values.push_back(checked(key, value, where));
+  return values;
+}
 
 bool all_hold(const std::vector<Condition>& conditions, const StudyPoint& point) {
   return std::all_of(conditions.begin(), conditions.end(), [&](const Condition& condition) {

@@ -45,6 +45,9 @@ struct StudyRules {
   std::string text;  // the lines of `ties` and `exclusions`
 };
 
+// "1, 4..6" -> 1, 4, 5, 6, each checked and as value_text() prints it. Throws Error (kUsage).
+std::vector<std::string> parse_values(const std::string& key, const std::string& text, const std::string& where);
+
 bool all_hold(const std::vector<Condition>& conditions, const StudyPoint& point);
 
 // Takes the section [study] out of `text`, in which its lines become empty. Throws Error (kUsage).

@@ -1,9 +1,12 @@
-// The configurations in configs/.
+// The configurations and studies in configs/.
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 
 #include "config/config.hpp"
+#include "config/study.hpp"
+#include "core/router_names.hpp"
 
 namespace switchyard {
 namespace {
@@ -54,6 +57,41 @@ TEST(ShippedConfigs, TheStudysModelAndTraining) {
   EXPECT_EQ(shipped("vit-seed-switch").ffn.inference, "route");
   EXPECT_EQ(shipped("vit-seed-random").ffn.inference, "average");
   EXPECT_EQ(shipped("vit-seed-random").ffn.granularity, "batch");
+}
+
+TEST(ShippedStudies, AllExpandUnderTheNameOfTheirFile) {
+  std::map<std::string, std::size_t> num_runs;
+  for (const auto& entry : std::filesystem::directory_iterator(SWITCHYARD_CONFIGS "/studies")) {
+    const std::string name = entry.path().stem();
+    const Study study = read_study(entry.path());
+    EXPECT_EQ(study.name, name) << "studies must not share a folder";
+    num_runs[name] = study.runs.size();
+  }
+  const std::map<std::string, std::size_t> expected = {{"number-of-experts", 3 * 3},
+                                                       {"number-of-experts-small", 5 * 3},
+                                                       {"batch-size", 3 * 3 * 3},
+                                                       {"batch-size-small", 27},
+                                                       {"training-time", 9},
+                                                       {"training-time-small", 9},
+                                                       {"parameters", 5},
+                                                       {"parameters-small", 5},
+                                                       {"strong-scaling", 2 * 5 * 3},
+                                                       {"weak-scaling", 30},
+                                                       {"routers", kRouterNames.size() * 3}};
+  EXPECT_EQ(num_runs, expected);
+}
+
+// Full-size studies repeat the models of vit-seed-*.cfg.
+TEST(ShippedStudies, ModelsAreTheStudysOwn) {
+  for (const std::string study : {"number-of-experts", "batch-size", "training-time"})
+    for (const StudyRun& run : read_study(SWITCHYARD_CONFIGS "/studies/" + study + ".cfg").runs) {
+      Config like = shipped(run.config.ffn.kind == "dense" ? "vit-seed-dense" : "vit-seed-" + run.config.ffn.router);
+      like.run.seed = run.config.run.seed, like.run.epochs = run.config.run.epochs;
+      like.train.batch = run.config.train.batch, like.ffn.experts = run.config.ffn.experts;
+      if (run.config.ffn.kind == "dense") like.ffn = run.config.ffn, like.ffn.hidden = 1024;
+      if (like.ffn.router == "switch") like.ffn.balance_loss = -1;  // which is 0.01 there
+      EXPECT_EQ(result_differences(like, run.config), std::vector<std::string>()) << study << ": " << run.name;
+    }
 }
 
 }  // namespace

@@ -91,6 +91,7 @@ TEST_F(StudyFile, TheCommandLineSetsTheBaseAndChoosesAmongAnAxis) {
   EXPECT_EQ(study.runs[0].name, "seed2-lr0.002");
   EXPECT_EQ(study.runs[0].config.train.batch, 128);
   EXPECT_EQ(study.runs[0].ranks, 4);
+  EXPECT_EQ(names(text, {{"run.seed", "1,3"}, {"train.lr", "1e-3"}}), (Names{"seed1-lr0.001", "seed3-lr0.001"}));
   refuses(text, {"command line: run.seed = \"9\"", "sweep.cfg:4", "1 | 2 | 3"}, {{"run.seed", "9"}});
 }
 

@@ -1,0 +1,249 @@
+// switchyard study: a few tiny runs, finished, skipped, stopped, killed, failed, summed up and linked.
+#include <hdf5.h>
+
+#include <csignal>
+
+#include "program.hpp"
+
+namespace switchyard::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kStopped = 75;
+
+constexpr const char* kStudy = R"(
+[study]
+axis = ffn.experts: 1, 4
+axis = run.seed: 1..2
+set = ffn.kind: dense if ffn.experts: 1
+)";
+
+void expect_part(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "missing: " << part << "\nin: " << text;
+}
+
+class StudyProgram : public Program {
+ protected:
+  StudyProgram() {
+    std::ifstream small(folder_ / "small.cfg");
+    base_ = {std::istreambuf_iterator<char>(small), {}};
+    folder_.write("tiny.cfg", base_ + kStudy);
+  }
+
+  std::unique_ptr<Running> begin(const Words& words) const {
+    return std::make_unique<Running>(Words{SWITCHYARD_PROGRAM, "study"} + words, folder_.path());
+  }
+  Outcome study(const Words& words) { return begin(words)->wait(120); }
+  Outcome run(const Words& words = {}) { return study(Words{"run", "tiny.cfg"} + words); }
+
+  fs::path run_of(const std::string& name) const { return path("runs/tiny") / name; }
+  void expect_state(const std::string& name, const std::string& state) {
+    const Outcome status = study({"status", "tiny.cfg"});
+    EXPECT_EQ(status.code, 0) << status;
+    expect_part(status.line(name + " ").substr(0, 20), state);
+  }
+  std::string log_of(const std::string& name) const {
+    std::ifstream file(run_of(name) / "train.log");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  std::string base_;
+};
+
+TEST_F(StudyProgram, RunsOnceAndThenNothing) {
+  const Outcome list = study({"list", "tiny.cfg"});
+  EXPECT_EQ(list.out, "0 experts1-seed1 1\n1 experts1-seed2 1\n2 experts4-seed1 1\n3 experts4-seed2 1\n");
+  const Outcome first = run();
+  ASSERT_EQ(first.code, 0) << first;
+  expect_part(first.out, "tiny: 4 runs, 4 done\n");
+  const auto when = fs::last_write_time(run_of("experts4-seed2") / "results.h5");
+  const Outcome second = run();
+  EXPECT_EQ(second.code, 0) << second;
+  expect_part(second.out, "4 done before");
+  EXPECT_EQ(second.out.find("done     "), std::string::npos) << second;
+  EXPECT_EQ(fs::last_write_time(run_of("experts4-seed2") / "results.h5"), when);
+  // The same training by hand ends at the same bits.
+  const Outcome by_hand = train(2, {"--run.name", "hand", "--run.seed", "2", "--parallel.experts", "2"});
+  expect_part(log_of("experts4-seed2"), "digest " + by_hand.digest());
+
+  const Outcome table = study({"table", "runs/tiny", "--markdown"});
+  ASSERT_EQ(table.code, 0) << table;
+  expect_part(table.out, "| ffn.experts | runs |");
+  expect_part(table.out, "+-");
+  expect_part(table.out, "4 runs, 4 of 4 done");
+  const std::string single = study({"table", "tiny.cfg", "--run.seed", "1"}).out;
+  EXPECT_EQ(single.find("+-"), single.rfind("Mean +-") + 5) << "one run has no interval\n" << single;
+}
+
+TEST_F(StudyProgram, OneRunByItsIndexOrName) {
+  const Outcome one = run({"--only", "2"});
+  EXPECT_EQ(one.code, 0) << one;
+  EXPECT_TRUE(fs::exists(run_of("experts4-seed1") / "results.h5"));
+  EXPECT_FALSE(fs::exists(run_of("experts4-seed2")));
+  EXPECT_EQ(run({"--only", "experts4-seed2"}).code, 0);
+  expect_state("experts4-seed1", "done");
+  expect_state("experts4-seed2", "done");
+  expect_state("experts1-seed1", "pending");
+  const Outcome none = run({"--only", "4"});
+  EXPECT_EQ(none.code, 2) << none;
+  expect_part(none.err, "index from 0 to 3");
+}
+
+TEST_F(StudyProgram, AFailedRunIsReportedAndTheOthersGoOn) {
+  // Of both experts' runs of seed 1 the rate is so high that the loss is soon not finite.
+  folder_.write("tiny.cfg", base_ + kStudy + "set = train.lr: 1e6; train.optimizer: sgd if run.seed: 1\n");
+  const Outcome outcome = run();
+  EXPECT_EQ(outcome.code, 1) << outcome;
+  expect_part(outcome.out, "failed   experts1-seed1");
+  expect_part(outcome.out, "exit code 3; runs/tiny/experts1-seed1/train.log ends with");
+  expect_part(outcome.out, "not finite");
+  expect_part(outcome.out, "tiny: 4 runs, 2 done, 2 failed");
+  expect_state("experts1-seed1", "failed");
+  expect_state("experts1-seed2", "done");
+  const Outcome table = study({"table", "tiny.cfg"});
+  expect_part(table.out, "1 of 2");
+}
+
+TEST_F(StudyProgram, StoppedBySignalAndGoneOnWith) {
+  const Words slow = {"--run.epochs", "200", "--run.eval_every", "0", "--only", "3"};
+  const auto running = begin(Words{"run", "tiny.cfg"} + slow);
+  ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("mesh: ") != std::string::npos; }));
+  expect_state("experts4-seed2", "foreign");  // to the study of the file, where epochs are fewer
+  running->send(SIGINT);
+  const Outcome stopped = running->wait();
+  EXPECT_EQ(stopped.code, kStopped) << stopped;
+  expect_part(stopped.out, "stopped  experts4-seed2");
+  expect_part(log_of("experts4-seed2"), "stopped after step");
+  const Outcome resumed = run(slow);
+  EXPECT_EQ(resumed.code, 0) << resumed;
+  expect_part(log_of("experts4-seed2"), "resuming ");
+  EXPECT_EQ(logged_steps(run_of("experts4-seed2") / "results.h5"), steps_up_to(600)) << "each step once";
+}
+
+TEST_F(StudyProgram, KilledItTakesItsRunsAlongAndTheyGoOn) {
+  const Words slow = {"--run.epochs", "200", "--run.eval_every", "0", "--only", "3"};
+  const auto running = begin(Words{"run", "tiny.cfg"} + slow);
+  ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("mesh: ") != std::string::npos; }));
+  const Outcome status = study({"status", "runs/tiny"});
+  expect_part(status.line("experts4-seed2 "), "running");
+  running->send(SIGKILL);
+  EXPECT_EQ(running->wait().code, 128 + SIGKILL);
+  ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("stopped after step") != std::string::npos; }))
+      << "its training stops as well";
+  ASSERT_TRUE(wait_until([&] {
+    return study({"status", "runs/tiny"}).line("experts4-seed2 ").find("goes on from") != std::string::npos;
+  }));
+  EXPECT_EQ(run(slow).code, 0);
+  EXPECT_EQ(logged_steps(run_of("experts4-seed2") / "results.h5"), steps_up_to(600)) << "each step once";
+}
+
+TEST_F(StudyProgram, TruncatedResultsAreReportedKeptAndGoneOnWithout) {
+  const Words three = {"--only", "3"};
+  ASSERT_EQ(run(three).code, 0);
+  const fs::path results = run_of("experts4-seed2") / "results.h5";
+  fs::resize_file(results, fs::file_size(results) / 2);
+  expect_state("experts4-seed2", "pending");
+  const Outcome again = run(three);
+  EXPECT_EQ(again.code, 0) << again;
+  expect_part(again.out, "results.h5.damaged");
+  EXPECT_TRUE(fs::exists(run_of("experts4-seed2") / "results.h5.damaged"));
+  expect_state("experts4-seed2", "done");
+}
+
+TEST_F(StudyProgram, AnotherStudyOrAnotherRunInItsFolderIsRefused) {
+  ASSERT_EQ(run({"--only", "3"}).code, 0);
+  const Outcome other = run({"--train.lr", "0.5"});
+  EXPECT_EQ(other.code, 2) << other;
+  expect_part(other.err, "runs/tiny holds another study of this name");
+  expect_part(other.err, "--run.out");
+  EXPECT_EQ(run({"--run.seed", "2", "--only", "1"}).code, 0) << "a part of it is the same study";
+
+  const Outcome by_hand = train(1, {"--run.out", "runs/tiny", "--run.name", "experts1-seed1"});
+  ASSERT_EQ(by_hand.code, 0) << by_hand;
+  const Outcome foreign = run();
+  EXPECT_EQ(foreign.code, 2) << foreign;
+  expect_part(foreign.err, "runs/tiny/experts1-seed1 holds a run of another configuration");
+  expect_part(foreign.err, "ffn.kind: moe -> dense");
+  EXPECT_FALSE(fs::exists(run_of("experts1-seed2"))) << "nothing was started";
+}
+
+TEST_F(StudyProgram, CollectLinksByRelativePaths) {
+  ASSERT_EQ(run({"--run.seed", "2"}).code, 0);
+  const Outcome collected = study({"collect", "runs/tiny", "--output", "runs/all.h5"});
+  ASSERT_EQ(collected.code, 0) << collected;
+  fs::rename(path("runs"), path("moved"));
+  const hid_t file = H5Fopen(path("moved/all.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  ASSERT_GE(file, 0);
+  const hid_t steps = H5Dopen(file, "runs/experts4-seed2/steps/step", H5P_DEFAULT);
+  EXPECT_GE(steps, 0) << "the link leads to the results";
+  const auto column = [&](const char* name) {
+    std::vector<double> values(2, -1);
+    const hid_t dataset = H5Dopen(file, name, H5P_DEFAULT);
+    EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
+    H5Dclose(dataset);
+    return values;
+  };
+  EXPECT_EQ(column("axes/ffn.experts"), (std::vector<double>{1, 4}));
+  EXPECT_GT(column("table/test_accuracy")[1], 0);
+  EXPECT_LE(column("table/test_accuracy")[1], 1);
+  H5Dclose(steps);
+  H5Fclose(file);
+}
+
+TEST_F(StudyProgram, PlanCountsAndMeasures) {
+  const Outcome counted = study({"plan", "tiny.cfg", "--no-measure"});
+  EXPECT_EQ(counted.code, 0) << counted;
+  expect_part(counted.out, "tiny: 4 runs, ");
+  EXPECT_FALSE(fs::exists(path("runs"))) << "a plan leaves nothing behind";
+  const Outcome measured = study({"plan", "tiny.cfg"});
+  EXPECT_EQ(measured.code, 0) << measured;
+  expect_part(measured.out, "one after another");
+  EXPECT_FALSE(fs::exists(path("runs")));
+}
+
+TEST_F(StudyProgram, Mistakes) {
+  const auto refuses = [&](const Words& words, int code, const std::string& part) {
+    const Outcome outcome = study(words);
+    EXPECT_EQ(outcome.code, code) << outcome;
+    expect_part(outcome.err, part);
+  };
+  refuses({"walk", "tiny.cfg"}, 2, "there are plan, run, submit");
+  refuses({"run"}, 2, "the study's file or folder is missing");
+  refuses({"run", "none.cfg"}, 2, "none.cfg: cannot read");
+  refuses({"status", "."}, 2, "holds no study");
+  refuses({"run", "small.cfg"}, 2, "has no section [study]");
+  refuses({"run", "tiny.cfg", "--jobs", "0"}, 2, "--jobs 0");
+  refuses({"run", "tiny.cfg", "--ranks", "3"}, 2, "its run experts1-seed1: 3 ranks cannot share");
+  refuses({"collect", "tiny.cfg"}, 2, "--output");
+  const Outcome launcher = run({"--only", "0", "--launcher", "no-such-program {ranks}"});
+  EXPECT_EQ(launcher.code, 1) << launcher;
+  expect_part(launcher.out, "no-such-program: cannot be started");
+  const Outcome submit =
+      Running({"sh", "-c", std::string("PATH=/nowhere exec ") + SWITCHYARD_PROGRAM + " study submit tiny.cfg"},
+              folder_.path())
+          .wait();
+  EXPECT_EQ(submit.code, 1) << submit;
+  expect_part(submit.err, "no sbatch on the PATH");
+  const Outcome inside =
+      Running(mpirun(1) + Words{SWITCHYARD_PROGRAM, "study", "list", "tiny.cfg"}, folder_.path()).wait();
+  EXPECT_EQ(inside.code, 2) << inside;
+  expect_part(inside.err, "run it without mpirun");
+}
+
+TEST_F(StudyProgram, SubmitHandsSbatchWhatIsNotDone) {
+  ASSERT_EQ(run({"--only", "1"}).code, 0);
+  folder_.write("sbatch", "#!/bin/sh\necho \"sbatch got $*\"\n");
+  fs::permissions(path("sbatch"), fs::perms::owner_all);
+  folder_.write("job.sh", "");
+  const Outcome submit = Running({"sh", "-c",
+                                  std::string("PATH=.:$PATH exec ") + SWITCHYARD_PROGRAM +
+                                      " study submit tiny.cfg --script job.sh --ranks 2"},
+                                 folder_.path())
+                             .wait();
+  EXPECT_EQ(submit.code, 0) << submit;
+  expect_part(submit.out, "sbatch got --array=0,2-3 --ntasks=2 --cpus-per-task=1 job.sh tiny.cfg --ranks 2");
+}
+
+}  // namespace
+}  // namespace switchyard::test
