@@ -73,13 +73,13 @@ int upcycle_command(World& world, const std::vector<std::string>& arguments) {
   const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
   world.together([&] { check_output(world, line, files); });
   world.comm().set_timeout(config.parallel.timeout);
-  if (world.speaks()) warn_of_difference(files, config.ffn);
   ModelPair models(world, config);
   const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);
   upcycle(models.session.context, models.dense->parameters(), models.mixture->parameters(), noise, config.run.seed);
   save_converted(
       world, *models.mixture, config, files.to,
       fmt::format("upcycled from {} after step {}, digest {}, noise {}", files.from, info.step, info.digest, noise));
+  if (world.speaks()) warn_of_difference(files, config.ffn);
   return 0;
 }
 

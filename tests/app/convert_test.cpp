@@ -108,8 +108,7 @@ TEST_F(Convert, ExportWarnsWhereTheMixtureRoutes) {
   train_mixture({"--ffn.router", "switch", "--overwrite"});
   const Outcome gated = run(2, to_dense);
   EXPECT_EQ(gated.code, 0) << gated;
-  EXPECT_NE(gated.err.find("ffn.inference = average: the gates of ffn.router = switch are left out"),
-            std::string::npos)
+  EXPECT_NE(gated.err.find("ffn.inference = average: the gates of ffn.router = switch are left out"), std::string::npos)
       << gated;
   EXPECT_EQ(evaluate(2, "dense.h5").test_line(), evaluate(2, kMixture, {"--ffn.inference", "average"}).test_line());
 }
