@@ -15,6 +15,8 @@ nodes=$SLURM_JOB_NUM_NODES
 ranks=${SLURM_NTASKS:-$nodes}
 threads=${SLURM_CPUS_PER_TASK:-1}
 starts=${SLURM_RESTART_COUNT:-0}
+command='' told_to_stop=false
+trap stop USR1
 ((ranks % nodes == 0)) || refuse "$ranks ranks on $nodes nodes: give --ntasks-per-node, the same number on each"
 
 # Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it.
@@ -43,15 +45,23 @@ check_launcher() {
 # Preempted on a cluster without preempt_send_user_signal: SLURM has ended mpirun's daemons, not asked this script.
 was_preempted() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; }
 
+stop() {
+  say 'told to stop'
+  told_to_stop=true
+  if [ -n "$command" ]; then kill -USR1 "$command" 2>/dev/null || true; fi
+}
+
 # run COMMAND...: SLURM's signal to this script goes on to the command. If that then ends with code 75 (stopped,
 # checkpoint written), the job goes back into the queue, and its next start has SLURM_RESTART_COUNT.
 run() {
-  local status=0
-  "$@" </dev/null &
-  local command=$!
-  trap 'say "told to stop: waiting for a checkpoint"; kill -USR1 "$command" 2>/dev/null || true' USR1
-  while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
-  wait "$command" || status=$?
+  local status=75
+  if ! $told_to_stop; then
+    "$@" </dev/null &
+    command=$!
+    while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
+    status=0
+    wait "$command" || status=$?
+  fi
   [ "$status" != 0 ] || exit 0
   say "ended with code $status$( ((status <= 128 || status > 192)) || echo ": by signal $((status - 128))")" >&2
   [ "$status" = 75 ] || was_preempted || exit "$status"

@@ -183,18 +183,33 @@ class Preempted(Scripts):
 class Requeued(Scripts):
     # What the first start was told to begin from is no longer where the second begins.
     def test_a_requeued_job_forgets_overwrite_and_resume(self):
-        program = self.folder / "program"
-        program.write_text('#!/bin/sh\necho "$*"\ncase $* in *--version | *"--run.seed 1 --resume") ;;'
-                           " *) exit 75 ;; esac\n", encoding="utf-8")
-        program.chmod(0o755)
+        program = self.write_program('case $* in *--version | *"--run.seed 1 --resume") ;; *) exit 75 ;; esac')
         cases = ["--overwrite", "--resume=begin.h5", "--resume begin.h5", "--overwrite --run.name x"]
         jobs = [self.train("--ntasks=1", words=[*words.split(), "--run.seed", "1"], output=f"{number}.out",
-                           SWITCHYARD=str(program)) for number, words in enumerate(cases)]
+                           SWITCHYARD=program) for number, words in enumerate(cases)]
         for words, job in zip(cases, jobs):
             self.assertEqual(job.end(), "COMPLETED", job.text())
             beginning, kept = "train --parallel.threads 1 --config small.cfg", " --run.name x" * ("name" in words)
             self.assertEqual(re.findall("^train .*", job.text(), re.MULTILINE),
                              [f"{beginning} {words} --run.seed 1", f"{beginning}{kept} --run.seed 1 --resume"])
+
+
+    def test_a_job_that_is_told_to_stop_before_its_run_does_not_begin_it(self):
+        program = self.write_program("case $*,$SLURM_RESTART_COUNT in --version,) sleep 3 ;; esac")
+        job = self.train("--ntasks=1", SWITCHYARD=program)
+        job.wait_for("start 1: ")
+        subprocess.run(["scancel", "--signal=USR1", "--batch", job.number], check=True)
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertEqual(re.findall("start .:|told to stop|^train.*(?<=--resume)$|^train", job.text(), re.MULTILINE),
+                         ["start 1:", "told to stop", "start 2:",
+                          "train --parallel.threads 1 --config small.cfg --resume"])
+
+    def write_program(self, body):
+        """In Switchyard's place: it prints its words."""
+        program = self.folder / "program"
+        program.write_text(f'#!/bin/sh\necho "$*"\n{body}\n', encoding="utf-8")
+        program.chmod(0o755)
+        return str(program)
 
 
 class Limit(Scripts):
