@@ -88,7 +88,7 @@ mixtures = [run for run in open_runs(RUNS, problems) if run.has_routing()]
 for problem in problems:
     print(problem)
 selected = [run for run in mixtures if fnmatch.fnmatch(run.name, SELECT)]
-shown = selected[:MOST]
+shown = routing.one_of_each(selected, MOST)
 if len(selected) > MOST:
     print(f"{{len(selected)}} runs with a mixture; SWITCHYARD_SELECT chooses others than these {{MOST}}")
 %% md

@@ -253,5 +253,6 @@ def accuracy_figure(runs, table):
     axis.set(xlabel="epoch", ylabel="test accuracy, %",
              title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}"
                    f"{', setting A' if 'setting' in table else ''}; band: 95 % interval of the mean")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(loc="lower right")
     return drawn

@@ -8,6 +8,14 @@ from switchyard_figures import figure, line_style, no_data, SHARE_COLOURS
 MOST_BINS = 120  # of time, in a heat map
 
 
+def one_of_each(runs, most):
+    """The first run of each router and number of experts, then the others, as many as asked for."""
+    first = {}
+    for run in runs:
+        first.setdefault((run.config["ffn.router"], run.config["ffn.experts"]), run)
+    return [*first.values(), *(run for run in runs if run not in first.values())][:most]
+
+
 def load_heat_maps(runs):
     """A map for each block (down) and run (across): an expert's share of the tokens over the steps, 1 is even."""
     runs = [run for run in runs if run.has_routing()]
@@ -35,7 +43,8 @@ def load_heat_maps(runs):
         axes[len(run.blocks()) - 1, column].set_xlabel("step")
         axes[len(run.blocks()) - 1, column].tick_params(labelbottom=True)
     if image is not None:
-        bar = drawn.colorbar(image, ax=axes, label="share of the tokens (1 = even)", extend="max", aspect=30)
+        bar = drawn.colorbar(image, ax=axes, label="share of the tokens (1 = even)", extend="max", extendfrac=0.03,
+                            aspect=7 * drawn.get_figheight())
         bar.set_ticks([0, 0.5, 1, 1.5, 2])
     return drawn
 
@@ -65,8 +74,8 @@ def collapse_figure(runs):
     drawn, axes = figure(1, 3, height=3.6)
     for index, run in enumerate(runs):
         worst, steps, style = worst_over_blocks(run), run.steps(), line_style(index)
-        axes[0, 0].plot(worst["step"], smooth(worst["max_over_mean"]), label=run.name, **style)
-        axes[0, 1].plot(worst["step"], 100 * smooth(worst["dead_experts"]), **style)
+        axes[0, 0].plot(worst["step"], smooth(worst["max_over_mean"]), **style)
+        axes[0, 1].plot(worst["step"], 100 * smooth(worst["dead_experts"]), label=run.name, **style)
         axes[0, 2].plot(steps["step"], smooth(steps["loss"]), **style)
     titles = ["Fullest expert", "Experts without a token", "Training loss"]
     labels = ["times an even share, worst block", "% of the worst block's", "cross entropy, nats"]
@@ -74,7 +83,7 @@ def collapse_figure(runs):
         axis.set(title=title, xlabel="step", ylabel=label)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 1].set_ylim(-3, 103)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 1].legend(fontsize=8, loc="center right")
     return drawn
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import switchyard_compare as compare
 import switchyard_loggp as loggp
+import switchyard_replication as replication
 import switchyard_results as results
 import switchyard_scaling as scaling
 import switchyard_schema as schema
@@ -214,6 +215,46 @@ class Comparison(unittest.TestCase):
         table = self.TABLE.assign(**{"parallel.experts": 1})
         twice = pd.concat([table, table.assign(**{"parallel.experts": 2})])
         self.assertEqual(len(compare.without_repeats(twice)), len(table))
+
+
+class Replication(unittest.TestCase):
+    """The repeated study's tables, of a made-up table of runs."""
+
+    @staticmethod
+    def runs(*rows):
+        common = {"state": "finished", "ranks": 1, "threads": 1, "digest": "", "parameters_active": 10, "epochs": 1.0,
+                  "parameters_stored": 20, "test_accuracy": 0.5, "best_accuracy": 0.5, "seconds_per_epoch": 2.0,
+                  "run.seed": 1, "data.kind": "cifar10", "model.width": 300, "model.layers": 12, "ffn.kind": "moe",
+                  "ffn.router": "switch", "ffn.experts": 4, "ffn.balance_loss": 0.01, "train.batch": 256,
+                  "train.lr": 1e-3, "parallel.experts": 1}
+        return pd.DataFrame([{**common, "run": f"run{i}", **row} for i, row in enumerate(rows)])
+
+    def test_runs_that_differ_otherwise_are_kept_apart(self):
+        table = replication.study_table(self.runs(
+            {}, {"run.seed": 2}, {"ffn.router": "random", "ffn.balance_loss": -1}, {"ffn.balance_loss": 0},
+            {"train.lr": 1e-2}, {"ffn.router": "hash"}, {"state": "running"}))
+        self.assertEqual(list(table["setting"])[:3], ["A", "A", "A"])
+        self.assertEqual(set(list(table["setting"])[3:]), {"B", "C"})  # and neither hash nor what still runs
+        words = " ".join(replication.settings_words(table))
+        self.assertIn("ffn.balance_loss 0", words)
+        self.assertIn("train.lr 0.01", words)
+        accuracy = replication.tables(table)[-1][1]
+        self.assertIn("50.00 ± 0.00 (2)", list(accuracy["measured"]))
+
+    def test_claims(self):
+        accuracies = [(0.60, 0.61), (0.70, 0.71), (0.65, 0.66)]
+        table = replication.study_table(self.runs(*(
+            {"ffn.router": router, "run.seed": seed, "test_accuracy": pair[router == "random"] + 1e-4 * seed,
+             "seconds_per_epoch": 3.0 if router == "random" else 2.0 + seed}
+            for seed, pair in enumerate(accuracies) for router in ("switch", "random"))))
+        claims = replication.claims(table).set_index("claim")
+        row = claims.loc["random routing is as accurate as learned"]
+        self.assertEqual((row["measured"], row["holds here"]), ("+1.00 ± 0.00 (3) points", "yes"))
+        self.assertEqual(claims.loc["random routing trains faster than learned", "holds here"], "not shown")
+        for claimed, verdict, words in [("lower", "lower", "yes"), ("higher", "lower", "no"), ("no lower", "lower", "no"),
+                                        ("no lower", "not told apart", "not refuted"),
+                                        ("no lower", "one seed: no interval", "not shown")]:
+            self.assertEqual(replication.holds(claimed, verdict), words)
 
 
 class Messages(unittest.TestCase):
