@@ -196,7 +196,10 @@ std::string last_lines(const fs::path& log, std::size_t most) {
 }
 
 void write_text(const fs::path& path, const std::string& text) {
-  const fs::path temporary = path.string() + ".tmp";
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  // Tasks of an array job may write the same file at once.
+  const fs::path temporary = fmt::format("{}.{}.{}.tmp", path.string(), host, getpid());
   {
     std::ofstream file(temporary, std::ios::binary);
     file << text;

@@ -84,6 +84,9 @@ int study_submit(const Study& study, const CommandLine& line, const std::string&
     arguments.push_back(word.data());
   }
   arguments.push_back(nullptr);
+  // The script runs as a copy in another place, on other machines: it finds these by the environment.
+  setenv("SWITCHYARD_ROOT", SWITCHYARD_SOURCE, 0);
+  setenv("SWITCHYARD", fs::read_symlink("/proc/self/exe").c_str(), 0);
   fmt::print("{}\n", shown);
   std::fflush(stdout);
   execvp("sbatch", arguments.data());

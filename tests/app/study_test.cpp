@@ -233,7 +233,7 @@ TEST_F(StudyProgram, Mistakes) {
 
 TEST_F(StudyProgram, SubmitHandsSbatchWhatIsNotDone) {
   ASSERT_EQ(run({"--only", "1"}).code, 0);
-  folder_.write("sbatch", "#!/bin/sh\necho \"sbatch got $*\"\n");
+  folder_.write("sbatch", "#!/bin/sh\necho \"sbatch got $* for $SWITCHYARD\"\n");
   fs::permissions(path("sbatch"), fs::perms::owner_all);
   folder_.write("job.sh", "");
   const Outcome submit = Running({"sh", "-c",
@@ -242,7 +242,9 @@ TEST_F(StudyProgram, SubmitHandsSbatchWhatIsNotDone) {
                                  folder_.path())
                              .wait();
   EXPECT_EQ(submit.code, 0) << submit;
-  expect_part(submit.out, "sbatch got --array=0,2-3 --ntasks=2 --cpus-per-task=1 job.sh tiny.cfg --ranks 2");
+  expect_part(
+      submit.out,
+      "sbatch got --array=0,2-3 --ntasks=2 --cpus-per-task=1 job.sh tiny.cfg --ranks 2 for " SWITCHYARD_PROGRAM);
 }
 
 }  // namespace
