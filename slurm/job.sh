@@ -48,20 +48,21 @@ was_preempted() { scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' Preem
 stop() {
   say 'told to stop'
   told_to_stop=true
-  if [ -n "$command" ]; then kill -USR1 "$command" 2>/dev/null || true; fi
+  [ -n "$command" ] || return 0
+  while ((SECONDS < begun + 5)); do sleep 0.1; done  # mpirun knows what to do with it once its ranks have started
+  kill -USR1 "$command" 2>/dev/null || true
 }
 
 # run COMMAND...: SLURM's signal to this script goes on to the command. If that then ends with code 75 (stopped,
 # checkpoint written), the job goes back into the queue, and its next start has SLURM_RESTART_COUNT.
 run() {
-  local status=75
-  if ! $told_to_stop; then
-    "$@" </dev/null &
-    command=$!
-    while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
-    status=0
-    wait "$command" || status=$?
-  fi
+  local status=0
+  begun=$SECONDS
+  "$@" </dev/null &
+  command=$!
+  if $told_to_stop; then stop; fi
+  while kill -0 "$command" 2>/dev/null; do wait "$command" || true; done  # a signal ends `wait` early
+  wait "$command" || status=$?
   [ "$status" != 0 ] || exit 0
   say "ended with code $status$( ((status <= 128 || status > 192)) || echo ": by signal $((status - 128))")" >&2
   [ "$status" = 75 ] || was_preempted || exit "$status"
