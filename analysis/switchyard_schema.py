@@ -65,3 +65,16 @@ BENCH = {
     "exchange/seconds_least": ("s", 1),
     "exchange/seconds_alltoallv_least": ("s", 1),
 }
+STUDY_VERSION = 1
+STUDY = {  # of `study collect`; without units: text and numbers of ranks
+    "table/name": ("", 1),
+    "table/state": ("", 1),
+    "table/ranks": ("", 1),
+    "table/identity": ("", 1),
+    "table/digest": ("", 1),
+    "table/test_accuracy": ("1", 1),
+    "table/test_loss": ("nats", 1),
+    "table/seconds_per_epoch": ("s", 1),
+    "table/parameters_stored": ("1", 1),
+    "table/parameters_active": ("1", 1),
+}

@@ -31,9 +31,10 @@ class Schema(unittest.TestCase):
         named = {path: (units, int(since or 1)) for path, units, since in
                  re.findall(r'\{"(\w+/\w+)",\s*"([^"]*)"(?:,\s*(\d+))?\}', code)}
         named |= {path: ("steps", 1) for path in re.findall(r'kStepUnits|"(\w+/step)"', code) if path}
+        named |= {path: ("", 1) for path in re.findall(r'kStudy\w+ = "(table/\w+)"', code)}
         self.assertEqual(set(re.findall(r'"([a-z]+/\w+)"', code)), set(named))
         module = {**schema.STEPS, **schema.EVALUATIONS, **schema.ROUTING_STEP, **schema.ROUTING_EXPERT,
-                  **schema.ROUTING_LAYER, **schema.BENCH}
+                  **schema.ROUTING_LAYER, **schema.BENCH, **schema.STUDY}
         self.assertEqual(module, named)
 
     def test_names_and_versions(self):
@@ -41,7 +42,8 @@ class Schema(unittest.TestCase):
                             ("kCheckpointFormat", schema.CHECKPOINT_FORMAT), ("kConfig", schema.CONFIG),
                             ("kMixtureBlocks", schema.MIXTURE_BLOCKS)]:
             self.assertIn(f'{name} = "{value}"', self.HEADER)
-        for name, value in [("kResultsVersion", schema.RESULTS_VERSION), ("kBenchVersion", schema.BENCH_VERSION)]:
+        for name, value in [("kResultsVersion", schema.RESULTS_VERSION), ("kBenchVersion", schema.BENCH_VERSION),
+                            ("kStudyVersion", schema.STUDY_VERSION)]:
             self.assertIn(f"{name} = {value};", self.HEADER)
 
 
