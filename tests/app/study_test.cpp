@@ -32,7 +32,8 @@ class StudyProgram : public Program {
   }
 
   std::unique_ptr<Running> begin(const Words& words) const {
-    return std::make_unique<Running>(Words{SWITCHYARD_PROGRAM, "study"} + words, folder_.path());
+    const std::map<std::string, std::string> ascii = {{"LC_ALL", "C"}};  // +-
+    return std::make_unique<Running>(Words{SWITCHYARD_PROGRAM, "study"} + words, folder_.path(), ascii);
   }
   Outcome study(const Words& words) { return begin(words)->wait(120); }
   Outcome run(const Words& words = {}) { return study(Words{"run", "tiny.cfg"} + words); }
