@@ -8,6 +8,7 @@
 #include "app/routing_table.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
+#include "app/text_table.hpp"
 #include "config/command_line.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
@@ -29,17 +30,13 @@ constexpr const char* kHelp =
     "without\n"
     "                                                a token, tokens dropped\n"
     "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n"
-    "switchyard inspect BENCH.h5                     what bench measured: command, machine, date, rows\n";
+    "switchyard inspect BENCH.h5                     what bench measured: command, machine, date, rows\n"
+    "switchyard inspect STUDY.h5                     what study collect wrote\n";
 
 void print_table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  for (const auto& row : rows) {
-    fmt::print("{:<{}}", row[0], widths[0]);
-    for (std::size_t i = 1; i < row.size(); ++i) fmt::print("  {:>{}}", row[i], widths[i]);
-    fmt::print("\n");
-  }
+  TextTable table(rows[0]);
+  for (std::size_t i = 1; i < rows.size(); ++i) table.add(rows[i]);
+  table.print();
 }
 
 std::string shape_text(const std::vector<Index>& shape) {
@@ -120,11 +117,14 @@ int inspect_results(const io::ResultsSummary& summary, const std::string& path) 
   return 0;
 }
 
-int inspect_bench(const io::TableSummary& summary, const std::string& path) {
-  const auto benchmark = summary.attributes.find("benchmark");
-  fmt::print("{}: bench {}\n", path, benchmark == summary.attributes.end() ? "-" : benchmark->second);
+// Of a benchmark, or of a collected study.
+int inspect_tables(const io::TableSummary& summary, const std::string& path) {
+  const bool is_study = summary.attributes.contains("study");
+  const auto title = summary.attributes.find(is_study ? "study" : "benchmark");
+  fmt::print("{}: {} {}\n", path, is_study ? "study" : "bench",
+             title == summary.attributes.end() ? "-" : title->second);
   for (const auto& [name, value] : summary.attributes)
-    if (name != "benchmark") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
+    if (name != "benchmark" && name != "study") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
   std::map<std::string, std::pair<Index, Index>> tables;  // rows and columns
   for (const auto& [column, rows] : summary.columns) {
     auto& [num_rows, num_columns] = tables[column.substr(0, column.find('/'))];
@@ -171,7 +171,7 @@ int inspect_file(const CommandLine& line) {
   const io::ResultsSummary results = io::describe_results(path);
   if (results.readable) return inspect_results(results, path);
   if (results.is_results) fail("{}", results.problem);
-  if (const auto bench = io::describe_table(path)) return inspect_bench(*bench, path);
+  if (const auto tables = io::describe_table(path)) return inspect_tables(*tables, path);
   const io::CheckpointSummary checkpoint = io::describe_checkpoint(path);
   return inspect_checkpoint(checkpoint, path);
 }

@@ -33,6 +33,8 @@ std::string read_section(const std::vector<Key>& keys, std::string_view line, co
                line.find(']') == line.npos ? "the ] after the section's name is missing"
                                            : "nothing but a # and a comment may follow the ] of a section");
   const std::string name(trimmed(line.substr(1, line.size() - 2)));
+  if (name == "study")
+    fail_usage("{}: [study] makes this file a study of many runs: give it to `switchyard study`.", where);
   if (std::find(sections.begin(), sections.end(), name) == sections.end())
     fail_usage("{}: unknown section {}{} Allowed are [{}].", where, in_quotes(line), suggestion(name, sections),
                joined(sections, "] ["));

@@ -171,17 +171,19 @@ void TableFile::write(const std::vector<TableColumn>& columns, const std::map<st
 
 std::optional<TableSummary> describe_table(const fs::path& path) {
   const h5::Handle file = open_to_read(path);
-  if (h5::read_text(file, schema::kFormat) != schema::kBenchFormat) return std::nullopt;
+  const std::optional<std::string> name_of_format = h5::read_text(file, schema::kFormat);
+  if (name_of_format != kBenchTable.name && name_of_format != kStudyTable.name) return std::nullopt;
+  const TableFormat format = name_of_format == kStudyTable.name ? kStudyTable : kBenchTable;
   const Index version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
-  if (version > schema::kBenchVersion)
+  if (version > format.version)
     fail("{}: written by a newer program (schema version {}, this one reads up to {}): use that program", path.string(),
-         version, schema::kBenchVersion);
+         version, format.version);
   TableSummary summary;
   for (const std::string& name : h5::attribute_names(file))
     if (name != schema::kFormat && name != schema::kSchemaVersion)
       summary.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
   for (const std::string& table : names_in(file)) {
-    if (table == schema::kConfig) continue;
+    if (table == schema::kConfig || table == schema::kStudyRuns) continue;
     const h5::Handle group(H5Gopen2(file, table.c_str(), H5P_DEFAULT), H5Gclose);
     h5::check_read(hid_t(group), path, "open " + table);
     for (const std::string& name : names_in(group)) {

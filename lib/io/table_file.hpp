@@ -57,7 +57,7 @@ struct TableSummary {
   std::vector<std::pair<std::string, Index>> columns;  // path and rows
 };
 
-// Of a benchmark. nullopt: an HDF5 file of another format. Fails where it cannot be read as HDF5.
+// nullopt: an HDF5 file of another format. Fails where it cannot be read as HDF5.
 std::optional<TableSummary> describe_table(const std::filesystem::path& path);
 
 }  // namespace switchyard::io

@@ -32,7 +32,8 @@ class StudyProgram : public Program {
   }
 
   std::unique_ptr<Running> begin(const Words& words) const {
-    return std::make_unique<Running>(Words{SWITCHYARD_PROGRAM, "study"} + words, folder_.path());
+    const std::map<std::string, std::string> ascii = {{"LC_ALL", "C"}};  // +-
+    return std::make_unique<Running>(Words{SWITCHYARD_PROGRAM, "study"} + words, folder_.path(), ascii);
   }
   Outcome study(const Words& words) { return begin(words)->wait(120); }
   Outcome run(const Words& words = {}) { return study(Words{"run", "tiny.cfg"} + words); }
@@ -172,6 +173,10 @@ TEST_F(StudyProgram, CollectLinksByRelativePaths) {
   ASSERT_EQ(run({"--run.seed", "2"}).code, 0);
   const Outcome collected = study({"collect", "runs/tiny", "--output", "runs/all.h5"});
   ASSERT_EQ(collected.code, 0) << collected;
+  const Outcome inspected = Program::run(1, {"inspect", "runs/all.h5"});
+  EXPECT_EQ(inspected.code, 0) << inspected;
+  expect_part(inspected.out, "runs/all.h5: study tiny");
+  expect_part(inspected.out, "table axes: 2 rows, 2 columns");
   fs::rename(path("runs"), path("moved"));
   const hid_t file = H5Fopen(path("moved/all.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   ASSERT_GE(file, 0);
@@ -216,6 +221,9 @@ TEST_F(StudyProgram, Mistakes) {
   refuses({"run", "tiny.cfg", "--jobs", "0"}, 2, "--jobs 0");
   refuses({"run", "tiny.cfg", "--ranks", "3"}, 2, "its run experts1-seed1: 3 ranks cannot share");
   refuses({"collect", "tiny.cfg"}, 2, "--output");
+  const Outcome trained = Program::run(1, {"train", "--config", "tiny.cfg"});
+  EXPECT_EQ(trained.code, 2) << trained;
+  expect_part(trained.err, "give it to `switchyard study`");
   const Outcome launcher = run({"--only", "0", "--launcher", "no-such-program {ranks}"});
   EXPECT_EQ(launcher.code, 1) << launcher;
   expect_part(launcher.out, "no-such-program: cannot be started");

@@ -64,7 +64,8 @@ TEST(ConfigFiles, UnknownKeyNamesTheNearest) {
 
 TEST(ConfigFiles, UnknownSection) {
   expect_file_error("\n[trian]\n", 2, {"[trian]", "did you mean train?", "[run] [data] [model]"});
-  expect_file_error("[study]\n", 1, {"unknown section \"[study]\"."});
+  expect_file_error("[weather]\n", 1, {"unknown section \"[weather]\"."});
+  expect_file_error("[study]\n", 1, {"give it to `switchyard study`"});
   expect_file_error("[train\n", 1, {"found \"[train\"", "the ] after the section's name is missing"});
   expect_file_error("[train] batch = 3\n", 1, {"\"[train] batch = 3\"", "may follow the ]"});
 }
