@@ -44,8 +44,9 @@ class Run:
         return self._rows(EVALUATIONS)
 
     def has_routing(self):
+        """False also for files of version 1, which say less of it."""
         with open_h5(self.path) as file:
-            return "routing/step" in file
+            return "routing/step" in file and MIXTURE_BLOCKS in self.attributes
 
     def blocks(self):
         """The transformer blocks that have a mixture: the layers of routing/*, in this order."""
