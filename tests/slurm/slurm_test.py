@@ -40,8 +40,9 @@ lr = 0.01
 dropout = 0.1
 """
 
-# Long enough to be told to stop in the middle.
-LONG = "--run.epochs 400 --run.eval_every 400 --checkpoint.every 100000".split()
+# Long enough to be told to stop in the middle: a quarter of a minute on two idle cores, where a job takes some seconds
+# to be preempted.
+LONG = "--run.epochs 2000 --run.eval_every 2000 --checkpoint.every 100000".split()
 TWO_NODES = "--nodes=2 --ntasks-per-node=2".split()
 
 
