@@ -92,6 +92,7 @@ void refuse_gate(const RouterOptions& options) {
   if (options.gate_init != 1)
     fail_usage("ffn.gate_init = {}: ffn.router = {} has no gate: leave it at 1.", options.gate_init, options.name);
   refuse("ffn.gate_tilt", options.gate_tilt);
+  refuse("ffn.balance_loss", or_own(options.balance_loss, 0));
   refuse("ffn.z_loss", options.z_loss);
   refuse("ffn.importance_loss", or_own(options.importance_loss, 0));
   refuse("ffn.load_loss", or_own(options.load_loss, 0));
