@@ -8,17 +8,16 @@
 #include <cmath>
 
 #include "core/error.hpp"
-#include "routing/learned_gate.hpp"
+#include "routing/gated_router.hpp"
 
 namespace switchyard {
 
 namespace {
 
-class ExpertChoiceRouter final : public Router {
+class ExpertChoiceRouter final : public GatedRouter {
  public:
   ExpertChoiceRouter(const RouterOptions& options, ParameterTable& table)
-      : options_(options),
-        gate_(options, {.has_bias = false, .losses = {or_own(options.balance_loss, 0), options.z_loss}}, table) {
+      : GatedRouter(options, {.has_bias = false, .losses = {.z = options.z_loss}}, table), options_(options) {
     refuse_load_loss(options);
     refuse_sigmoid(options);
     refuse_renormalise(options);
@@ -43,8 +42,6 @@ class ExpertChoiceRouter final : public Router {
           options.capacity_eval, options.num_experts);
   }
 
-  bool needs_weight_gradients() const override { return true; }
-
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     RoutePlan plan = gate_.score(input, gate_.logits(input, gate_.perturbed(input)));
     plan.top_k = plan.num_experts;
@@ -63,11 +60,6 @@ class ExpertChoiceRouter final : public Router {
     return plan;
   }
 
-  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
-                float* d_x, GradientSums& gradients) override {
-    gate_.backward(input, plan, d_weights, auxiliary_scale, d_x, gradients);
-  }
-
  private:
   Index capacity(const RouteInput& input) const {
     const double factor = choices_per_token(options_, input.training);
@@ -76,7 +68,6 @@ class ExpertChoiceRouter final : public Router {
   }
 
   RouterOptions options_;
-  LearnedGate gate_;
 };
 
 }  // namespace

@@ -165,10 +165,4 @@ void LearnedGate::backward(const RouteInput& input, const float* d_logits, float
   gradients.add(input.context, d_bias);
 }
 
-void LearnedGate::backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
-                           double auxiliary_scale, float* d_x, GradientSums& gradients) const {
-  const kernels::ArenaScope scope(input.arena);
-  backward(input, choice_backward(input, plan, d_weights, auxiliary_scale), d_x, gradients);
-}
-
 }  // namespace switchyard

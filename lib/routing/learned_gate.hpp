@@ -41,10 +41,6 @@ class LearnedGate {
   void measure_losses(const RouteInput& input, const RoutePlan& plan, AuxiliaryLosses* losses,
                       const float* load_probability = nullptr);
 
-  // All the way back of a router whose logits are choose()'s or score()'s alone: to the gradients of Wg and bg, and
-  // added to d_x.
-  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
-                float* d_x, GradientSums& gradients) const;
   // d_logits (tokens, experts) from the arena, by way of the weights and of the auxiliary losses but the load loss.
   float* choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
                          double auxiliary_scale) const;

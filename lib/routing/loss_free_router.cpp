@@ -4,24 +4,25 @@
 // (weights over their sum with ffn.renormalise), and after each step, with c_e the tokens of the whole batch that e was
 // chosen for,
 //   b_e += u sign(mean of c - c_e),  u = ffn.bias_rate = 0.001, b = 0 at the start.
-// No balance loss by default. The counts are whole numbers, so their sum over ranks is exact.
+// No balance loss by default. The counts are whole numbers, below 2^24 of them exact in a float, and so is their sum
+// over ranks.
 #include "core/error.hpp"
-#include "routing/learned_gate.hpp"
+#include "routing/gated_router.hpp"
 
 namespace switchyard {
 
 namespace {
 
-class LossFreeRouter final : public Router {
+class LossFreeRouter final : public GatedRouter {
  public:
   LossFreeRouter(const RouterOptions& options, ParameterTable& table)
-      : rate_(options.bias_rate),
-        gate_(options,
-              {.top_k = options.top_k,
-               .scores = scores_of(options),
-               .renormalise = options.renormalise,
-               .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0)}},
-              table) {
+      : GatedRouter(options,
+                    {.top_k = options.top_k,
+                     .scores = scores_of(options),
+                     .renormalise = options.renormalise,
+                     .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0)}},
+                    table),
+        rate_(options.bias_rate) {
     refuse_load_loss(options);
     bias_ = table.add({.name = options.prefix + ".selection_bias",
                        .shape = {options.num_experts},
@@ -30,15 +31,8 @@ class LossFreeRouter final : public Router {
                        .trained = false});
   }
 
-  bool needs_weight_gradients() const override { return true; }
-
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     return gate_.choose(input, gate_.logits(input, gate_.perturbed(input)), losses, input.parameters.value(bias_));
-  }
-
-  void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
-                float* d_x, GradientSums& gradients) override {
-    gate_.backward(input, plan, d_weights, auxiliary_scale, d_x, gradients);
   }
 
   void after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) override {
@@ -57,7 +51,6 @@ class LossFreeRouter final : public Router {
 
  private:
   double rate_;
-  LearnedGate gate_;
   ParameterId bias_ = -1;
 };
 

@@ -7,25 +7,25 @@
 // the probability, over new noise for that expert, of being among the k largest.
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
-#include "routing/learned_gate.hpp"
+#include "routing/gated_router.hpp"
 
 namespace switchyard {
 
 namespace {
 
-class NoisyTopKRouter final : public Router {
+class NoisyTopKRouter final : public GatedRouter {
  public:
   NoisyTopKRouter(const RouterOptions& options, ParameterTable& table)
-      : num_experts_(options.num_experts),
-        top_k_(options.top_k),
-        gate_(options,
-              {.top_k = options.top_k,
-               .renormalise = true,
-               .has_bias = false,
-               .starts_at_zero = true,
-               .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0.1),
-                          options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
-              table) {
+      : GatedRouter(options,
+                    {.top_k = options.top_k,
+                     .renormalise = true,
+                     .has_bias = false,
+                     .starts_at_zero = true,
+                     .losses = {or_own(options.balance_loss, 0), options.z_loss, or_own(options.importance_loss, 0.1),
+                                options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
+                    table),
+        num_experts_(options.num_experts),
+        top_k_(options.top_k) {
     refuse_sigmoid(options);
     if (options.gate_init != 1)
       fail_usage("ffn.gate_init = {}: the gate of noisy_top_k starts at 0: leave it at 1.", options.gate_init);
@@ -38,8 +38,6 @@ class NoisyTopKRouter final : public Router {
     if (options.gate_tilt != 0) bias_ = table.add({options.prefix + ".bias", {num_experts_}, false, tilted});
     noise_weight_ = table.add({options.prefix + ".noise", {num_experts_, options.width}, false, {}});
   }
-
-  bool needs_weight_gradients() const override { return true; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     const float* x = gate_.perturbed(input);
@@ -107,7 +105,6 @@ class NoisyTopKRouter final : public Router {
 
  private:
   Index num_experts_, top_k_;
-  LearnedGate gate_;
   ParameterId noise_weight_ = -1, bias_ = -1;
   // (tokens, experts) of the microbatch at hand, in the arena:
   float *clean_ = nullptr, *raw_ = nullptr, *noise_ = nullptr, *noisy_ = nullptr;
