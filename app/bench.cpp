@@ -24,12 +24,13 @@ struct Benchmark {
   const char* name;
   int (*run)(World& world, const Config& config, const BenchOptions& options);
   bool writes_file;
+  bool transformers_only;  // with feed-forward networks that are dense or mixtures
 };
-constexpr Benchmark kBenchmarks[] = {{"step", bench_step, false},
-                                     {"products", bench_products, false},
-                                     {"kernels", bench_kernels, true},
-                                     {"exchange", bench_exchange, true},
-                                     {"routers", bench_routers, false}};
+constexpr Benchmark kBenchmarks[] = {{"step", bench_step, false, false},
+                                     {"products", bench_products, false, false},
+                                     {"kernels", bench_kernels, true, true},
+                                     {"exchange", bench_exchange, true, true},
+                                     {"routers", bench_routers, false, true}};
 
 const Benchmark& benchmark_named(const CommandLine& line) {
   if (!line.positional.empty())
@@ -65,6 +66,11 @@ BenchOptions options_from(const CommandLine& line, const Benchmark& benchmark, c
 }
 
 void check_mesh(const Benchmark& benchmark, const World& world, const Config& config, const BenchOptions& options) {
+  if (benchmark.transformers_only && config.model.kind != "vit")
+    fail_usage("bench {}: model.kind = {} has not the layers that it times: take model.kind = vit.", benchmark.name,
+               config.model.kind);
+  if (benchmark.transformers_only && config.ffn.kind == "fff")
+    fail_usage("bench {}: knows no tree: take ffn.kind = dense or moe; bench step times any model.", benchmark.name);
   if (benchmark.run == bench_exchange) require_a_journey(world, config, options);
   if (world.size() == 1 && config.parallel.experts > 1)
     fail_usage(

@@ -241,8 +241,8 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
   const BareAllToAll bare(group);
   const Index microbatch_tokens = world.together([&] {
     ParameterTable table;
-    const VisionTransformer model(vit_options(config, shape_of_data(config)), table);
-    return config.train.microbatch * model.options().training_passes() * model.options().num_tokens();
+    const auto model = make_model(model_options(config, shape_of_data(config)), table);
+    return config.train.microbatch * model->options().training_passes() * model->options().num_tokens();
   });
   if (world.speaks()) {
     fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} of the slowest rank\n\n",

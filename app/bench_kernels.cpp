@@ -103,8 +103,8 @@ int bench_kernels(World& world, const Config& config, const BenchOptions& option
   Columns columns;
   const auto cases = world.together([&] {
     ParameterTable table;
-    const VisionTransformer model(vit_options(config, shape_of_data(config)), table);
-    return kernel_cases(config, model.options(), num_parameters(config, table));
+    const auto model = make_model(model_options(config, shape_of_data(config)), table);
+    return kernel_cases(config, model->options(), num_parameters(config, table));
   });
   if (world.speaks())
     fmt::print("{}\nmicrobatch {}; {} x 1 thread; processor time on rank 0, medians of {}\n",

@@ -26,7 +26,7 @@ int time_products(World& world, const Config& config, const BenchOptions& option
   ThreadPool one_thread(1);
   const Context context{Device::kCpu, &one_thread};
   ParameterTable table;
-  const VisionTransformer model(vit_options(config, shape_of_data(config)), table);
+  const auto model = make_model(model_options(config, shape_of_data(config)), table);
   const kernels::Precision precision = product_precision(config);
   if (world.speaks())
     fmt::print(
@@ -35,7 +35,7 @@ int time_products(World& world, const Config& config, const BenchOptions& option
         bench_heading(config, options), config.train.microbatch, options.steps, "m", "n", "k", "", "own", "oneDNN",
         "ratio");
   double own_total = 0, peer_total = 0;
-  for (const ProductShape& shape : training_products(model.options(), config.train.microbatch)) {
+  for (const ProductShape& shape : training_products(model->options(), config.train.microbatch)) {
     const OwnProduct own(context, shape, precision);
     OneDnnProduct peer(shape, precision);
     std::vector<double> own_seconds, peer_seconds;

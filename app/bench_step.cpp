@@ -116,10 +116,9 @@ void print_profile(const Profile& profile, Index num_steps) {
 
 int bench_step(World& world, const Config& config, const BenchOptions& options) {
   const Dataset data = world.together([&] { return data_for_bench(config); });
-  const VitOptions model = world.together([&] {
+  const ModelOptions model = world.together([&] {
     ParameterTable table;
-    return VisionTransformer(vit_options(config, {data.height, data.width, data.channels, data.classes}), table)
-        .options();
+    return make_model(model_options(config, {data.height, data.width, data.channels, data.classes}), table)->options();
   });
   const std::vector<ProductShape> shapes = training_products(model, config.train.microbatch);
   const double flop_per_image =

@@ -29,10 +29,10 @@ class CaseList {
  public:
   using Run = std::function<void(const Context&)>;
 
-  CaseList(const Config& config, const VitOptions& model, Index num_parameters);
+  CaseList(const Config& config, const ModelOptions& model, Index num_parameters);
 
   const Config& config;
-  const VitOptions& model;
+  const ModelOptions& model;
   const Index num_parameters;   // that one rank updates
   const Index samples, tokens;  // of a microbatch, in all its passes
   const Index segment_rows;     // of a feed-forward network: all tokens, or an expert's even share

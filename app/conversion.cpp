@@ -47,7 +47,8 @@ void check_mixture(const std::string& path, const Config& before, const Config& 
         "mixtures with ffn.shared = 0 alone.",
         mixture.ffn.shared);
   for (const std::string& difference : result_differences(before, mixture))
-    if (difference.starts_with("model.") || difference.starts_with("ffn.hidden:"))
+    if (difference.starts_with("model.") || difference.starts_with("ffn.hidden:") ||
+        difference.starts_with("ffn.activation:"))
       fail_usage("{}: its parameters are those of another model: {}: leave the key as it was.", path, difference);
   check_ranks(mixture, num_ranks);
 }
@@ -58,6 +59,7 @@ Config as_dense(Config config) {
   Config::Ffn ffn;  // nothing else of the section is a dense model's
   ffn.kind = "dense";
   ffn.hidden = config.ffn.hidden;
+  ffn.activation = config.ffn.activation;
   config.ffn = ffn;
   config.parallel.experts = 1;
   validate(config);

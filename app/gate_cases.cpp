@@ -80,7 +80,7 @@ void add_choices(CaseList& cases) {
 }
 
 void add_patch_words(CaseList& cases) {
-  const VitOptions& model = cases.model;
+  const ModelOptions& model = cases.model;
   const Index samples = cases.samples, patches = model.num_patches(), patch = model.patch, channels = model.channels;
   const Index patch_size = channels * patch * patch;
   cases.add(kernels::patch_words, "patch_words", by({samples, patches, patch_size}),

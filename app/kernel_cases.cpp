@@ -13,7 +13,7 @@
 
 namespace switchyard {
 
-CaseList::CaseList(const Config& configured, const VitOptions& options, Index parameters)
+CaseList::CaseList(const Config& configured, const ModelOptions& options, Index parameters)
     : config(configured),
       model(options),
       num_parameters(parameters),
@@ -140,7 +140,7 @@ void add_flat_arrays(CaseList& cases) {
 
 }  // namespace
 
-std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& model, Index num_parameters) {
+std::vector<KernelCase> kernel_cases(const Config& config, const ModelOptions& model, Index num_parameters) {
   CaseList cases(config, model, num_parameters);
   add_products(cases);
   add_attention(cases);

@@ -8,7 +8,7 @@
 
 #include "config/config.hpp"
 #include "core/context.hpp"
-#include "model/vit.hpp"
+#include "model/model.hpp"
 
 namespace switchyard {
 
@@ -31,6 +31,6 @@ struct KernelCase {
 };
 
 // num_parameters: those that one rank updates.
-std::vector<KernelCase> kernel_cases(const Config& config, const VitOptions& model, Index num_parameters);
+std::vector<KernelCase> kernel_cases(const Config& config, const ModelOptions& model, Index num_parameters);
 
 }  // namespace switchyard

@@ -57,8 +57,8 @@ void add_layers(CaseList& cases) {
                                    .d_bias = o.write(width),
                                    .dropout = dropout};
                          });
-  cases.add_with_dropout(kernels::bias_gelu_dropout, "bias_gelu_dropout", by({segment_rows, hidden}),
-                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasGeluDropout {
+  cases.add_with_dropout(kernels::bias_activation_dropout, "bias_activation_dropout", by({segment_rows, hidden}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasActivationDropout {
                            return {.rows = segment_rows,
                                    .cols = hidden,
                                    .x = o.read(segment_rows * hidden),
@@ -66,8 +66,9 @@ void add_layers(CaseList& cases) {
                                    .y = o.write(segment_rows * hidden),
                                    .dropout = dropout};
                          });
-  cases.add_with_dropout(kernels::bias_gelu_dropout_backward, "bias_gelu_dropout_backward", by({segment_rows, hidden}),
-                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasGeluDropoutBackward {
+  cases.add_with_dropout(kernels::bias_activation_dropout_backward, "bias_activation_dropout_backward",
+                         by({segment_rows, hidden}),
+                         [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasActivationDropoutBackward {
                            float* d_y = o.update(segment_rows * hidden);
                            return {.rows = segment_rows,
                                    .cols = hidden,

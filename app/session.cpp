@@ -33,13 +33,21 @@ std::string describe_model(const Config& config) {
   std::string passes;
   if (config.ffn.consistency > 0)
     passes = fmt::format(", two passes with consistency {} ({})", config.ffn.consistency, config.ffn.consistency_kind);
-  std::string text = fmt::format("vit, {} layers of width {}, {} heads, patch {}; ffn {}", config.model.layers,
-                                 config.model.width, config.model.heads, config.model.patch, config.ffn.kind);
-  text += fmt::format(" {}, {}", config.ffn.hidden, config.compute.dtype);
+  std::string text = config.model.kind;
+  if (config.model.kind == "vit")
+    text += fmt::format(", {} layers of width {}, {} heads, patch {}", config.model.layers, config.model.width,
+                        config.model.heads, config.model.patch);
+  if (config.ffn.kind == "fff")
+    text += fmt::format("; ffn fff, {} leaves of {}", experts_or_leaves(config), config.ffn.leaf);
+  else
+    text += fmt::format("; ffn {} {}", config.ffn.kind, config.ffn.hidden);
+  if (config.ffn.kind != "fff" && config.ffn.activation != "gelu") text += " " + config.ffn.activation;
+  text += ", " + config.compute.dtype;
+  if (config.ffn.tree == "hard" && config.ffn.kind == "fff") text += ", hard tree";
   if (config.ffn.kind != "moe") return text + passes;
   text += ", " + plural(config.ffn.experts, "expert");
   if (config.ffn.shared > 0) text += fmt::format(" and {} shared", config.ffn.shared);
-  if (config.ffn.every > 1) text += fmt::format(" in one block of {}", config.ffn.every);
+  if (config.ffn.every > 1 && config.model.kind == "vit") text += fmt::format(" in one block of {}", config.ffn.every);
   text += fmt::format(", router {}", config.ffn.router);
   if (config.ffn.router == "random") {
     text += config.ffn.granularity == "balanced" ? ", balanced" : " per " + config.ffn.granularity;

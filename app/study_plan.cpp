@@ -73,9 +73,9 @@ Index least_bytes(const Config& config, const ParameterTable& table, int ranks) 
 Cost cost_of(const StudyRun& run, const DataSize& data) {
   const Config& config = run.config;
   ParameterTable table;
-  const VisionTransformer model(vit_options(config, data.shape), table);
-  double flop_per_image = attention_training_flop(model.options());
-  for (const ProductShape& product : training_products(model.options(), 1)) flop_per_image += product.flop();
+  const auto model = make_model(model_options(config, data.shape), table);
+  double flop_per_image = attention_training_flop(model->options());
+  for (const ProductShape& product : training_products(model->options(), 1)) flop_per_image += product.flop();
   Cost cost;
   cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * (data.train / config.train.batch);
   const Index epochs = cost.steps / std::max<Index>(1, data.train / config.train.batch);

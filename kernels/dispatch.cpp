@@ -28,8 +28,8 @@ SWITCHYARD_DISPATCH(attention, Attention)
 SWITCHYARD_DISPATCH(attention_backward, AttentionBackward)
 SWITCHYARD_DISPATCH(bias_add, BiasAdd)
 SWITCHYARD_DISPATCH(bias_dropout_residual, BiasDropoutResidual)
-SWITCHYARD_DISPATCH(bias_gelu_dropout, BiasGeluDropout)
-SWITCHYARD_DISPATCH(bias_gelu_dropout_backward, BiasGeluDropoutBackward)
+SWITCHYARD_DISPATCH(bias_activation_dropout, BiasActivationDropout)
+SWITCHYARD_DISPATCH(bias_activation_dropout_backward, BiasActivationDropoutBackward)
 SWITCHYARD_DISPATCH(column_sum, ColumnSum)
 SWITCHYARD_DISPATCH(combine, Combine)
 SWITCHYARD_DISPATCH(combine_backward, CombineBackward)
@@ -53,11 +53,16 @@ SWITCHYARD_DISPATCH(patchify, Patchify)
 SWITCHYARD_DISPATCH(perturb_input, PerturbInput)
 SWITCHYARD_DISPATCH(perturb_input_backward, PerturbInput)
 SWITCHYARD_DISPATCH(route_statistics, RouteStatistics)
+SWITCHYARD_DISPATCH(scale_leaves, ScaleLeaves)
+SWITCHYARD_DISPATCH(scale_leaves_backward, ScaleLeavesBackward)
 SWITCHYARD_DISPATCH(sgd, Sgd)
 SWITCHYARD_DISPATCH(softmax_cross_entropy, SoftmaxCrossEntropy)
 SWITCHYARD_DISPATCH(sort_by_expert, SortByExpert)
 SWITCHYARD_DISPATCH(sum_of_squares, SumOfSquares)
 SWITCHYARD_DISPATCH(tree_carry, TreeCarry)
+SWITCHYARD_DISPATCH(tree_descent, TreeDescent)
+SWITCHYARD_DISPATCH(tree_mixture, TreeMixture)
+SWITCHYARD_DISPATCH(tree_mixture_backward, TreeMixtureBackward)
 
 #undef SWITCHYARD_DISPATCH
 
@@ -65,6 +70,12 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   require_cpu(context.device, "gemm");
   const ProfiledKernel profiled(context.profile, "gemm");
   cpu::gemm(context, products);
+}
+
+void leaf_forward(const Context& context, std::span<const LeafForward> leaves) {
+  require_cpu(context.device, "leaf_forward");
+  const ProfiledKernel profiled(context.profile, "leaf_forward");
+  cpu::leaf_forward(context, leaves);
 }
 
 Index packed_b_bytes(const Context& context, const Gemm& product) {

@@ -6,18 +6,24 @@
 
 namespace switchyard::kernels {
 
-// y = dropout(gelu(x + bias)), gelu(u) = u/2 (1 + erf(u / sqrt 2)) (Hendrycks & Gimpel, 1606.08415).
-struct BiasGeluDropout {
+// Gaussian error linear unit u/2 (1 + erf(u / sqrt 2)) (Hendrycks & Gimpel, 1606.08415), or max(u, 0), whose derivative
+// at 0 is taken as 0.
+enum class Activation { kGelu, kRelu };
+
+// y = dropout(activation(x + bias))
+struct BiasActivationDropout {
   Index rows = 0, cols = 0;
+  Activation activation = Activation::kGelu;
   const float* x = nullptr;     // (rows, cols)
   const float* bias = nullptr;  // (cols)
   float* y = nullptr;           // (rows, cols); may be x
   Dropout dropout{};
 };
-void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args);
+void bias_activation_dropout(const Context& context, const BiasActivationDropout& args);
 
-struct BiasGeluDropoutBackward {
+struct BiasActivationDropoutBackward {
   Index rows = 0, cols = 0;
+  Activation activation = Activation::kGelu;
   const float* x = nullptr;     // (rows, cols), as given to the forward pass
   const float* bias = nullptr;  // (cols)
   const float* d_y = nullptr;   // (rows, cols)
@@ -25,14 +31,14 @@ struct BiasGeluDropoutBackward {
   float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
   Dropout dropout{};
 };
-void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args);
+void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args);
 
 // y = residual + dropout(x + bias)
 struct BiasDropoutResidual {
   Index rows = 0, cols = 0;
   const float* x = nullptr;         // (rows, cols)
-  const float* bias = nullptr;      // (cols)
-  const float* residual = nullptr;  // (rows, cols)
+  const float* bias = nullptr;      // (cols); null: zeros
+  const float* residual = nullptr;  // (rows, cols); null: zeros
   float* y = nullptr;               // (rows, cols); may be residual or x
   Dropout dropout{};
 };
@@ -43,7 +49,7 @@ struct DropoutBackward {
   Index rows = 0, cols = 0;
   const float* d_y = nullptr;  // (rows, cols)
   float* d_x = nullptr;        // (rows, cols); may be d_y
-  float* d_bias = nullptr;     // (cols), overwritten
+  float* d_bias = nullptr;     // (cols), overwritten; null: not wanted
   Dropout dropout{};
 };
 void dropout_backward(const Context& context, const DropoutBackward& args);

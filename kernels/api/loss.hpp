@@ -13,7 +13,7 @@ namespace switchyard::kernels {
 struct SoftmaxCrossEntropy {
   Index rows = 0, classes = 0;
   const float* logits = nullptr;         // (rows, classes)
-  const float* bias = nullptr;           // (classes)
+  const float* bias = nullptr;           // (classes); null: zeros
   const std::int32_t* labels = nullptr;  // (rows), each in [0, classes)
   float scale = 1;
   float* loss = nullptr;      // (rows)
@@ -36,7 +36,7 @@ struct ConsistencyLoss {
   Index samples = 0, classes = 0;
   Consistency kind = Consistency::kThor;
   const float* logits = nullptr;         // (2 samples, classes)
-  const float* bias = nullptr;           // (classes)
+  const float* bias = nullptr;           // (classes); null: zeros
   const std::int32_t* labels = nullptr;  // (samples), each in [0, classes)
   float scale = 1, weight = 1;
   float* loss = nullptr;        // (2 samples)

@@ -48,7 +48,7 @@ struct Combine {
   const float* slots = nullptr;                      // (num_slots, cols)
   const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped, adds nothing
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
-  const float* residual = nullptr;                   // (tokens, cols)
+  const float* residual = nullptr;                   // (tokens, cols); null: zeros
   float* y = nullptr;                                // (tokens, cols); may be residual
   Dropout dropout{};
 };

@@ -6,22 +6,36 @@
 
 namespace switchyard::kernels::cpu {
 
-void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args) {
+namespace {
+
+// value(u) and slope(u)
+struct Gelu {
+  static float value(float u) { return u * gaussian(u).cdf; }
+  static float slope(float u) {
+    const Gaussian g = gaussian(u);
+    return g.cdf + u * g.pdf;
+  }
+};
+
+struct Relu {
+  static float value(float u) { return u < 0 ? 0.0f : u; }  // NaN stays
+  static float slope(float u) { return u > 0 ? 1.0f : 0.0f; }
+};
+
+template <typename Function>
+void activate(const Context& context, const BiasActivationDropout& args) {
   for_rows(context, args.rows, [&](Index row) {
     const float* x = args.x + row * args.cols;
     float* y = args.y + row * args.cols;
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
-      for (Index c = first_col; c < end_col; ++c) {
-        const float u = x[c] + args.bias[c];
-        y[c] = u * gaussian(u).cdf * scales[c - first_col];
-      }
+      for (Index c = first_col; c < end_col; ++c) y[c] = Function::value(x[c] + args.bias[c]) * scales[c - first_col];
     });
   });
 }
 
-// gelu'(u) = cdf(u) + u pdf(u)
-void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args) {
+template <typename Function>
+void activate_backward(const Context& context, const BiasActivationDropoutBackward& args) {
   const Index cols = args.cols, num_blocks = num_row_blocks(args.rows);
   float* partial_sums = zeroed_partial_sums(num_blocks, cols);  // (blocks, cols)
   for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
@@ -33,9 +47,7 @@ void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBac
       for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) {
-          const float u = x[c] + args.bias[c];
-          const Gaussian g = gaussian(u);
-          const float d = d_y[c] * scales[c - first_col] * (g.cdf + u * g.pdf);
+          const float d = d_y[c] * scales[c - first_col] * Function::slope(x[c] + args.bias[c]);
           d_x[c] = d;
           sums[c] += d;
         }
@@ -45,14 +57,26 @@ void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBac
   add_partial_sums(num_blocks, cols, partial_sums, cols, args.d_bias);
 }
 
+}  // namespace
+
+void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
+  args.activation == Activation::kGelu ? activate<Gelu>(context, args) : activate<Relu>(context, args);
+}
+
+void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
+  args.activation == Activation::kGelu ? activate_backward<Gelu>(context, args)
+                                       : activate_backward<Relu>(context, args);
+}
+
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {
   for_rows(context, args.rows, [&](Index row) {
     const float* x = args.x + row * args.cols;
-    const float* residual = args.residual + row * args.cols;
+    const float* residual = args.residual ? args.residual + row * args.cols : nullptr;
     float* y = args.y + row * args.cols;
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
-      for (Index c = first_col; c < end_col; ++c) y[c] = residual[c] + (x[c] + args.bias[c]) * scales[c - first_col];
+      for (Index c = first_col; c < end_col; ++c)
+        y[c] = (residual ? residual[c] : 0.0f) + (args.bias ? x[c] + args.bias[c] : x[c]) * scales[c - first_col];
     });
   });
 }
@@ -75,7 +99,7 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
       });
     }
   });
-  add_partial_sums(num_blocks, cols, partial_sums, cols, args.d_bias);
+  if (args.d_bias) add_partial_sums(num_blocks, cols, partial_sums, cols, args.d_bias);
 }
 
 void bias_add(const Context& context, const BiasAdd& args) {

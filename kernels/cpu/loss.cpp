@@ -28,7 +28,7 @@ SoftmaxRow softmax_row(Index classes, const float* logits, const float* bias, fl
   float* const z = row.z;
   float* const exp_z = row.exp_z;
   for (Index c = 0; c < classes; ++c) {
-    z[c] = logits[c] + bias[c];
+    z[c] = bias ? logits[c] + bias[c] : logits[c];
     if (z[c] > z[row.argmax]) row.argmax = c;
     row.any_nan = row.any_nan || std::isnan(z[c]);
   }

@@ -14,6 +14,7 @@
 #include "kernels/api/optimizer.hpp"
 #include "kernels/api/reduce.hpp"
 #include "kernels/api/routing.hpp"
+#include "kernels/api/tree.hpp"
 
 namespace switchyard::kernels::cpu {
 
@@ -29,8 +30,8 @@ void pack_b(const Context& context, const Gemm& product, void* packed_b);
 void attention(const Context& context, const Attention& args);
 void attention_backward(const Context& context, const AttentionBackward& args);
 
-void bias_gelu_dropout(const Context& context, const BiasGeluDropout& args);
-void bias_gelu_dropout_backward(const Context& context, const BiasGeluDropoutBackward& args);
+void bias_activation_dropout(const Context& context, const BiasActivationDropout& args);
+void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args);
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args);
 void dropout_backward(const Context& context, const DropoutBackward& args);
 void bias_add(const Context& context, const BiasAdd& args);
@@ -70,5 +71,12 @@ void dispatch(const Context& context, const Dispatch& args);
 void dispatch_backward(const Context& context, const DispatchBackward& args);
 void combine(const Context& context, const Combine& args);
 void combine_backward(const Context& context, const CombineBackward& args);
+
+void tree_mixture(const Context& context, const TreeMixture& args);
+void tree_mixture_backward(const Context& context, const TreeMixtureBackward& args);
+void scale_leaves(const Context& context, const ScaleLeaves& args);
+void scale_leaves_backward(const Context& context, const ScaleLeavesBackward& args);
+void tree_descent(const Context& context, const TreeDescent& args);
+void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
 
 }  // namespace switchyard::kernels::cpu

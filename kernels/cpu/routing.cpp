@@ -82,7 +82,7 @@ void dispatch_backward(const Context& context, const DispatchBackward& args) {
 
 void combine(const Context& context, const Combine& args) {
   for_rows(context, args.tokens, [&](Index token) {
-    const float* residual = args.residual + token * args.cols;
+    const float* residual = args.residual ? args.residual + token * args.cols : nullptr;
     float* y = args.y + token * args.cols;
     for_dropout_chunks(args.dropout, token, args.cols, [&](Index first_col, Index end_col, const float* scales) {
       alignas(64) float sums[kDropoutChunk] = {};
@@ -95,7 +95,8 @@ void combine(const Context& context, const Combine& args) {
         for (Index c = first_col; c < end_col; ++c) sums[c - first_col] += weight * values[c];
       }
 #pragma omp simd
-      for (Index c = first_col; c < end_col; ++c) y[c] = residual[c] + sums[c - first_col] * scales[c - first_col];
+      for (Index c = first_col; c < end_col; ++c)
+        y[c] = (residual ? residual[c] : 0) + sums[c - first_col] * scales[c - first_col];
     });
   });
 }

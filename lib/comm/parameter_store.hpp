@@ -75,6 +75,10 @@ class GradientSums {
   kernels::Gemm leaf_product(ParameterId id, const kernels::Gemm& product);
   kernels::Gemm expert_leaf_product(ParameterId id, Index local_expert, Index source, const kernels::Gemm& product);
   void add(const Context& context, const Leaf& leaf) { leaf.sum->add(context, leaf.part, leaf.data); }
+  // The next leaf of an expert's parameter, already computed.
+  void add_expert(const Context& context, ParameterId id, Index local_expert, Index source, const float* leaf) {
+    by_source_[static_cast<std::size_t>(source)]->add(context, expert_part(id, local_expert), leaf);
+  }
   // The expert had no token of this source's microbatch.
   void skip_expert(const Context& context, ParameterId id, Index local_expert, Index source);
 

@@ -39,8 +39,12 @@ struct Config {
     Index positions = 0;    // rows of the position table; 0: as many as patches
   } model;
   struct Ffn {
-    std::string kind = "dense";  // dense | moe
+    std::string kind = "dense";  // dense | moe | fff
     Index hidden = 256;
+    std::string activation = "gelu";  // gelu | relu
+    Index depth = 3, leaf = 32;       // of a tree with 2^depth leaves of `leaf` hidden units each
+    double hardening = 3, region_leak = 0;
+    std::string tree = "soft";  // soft | hard
     Index experts = 4;
     Index every = 1;                          // every so many blocks have a mixture, the last of each such run
     Index shared = 0;                         // experts that every token visits beside the routed ones
@@ -89,6 +93,12 @@ struct Config {
     Index keep = 2;
   } checkpoint;
 };
+
+// What ranks share out: a block's experts, the leaves of its tree, or nothing.
+inline Index experts_or_leaves(const Config& config) {
+  if (config.ffn.kind == "moe") return config.ffn.experts;
+  return config.ffn.kind == "fff" ? Index{1} << config.ffn.depth : 0;
+}
 
 // Layers the files in their order over `base`, then the overrides (key, value); the later one wins. Each value
 // is checked by itself; call validate() for the rules between keys.

@@ -47,7 +47,7 @@ std::string microbatch_for(const Config& config, Index world) {
 
 void check_model(const Config& config) {
   const Config::Model& model = config.model;
-  if (model.width % model.heads != 0)
+  if (model.kind == "vit" && model.width % model.heads != 0)
     fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width: {}.",
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
 }
@@ -67,6 +67,7 @@ void check_training(const Config& config) {
 bool passes_differ(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
   if (config.train.dropout > 0) return true;
+  if (ffn.kind == "fff") return ffn.region_leak > 0;
   if (ffn.kind != "moe") return false;
   if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0 || ffn.router == "noisy_top_k") return true;
   return ffn.router == "random" && ffn.experts > 1;
@@ -79,8 +80,11 @@ void check_ffn(const Config& config) {
         "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
         "give the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
         ffn.consistency);
-  if (ffn.kind != "moe") return;
-  if (ffn.every > config.model.layers)
+  if (ffn.kind == "fff" && experts_or_leaves(config) * ffn.leaf > 1048576)
+    fail_usage("ffn.depth = {} and ffn.leaf = {}: the tree is {} hidden units wide: at most 1048576 work.", ffn.depth,
+               ffn.leaf, experts_or_leaves(config) * ffn.leaf);
+  if (ffn.kind == "dense") return;
+  if (config.model.kind == "vit" && ffn.every > config.model.layers)
     fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,
                config.model.layers);
 }
@@ -90,11 +94,12 @@ void check_parallel(const Config& config) {
   if (config.ffn.kind == "dense" && expert_ranks != 1)
     fail_usage("parallel.experts = {}, but ffn.kind = dense has no experts to share out: set parallel.experts = 1.",
                expert_ranks);
-  if (config.ffn.kind == "moe" && config.ffn.experts % expert_ranks != 0)
+  const Index parts = experts_or_leaves(config);
+  if (parts % expert_ranks != 0)
     fail_usage(
-        "parallel.experts = {} does not divide ffn.experts = {}: each rank of a group holds equally many experts: {}.",
-        expert_ranks, config.ffn.experts,
-        nearest_divisors("parallel.experts", config.ffn.experts, expert_ranks,
+        "parallel.experts = {} does not divide {}: each rank of a group holds equally many: {}.", expert_ranks,
+        config.ffn.kind == "moe" ? fmt::format("ffn.experts = {}", parts) : fmt::format("the tree's {} leaves", parts),
+        nearest_divisors("parallel.experts", parts, expert_ranks,
                          [&](Index size) { return !keeps_tree(config) || is_power_of_two(size); }));
   const Index num_microbatches = config.train.batch / config.train.microbatch;
   if (config.ffn.gating_dropout > 0 && num_microbatches % config.ffn.home_ranks != 0)

@@ -23,6 +23,7 @@ struct ParameterSpec {
   std::vector<Index> shape;  // (experts, ...) where per_expert
   bool per_expert = false;   // expert e is owned by one rank of each expert group; otherwise every rank holds all
   Initializer initializer;
+  Index rows_met = 0;   // by one token, of shape.front(); 0: all of them (for each expert that it visits)
   bool trained = true;  // by gradients; otherwise replicated, and changed by whoever added it
 
   Index num_slices() const { return per_expert ? shape.front() : 1; }
@@ -56,6 +57,7 @@ class ParameterTable {
     specs_.push_back(std::move(spec));
     return static_cast<ParameterId>(specs_.size()) - 1;
   }
+  void set_rows_met(ParameterId id, Index rows) { specs_[static_cast<std::size_t>(id)].rows_met = rows; }
   const ParameterSpec& operator[](ParameterId id) const { return specs_[static_cast<std::size_t>(id)]; }
   ParameterId size() const { return static_cast<ParameterId>(specs_.size()); }
 
@@ -63,7 +65,12 @@ class ParameterTable {
   Index num_stored() const { return num_stored_; }
   Index num_active(Index top_k) const {
     Index sum = 0;
-    for (const ParameterSpec& spec : specs_) sum += spec.per_expert ? top_k * spec.slice_size() : spec.size();
+    for (const ParameterSpec& spec : specs_) {
+      if (spec.per_expert)
+        sum += top_k * spec.slice_size();
+      else
+        sum += spec.rows_met > 0 ? spec.rows_met * (spec.size() / spec.shape.front()) : spec.size();
+    }
     return sum;
   }
 

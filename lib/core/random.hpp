@@ -31,6 +31,7 @@ enum class Purpose : std::uint32_t {
   kSharedFfnDropout,
   kSharedFfnResidualDropout,
   kUpcycle,
+  kRegionLeak,
 };
 
 // Everything but the row (a sample or token) and the block (four words within the row).

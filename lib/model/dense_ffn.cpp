@@ -1,5 +1,5 @@
-// The feed-forward network of every transformer: gelu(x w1^T + b1) w2^T + b2, with dropout after GELU and on the
-// residual branch.
+// The feed-forward network of every transformer: activation(x w1^T + b1) w2^T + b2, with dropout after the activation
+// and on the residual branch.
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "kernels/api/gemm.hpp"
@@ -7,31 +7,36 @@
 
 namespace switchyard {
 
+kernels::Dropout residual_dropout(const Pass& pass, const Ffn::Input& input, Purpose purpose, Index layer) {
+  return input.residual ? pass.dropout_for(purpose, layer, input.first_row()) : kernels::Dropout{};
+}
+
 float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
                     const FfnDropout& dropout, FfnActivations& activations) {
-  const Index rows = input.rows(), width = options.width, hidden = options.hidden;
+  const Index rows = input.rows(), width = options.width, out = options.out, hidden = options.hidden;
   activations.hidden = pass.arena.take<float>(rows * hidden);
   kernels::gemm(pass.context,
                 pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden)));
   activations.activated = pass.arena.take<float>(rows * hidden);
-  kernels::bias_gelu_dropout(pass.context,
-                             {.rows = rows,
-                              .cols = hidden,
-                              .x = activations.hidden,
-                              .bias = weights.b1,
-                              .y = activations.activated,
-                              .dropout = pass.dropout_for(dropout.hidden, options.layer, input.first_row())});
-  float* y = pass.arena.take<float>(rows * width);
+  kernels::bias_activation_dropout(pass.context,
+                                   {.rows = rows,
+                                    .cols = hidden,
+                                    .activation = options.activation,
+                                    .x = activations.hidden,
+                                    .bias = weights.b1,
+                                    .y = activations.activated,
+                                    .dropout = pass.dropout_for(dropout.hidden, options.layer, input.first_row())});
+  float* y = pass.arena.take<float>(rows * out);
   kernels::gemm(pass.context,
-                pass.by_weight(pass.linear(rows, hidden, width).forward(activations.activated, weights.w2, y)));
+                pass.by_weight(pass.linear(rows, hidden, out).forward(activations.activated, weights.w2, y)));
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
-                                  .cols = width,
+                                  .cols = out,
                                   .x = y,
                                   .bias = weights.b2,
                                   .residual = input.residual,
                                   .y = y,
-                                  .dropout = pass.dropout_for(dropout.residual, options.layer, input.first_row())});
+                                  .dropout = residual_dropout(pass, input, dropout.residual, options.layer)});
   return y;
 }
 
@@ -43,7 +48,7 @@ class DenseFfn final : public Ffn {
       : options_(options),
         dropout_(dropout),
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
-        second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.width)) {}
+        second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
@@ -55,25 +60,26 @@ class DenseFfn final : public Ffn {
 
   void backward(const Pass& pass, const float* d_y, float* d_x) override {
     const kernels::ArenaScope scope(pass.arena);
-    const Index rows = input_.rows(), width = options_.width, hidden = options_.hidden;
+    const Index rows = input_.rows(), out = options_.out, hidden = options_.hidden;
 
-    float* d_second = pass.arena.take<float>(rows * width);
+    float* d_second = pass.arena.take<float>(rows * out);
     const auto d_b2 = pass.gradients->leaf(second_.bias, pass.arena);
     kernels::dropout_backward(pass.context,
                               {.rows = rows,
-                               .cols = width,
+                               .cols = out,
                                .d_y = d_y,
                                .d_x = d_second,
                                .d_bias = d_b2.data,
-                               .dropout = pass.dropout_for(dropout_.residual, options_.layer, input_.first_row())});
+                               .dropout = residual_dropout(pass, input_, dropout_.residual, options_.layer)});
     pass.gradients->add(pass.context, d_b2);
 
     float* d_hidden = pass.arena.take<float>(rows * hidden);
     second_.backward(pass, rows, activations_.activated, d_second, d_hidden);
     const auto d_b1 = pass.gradients->leaf(first_.bias, pass.arena);
-    kernels::bias_gelu_dropout_backward(
+    kernels::bias_activation_dropout_backward(
         pass.context, {.rows = rows,
                        .cols = hidden,
+                       .activation = options_.activation,
                        .x = activations_.hidden,
                        .bias = pass.parameters.value(first_.bias),
                        .d_y = d_hidden,
@@ -102,7 +108,8 @@ std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& t
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table) {
   if (options.kind == "dense") return make_dense_ffn(options, table);
   if (options.kind == "moe") return make_moe_ffn(options, table);
-  fail_usage("ffn.kind: \"{}\" is not one of dense, moe.", options.kind);
+  if (options.kind == "fff") return make_fff_ffn(options, table);
+  fail_usage("ffn.kind: \"{}\" is not one of dense, moe, fff.", options.kind);
 }
 
 }  // namespace switchyard

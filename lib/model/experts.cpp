@@ -8,15 +8,15 @@
 namespace switchyard {
 
 Experts::Experts(const FfnOptions& options, ParameterTable& table) : options_(options) {
-  const Index experts = options.num_experts, width = options.width, hidden = options.hidden;
+  const Index experts = options.num_experts, width = options.width, out = options.out, hidden = options.hidden;
   const auto uniform = [&](Index in) {
     return Initializer{Initializer::Kind::kUniform, 1 / std::sqrt(static_cast<double>(in)), options.same_start};
   };
   const std::string name = options.prefix + ".experts";
   w1_ = table.add({name + ".w1", {experts, hidden, width}, true, uniform(width)});
   b1_ = table.add({name + ".b1", {experts, hidden}, true, uniform(width)});
-  w2_ = table.add({name + ".w2", {experts, width, hidden}, true, uniform(hidden)});
-  b2_ = table.add({name + ".b2", {experts, width}, true, uniform(hidden)});
+  w2_ = table.add({name + ".w2", {experts, out, hidden}, true, uniform(hidden)});
+  b2_ = table.add({name + ".b2", {experts, out}, true, uniform(hidden)});
 }
 
 float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
@@ -25,10 +25,10 @@ float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, 
   num_rows_ = segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
   x_ = x;
   ids_ = ids;
-  const Index width = options_.width, hidden = options_.hidden;
+  const Index width = options_.width, out = options_.out, hidden = options_.hidden;
   hidden_ = pass.arena.take<float>(num_rows_ * hidden);
   activated_ = pass.arena.take<float>(num_rows_ * hidden);
-  float* y = pass.arena.take<float>(num_rows_ * width);
+  float* y = pass.arena.take<float>(num_rows_ * out);
   products_.clear();
   for (const Segment& s : segments_)
     products_.push_back(pass.by_weight(pass.linear(s.rows, width, hidden)
@@ -36,29 +36,29 @@ float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, 
                                                     hidden_ + s.first_row * hidden)));
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_)
-    kernels::bias_gelu_dropout(pass.context, {.rows = s.rows,
-                                              .cols = hidden,
-                                              .x = hidden_ + s.first_row * hidden,
-                                              .bias = pass.parameters.value(b1_, s.local_expert),
-                                              .y = activated_ + s.first_row * hidden,
-                                              .dropout = dropout(pass, s)});
+    kernels::bias_activation_dropout(pass.context, {.rows = s.rows,
+                                                    .cols = hidden,
+                                                    .activation = options_.activation,
+                                                    .x = hidden_ + s.first_row * hidden,
+                                                    .bias = pass.parameters.value(b1_, s.local_expert),
+                                                    .y = activated_ + s.first_row * hidden,
+                                                    .dropout = dropout(pass, s)});
   products_.clear();
   for (const Segment& s : segments_)
     products_.push_back(
-        pass.by_weight(pass.linear(s.rows, hidden, width)
+        pass.by_weight(pass.linear(s.rows, hidden, out)
                            .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
-                                    y + s.first_row * width)));
+                                    y + s.first_row * out)));
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_)
-    kernels::bias_add(pass.context, {.rows = s.rows,
-                                     .cols = width,
-                                     .x = y + s.first_row * width,
-                                     .bias = pass.parameters.value(b2_, s.local_expert)});
+    kernels::bias_add(
+        pass.context,
+        {.rows = s.rows, .cols = out, .x = y + s.first_row * out, .bias = pass.parameters.value(b2_, s.local_expert)});
   return y;
 }
 
 float* Experts::backward(const Pass& pass, const float* d_y) {
-  const Index width = options_.width, hidden = options_.hidden;
+  const Index width = options_.width, out = options_.out, hidden = options_.hidden;
   float* d_hidden = pass.arena.take<float>(num_rows_ * hidden);
   float* d_x = pass.arena.take<float>(num_rows_ * width);
   // d_w2 = d_y^T activated and d_activated = d_y w2
@@ -66,12 +66,12 @@ float* Experts::backward(const Pass& pass, const float* d_y) {
   begin_leaves();
   for (const Segment& s : segments_) {
     if (skip_if_empty(pass, s)) continue;
-    const float* d_out = d_y + s.first_row * width;
-    const kernels::LinearProducts second = pass.linear(s.rows, hidden, width);
+    const float* d_out = d_y + s.first_row * out;
+    const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
     products_.push_back(leaf_product(pass, w2_, s, second.weight_gradient(d_out, activated_ + s.first_row * hidden)));
     products_.push_back(pass.by_weight(
         second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden)));
-    kernels::column_sum(pass.context, {.rows = s.rows, .cols = width, .x = d_out, .sums = new_leaf(pass, b2_, s)});
+    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = new_leaf(pass, b2_, s)});
   }
   kernels::gemm(pass.context, products_);
   add_leaves(pass);
@@ -81,14 +81,15 @@ float* Experts::backward(const Pass& pass, const float* d_y) {
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     float* d_segment = d_hidden + s.first_row * hidden;
-    kernels::bias_gelu_dropout_backward(pass.context, {.rows = s.rows,
-                                                       .cols = hidden,
-                                                       .x = hidden_ + s.first_row * hidden,
-                                                       .bias = pass.parameters.value(b1_, s.local_expert),
-                                                       .d_y = d_segment,
-                                                       .d_x = d_segment,
-                                                       .d_bias = new_leaf(pass, b1_, s),
-                                                       .dropout = dropout(pass, s)});
+    kernels::bias_activation_dropout_backward(pass.context, {.rows = s.rows,
+                                                             .cols = hidden,
+                                                             .activation = options_.activation,
+                                                             .x = hidden_ + s.first_row * hidden,
+                                                             .bias = pass.parameters.value(b1_, s.local_expert),
+                                                             .d_y = d_segment,
+                                                             .d_x = d_segment,
+                                                             .d_bias = new_leaf(pass, b1_, s),
+                                                             .dropout = dropout(pass, s)});
     const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
     products_.push_back(leaf_product(pass, w1_, s, first.weight_gradient(d_segment, x_ + s.first_row * width)));
     products_.push_back(pass.by_weight(

@@ -20,9 +20,9 @@ class Experts {
   Experts(const FfnOptions& options, ParameterTable& table);
 
   // x: (rows of all segments, width), by segment; ids: (rows) each token's own identity, which keys dropout. Returns
-  // (rows, width) from the arena.
+  // (rows, out) from the arena.
   float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x, const std::int32_t* ids);
-  // Of the segments that forward saw last: d_y (rows, width) -> d_x (rows, width), from the arena.
+  // Of the segments that forward saw last: d_y (rows, out) -> d_x (rows, width), from the arena.
   float* backward(const Pass& pass, const float* d_y);
 
   // Of each weight, for averages(). Collective over the expert group.

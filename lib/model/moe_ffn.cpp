@@ -46,39 +46,42 @@ class MoeFfn final : public Ffn {
     exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
     const float* received = send_tokens(pass);
     float* outputs = experts_.forward(pass, exchange_->segments(), received, received_ids_);
-    slots_ = exchange_->to_tokens(pass.arena, outputs, options_.width);
+    slots_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
 
-    float* y = pass.arena.take<float>(input.rows() * options_.width);
-    kernels::combine(pass.context, {.tokens = plan_.tokens,
-                                    .cols = options_.width,
-                                    .top_k = plan_.top_k,
-                                    .slots = slots_,
-                                    .slot_of_assignment = plan_.slot_of_assignment,
-                                    .weights = plan_.weights,
-                                    .residual = input_.residual,
-                                    .y = y,
-                                    .dropout = residual_dropout(pass)});
+    float* y = pass.arena.take<float>(input.rows() * options_.out);
+    kernels::combine(pass.context,
+                     {.tokens = plan_.tokens,
+                      .cols = options_.out,
+                      .top_k = plan_.top_k,
+                      .slots = slots_,
+                      .slot_of_assignment = plan_.slot_of_assignment,
+                      .weights = plan_.weights,
+                      .residual = input_.residual,
+                      .y = y,
+                      .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
     return y;
   }
 
   void backward(const Pass& pass, const float* d_y, float* d_x) override {
     const kernels::ArenaScope scope(pass.arena);
-    const Index width = options_.width, size = input_.rows() * width;
+    const Index width = options_.width, out = options_.out, size = input_.rows() * width;
+    if (!d_x) d_x = pass.arena.take<float>(size);
     const bool wants_weights = router_->needs_weight_gradients();
-    float* d_slots = pass.arena.take<float>(exchange_->num_slots() * width);
+    float* d_slots = pass.arena.take<float>(exchange_->num_slots() * out);
     float* d_weights = wants_weights ? pass.arena.take<float>(plan_.tokens * plan_.top_k) : nullptr;
-    kernels::combine_backward(pass.context, {.tokens = plan_.tokens,
-                                             .cols = width,
-                                             .top_k = plan_.top_k,
-                                             .d_y = d_y,
-                                             .slots = slots_,
-                                             .slot_of_assignment = plan_.slot_of_assignment,
-                                             .weights = plan_.weights,
-                                             .d_slots = d_slots,
-                                             .d_weights = d_weights,
-                                             .dropout = residual_dropout(pass)});
+    kernels::combine_backward(
+        pass.context, {.tokens = plan_.tokens,
+                       .cols = out,
+                       .top_k = plan_.top_k,
+                       .d_y = d_y,
+                       .slots = slots_,
+                       .slot_of_assignment = plan_.slot_of_assignment,
+                       .weights = plan_.weights,
+                       .d_slots = d_slots,
+                       .d_weights = d_weights,
+                       .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
 
-    const float* d_outputs = exchange_->to_experts(pass.arena, d_slots, width);
+    const float* d_outputs = exchange_->to_experts(pass.arena, d_slots, out);
     float* d_received = experts_.backward(pass, d_outputs);
     const float* d_sent = exchange_->to_tokens(pass.arena, d_received, width);
     kernels::dispatch_backward(pass.context, {.tokens = plan_.tokens,
@@ -124,10 +127,6 @@ class MoeFfn final : public Ffn {
             .training = pass.training};
   }
 
-  kernels::Dropout residual_dropout(const Pass& pass) const {
-    return pass.dropout_for(Purpose::kFfnResidualDropout, options_.layer, input_.first_row());
-  }
-
   // Returns the rows that this rank's experts work on; their tokens' identities are received_ids_.
   const float* send_tokens(const Pass& pass) {
     const Index num_slots = exchange_->num_slots();
@@ -168,7 +167,7 @@ class MoeFfn final : public Ffn {
   RoutePlan plan_;
   std::optional<Exchange> exchange_;
   const std::int32_t* received_ids_ = nullptr;  // (num_received)
-  float* slots_ = nullptr;                      // (num_slots, width): outputs back at their tokens' rank
+  float* slots_ = nullptr;                      // (num_slots, out): outputs back at their tokens' rank
 };
 
 }  // namespace

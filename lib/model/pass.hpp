@@ -17,7 +17,7 @@ namespace switchyard {
 // pays for one.
 struct FiniteProbe {
   static constexpr int kNone = 1 << 30;
-  int first_bad = kNone;  // VisionTransformer::place_name() says what it is
+  int first_bad = kNone;  // Model::place_name() says what it is
   void look(const Context& context, int place, const float* x, Index size) {
     if (place < first_bad && kernels::count_not_finite(context, x, size) > 0) first_bad = place;
   }

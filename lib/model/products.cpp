@@ -14,40 +14,53 @@ void add_linear(std::vector<ProductShape>& products, Index rows, Index in, Index
   if (needs_d_x) products.push_back({false, false, rows, in, out, count});
 }
 
-void add_mixture(std::vector<ProductShape>& products, const VitOptions& options, Index rows) {
-  const FfnOptions& ffn = options.ffn;
+// Of one block's feed-forward network for `rows` tokens; count: of such blocks.
+void add_dense(std::vector<ProductShape>& products, const FfnOptions& ffn, Index rows, Index count, bool needs_d_x) {
+  add_linear(products, rows, ffn.width, ffn.hidden, count, needs_d_x);
+  add_linear(products, rows, ffn.hidden, ffn.out, count);
+}
+
+void add_mixture(std::vector<ProductShape>& products, const ModelOptions& options, Index rows, Index count,
+                 bool needs_d_x) {
+  FfnOptions ffn = options.ffn;
   const Index segments = num_segments(options);
-  const Index assignments = rows * experts_per_token(ffn.router), blocks = options.layers / options.mixture_every;
-  add_linear(products, ceil_div(assignments, segments), options.width, ffn.hidden, blocks * segments);
-  add_linear(products, ceil_div(assignments, segments), ffn.hidden, options.width, blocks * segments);
+  add_dense(products, ffn, ceil_div(rows * experts_per_token(ffn.router), segments), count * segments, needs_d_x);
   if (ffn.shared == 0) return;
-  add_linear(products, rows, options.width, ffn.shared * ffn.hidden, blocks);
-  add_linear(products, rows, ffn.shared * ffn.hidden, options.width, blocks);
+  ffn.hidden *= ffn.shared;
+  add_dense(products, ffn, rows, count, needs_d_x);
 }
 
-}  // namespace
-
-Index num_segments(const VitOptions& options) {
-  const FfnOptions& ffn = options.ffn;
-  if (!ffn.is_mixture()) return 1;
-  const bool one_expert_a_pass = ffn.router.name == "random" && ffn.router.granularity == "batch";
-  return one_expert_a_pass ? std::min(options.training_passes(), ffn.num_experts) : ffn.num_experts;
+// Nodes, hidden units and outputs of all leaves; their biases are one more product.
+void add_tree(std::vector<ProductShape>& products, const FfnOptions& ffn, Index rows, Index count, bool needs_d_x) {
+  const Index leaves = ffn.num_experts, hidden = leaves * ffn.tree.leaf;
+  add_linear(products, rows, ffn.width, leaves - 1, count, needs_d_x);
+  add_linear(products, rows, ffn.width, hidden, count, needs_d_x);
+  add_linear(products, rows, hidden, ffn.out, count);
+  add_linear(products, rows, leaves, ffn.out, count);
 }
 
-std::vector<ProductShape> training_products(const VitOptions& options, Index samples_of_batch) {
+void add_ffn(std::vector<ProductShape>& products, const ModelOptions& options, Index rows, Index count,
+             bool needs_d_x = true) {
+  if (options.ffn.is_mixture())
+    add_mixture(products, options, rows, count, needs_d_x);
+  else if (options.ffn.is_tree())
+    add_tree(products, options.ffn, rows, count, needs_d_x);
+  else
+    add_dense(products, options.ffn, rows, count, needs_d_x);
+}
+
+std::vector<ProductShape> vit_products(const ModelOptions& options, Index samples) {
   std::vector<ProductShape> products;
-  const Index samples = samples_of_batch * options.training_passes();
   const Index rows = samples * options.num_tokens(), width = options.width;
   add_linear(products, samples * options.num_patches(), options.channels * options.patch * options.patch, width, 1,
              false);
   add_linear(products, rows, width, 3 * width, options.layers);
   add_linear(products, rows, width, width, options.layers);
-  const Index mixtures = options.ffn.is_mixture() ? options.layers / options.mixture_every : 0;
-  if (mixtures > 0) add_mixture(products, options, rows);
-  if (mixtures < options.layers) {
-    add_linear(products, rows, width, options.ffn.hidden, options.layers - mixtures);
-    add_linear(products, rows, options.ffn.hidden, width, options.layers - mixtures);
-  }
+  ModelOptions block = options;
+  block.ffn.width = block.ffn.out = width;
+  const Index of_kind = options.layers / options.mixture_every;
+  add_ffn(products, block, rows, of_kind);
+  if (of_kind < options.layers) add_dense(products, block.ffn, rows, options.layers - of_kind, true);
   Index head_width = width;
   if (options.head_hidden > 0) {
     add_linear(products, samples, width, options.head_hidden, 1);
@@ -57,7 +70,31 @@ std::vector<ProductShape> training_products(const VitOptions& options, Index sam
   return products;
 }
 
-double attention_training_flop(const VitOptions& options) {
+std::vector<ProductShape> mlp_products(const ModelOptions& options, Index samples) {
+  std::vector<ProductShape> products;
+  ModelOptions block = options;
+  block.ffn.width = options.image_size();
+  block.ffn.out = options.classes;
+  add_ffn(products, block, samples, 1, false);
+  return products;
+}
+
+}  // namespace
+
+Index num_segments(const ModelOptions& options) {
+  const FfnOptions& ffn = options.ffn;
+  if (!ffn.is_mixture()) return 1;
+  const bool one_expert_a_pass = ffn.router.name == "random" && ffn.router.granularity == "batch";
+  return one_expert_a_pass ? std::min(options.training_passes(), ffn.num_experts) : ffn.num_experts;
+}
+
+std::vector<ProductShape> training_products(const ModelOptions& options, Index samples) {
+  const Index all = samples * options.training_passes();
+  return options.is_vit() ? vit_products(options, all) : mlp_products(options, all);
+}
+
+double attention_training_flop(const ModelOptions& options) {
+  if (!options.is_vit()) return 0;
   const auto tokens = static_cast<double>(options.num_tokens()),
              passes = static_cast<double>(options.training_passes());
   // Q K^T and P V forward; twice as many backward.

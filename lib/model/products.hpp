@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "model/vit.hpp"
+#include "model/model.hpp"
 
 namespace switchyard {
 
@@ -18,13 +18,13 @@ struct ProductShape {
 };
 
 // Into how many segments, of equal size, a microbatch's tokens are taken to fall: 1 for a dense network.
-Index num_segments(const VitOptions& options);
+Index num_segments(const ModelOptions& options);
 
 // Products of the linear layers for a microbatch of `samples`, in all its passes, gates left out. Tokens of a mixture
 // are taken to be spread evenly over its experts, or, where random routing sends a whole pass to one, to be there.
-std::vector<ProductShape> training_products(const VitOptions& options, Index samples);
+std::vector<ProductShape> training_products(const ModelOptions& options, Index samples);
 
 // Of the two products inside attention and their backward pass, for one sample in all its passes.
-double attention_training_flop(const VitOptions& options);
+double attention_training_flop(const ModelOptions& options);
 
 }  // namespace switchyard

@@ -1,6 +1,6 @@
-#include "model/vit.hpp"
+// The vision transformer (Dosovitskiy et al., 2010.11929) of the seed study: patches, learned positions, a CLS token,
+// pre-norm blocks, and a classification head on CLS. Forward and backward over one microbatch at a time.
 
-#include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -8,10 +8,48 @@
 #include "core/divisors.hpp"
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
+#include "model/attention_block.hpp"
+#include "model/model.hpp"
 
 namespace switchyard {
 
-VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& table) : options_(options) {
+namespace {
+
+class VisionTransformer final : public Model {
+ public:
+  VisionTransformer(const ModelOptions& options, ParameterTable& table);
+
+  Losses forward(const Pass& pass, const Microbatch& microbatch) override;
+  void backward(const Pass& pass) override;
+  std::string place_name(int place) const override;
+
+ private:
+  struct Block {
+    AttentionBlock attention;
+    LayerNorm norm;
+  };
+
+  float* embed(const Pass& pass, const Microbatch& microbatch);
+  // (samples, tokens), for the routers that ask for them; null where there are none.
+  std::int32_t* patch_words(const Pass& pass) const;
+  float* classify(const Pass& pass, const float* x);
+  void classify_backward(const Pass& pass, float* d_x);
+  void embed_backward(const Pass& pass, const float* d_x);
+
+  Linear embedding_;
+  ParameterId positions_ = -1, cls_ = -1;
+  std::vector<Block> blocks_;
+  std::unique_ptr<LayerNorm> head_norm_;
+  Linear hidden_, output_;  // hidden_ only where options_.head_hidden > 0
+
+  // Of the microbatch at hand:
+  float* patches_ = nullptr;      // (samples * patches, patch_size)
+  float* head_input_ = nullptr;   // (samples, width)
+  float* head_hidden_ = nullptr;  // (samples, head_hidden): without bias
+  float* head_activated_ = nullptr;
+};
+
+VisionTransformer::VisionTransformer(const ModelOptions& options, ParameterTable& table) : Model(options) {
   if (options.image_height % options.patch != 0 || options.image_width % options.patch != 0)
     fail_usage("model.patch = {} does not divide the images of {}x{} pixels; take a divisor of both: {}.",
                options.patch, options.image_height, options.image_width,
@@ -30,15 +68,12 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
   cls_ = table.add({"embedding.cls", {options.width}, false, {Initializer::Kind::kNormal}});
   for (Index layer = 0; layer < options.layers; ++layer) {
     const std::string prefix = fmt::format("blocks.{}", layer);
+    blocks_.push_back({AttentionBlock(table, prefix, layer, options.width, options.heads),
+                       LayerNorm(table, prefix + ".norm2", options.width)});
     FfnOptions ffn = options.ffn;
-    ffn.width = options.width;
-    ffn.layer = layer;
+    ffn.width = ffn.out = options.width;
     ffn.prefix = prefix;
-    if ((layer + 1) % options.mixture_every != 0) ffn.kind = "dense";
-    if (ffn.is_mixture()) mixture_blocks_.push_back(layer);
-    AttentionBlock attention(table, prefix, layer, options.width, options.heads);
-    LayerNorm norm(table, prefix + ".norm2", options.width);
-    blocks_.push_back({std::move(attention), std::move(norm), make_ffn(ffn, table)});
+    add_ffn(ffn, table);
   }
   head_norm_ = std::make_unique<LayerNorm>(table, "head.norm", options.width);
   Index head_width = options.width;
@@ -47,11 +82,11 @@ VisionTransformer::VisionTransformer(const VitOptions& options, ParameterTable& 
     head_width = options.head_hidden;
   }
   output_ = Linear::add(table, "head.output.weight", "head.output.bias", head_width, options.classes);
+  logits_bias_ = output_.bias;
 }
 
-VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
-  passes_ = pass.training ? options_.training_passes() : 1;
-  samples_ = passes_ * microbatch.samples;
+Model::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
+  begin(pass, microbatch);
   const Index first_sample = passes_ * microbatch.first_sample, tokens = options_.num_tokens();
   const Index size = samples_ * tokens * options_.width;
   int place = 0;
@@ -63,14 +98,15 @@ VisionTransformer::Losses VisionTransformer::forward(const Pass& pass, const Mic
   const float* x = embed(pass, microbatch);
   const std::int32_t* words = patch_words(pass);
   look(x);
-  for (Block& block : blocks_) {
+  for (Index i = 0; i < options_.layers; ++i) {
+    Block& block = blocks_[static_cast<std::size_t>(i)];
     x = block.attention.forward(pass, samples_, tokens, first_sample, x);
     look(x);
     const float* normed = block.norm.forward(pass, samples_ * tokens, x, options_.width);
-    x = block.ffn->forward(pass, {samples_, tokens, first_sample, normed, x, words, passes_}, &auxiliary);
+    x = block_ffn(i).forward(pass, {samples_, tokens, first_sample, normed, x, words, passes_}, &auxiliary);
     look(x);
   }
-  Losses losses = classify(pass, microbatch, x);
+  Losses losses = measure(pass, microbatch, classify(pass, x));
   if (pass.probe) pass.probe->look(pass.context, place, losses.loss, losses.rows);
   auxiliary.consistency = losses.auxiliary.consistency;
   losses.auxiliary = auxiliary;
@@ -87,31 +123,20 @@ void VisionTransformer::backward(const Pass& pass) {
   const Index size = samples_ * options_.num_tokens() * options_.width;
   float* d_x = pass.arena.take<float>(size);
   classify_backward(pass, d_x);
-  for (std::size_t layer = blocks_.size(); layer-- > 0;) {
-    Block& block = blocks_[layer];
+  for (Index layer = options_.layers; layer-- > 0;) {
+    Block& block = blocks_[static_cast<std::size_t>(layer)];
     const kernels::ArenaScope scope(pass.arena);
     float* d_normed = pass.arena.take<float>(size);
-    block.ffn->backward(pass, d_x, d_normed);
+    block_ffn(layer).backward(pass, d_x, d_normed);
     block.norm.backward(pass, d_normed, d_x);
     block.attention.backward(pass, d_x);
   }
   embed_backward(pass, d_x);
 }
 
-void VisionTransformer::prepare_evaluation(const Pass& pass) {
-  for (Block& block : blocks_) block.ffn->prepare_evaluation(pass);
-}
-
-void VisionTransformer::after_step(const Context& context, std::span<const float> chosen, ParameterStore& parameters) {
-  const auto experts = static_cast<std::size_t>(options_.ffn.num_experts);
-  for (std::size_t i = 0; i < mixture_blocks_.size(); ++i)
-    blocks_[static_cast<std::size_t>(mixture_blocks_[i])].ffn->after_step(context, chosen.subspan(i * experts, experts),
-                                                                          parameters);
-}
-
 std::int32_t* VisionTransformer::patch_words(const Pass& pass) const {
   const RouterOptions& router = options_.ffn.router;
-  if (mixture_blocks_.empty() || router.name != "hash" || router.hash != "content") return nullptr;
+  if (mixture_blocks().empty() || router.name != "hash" || router.hash != "content") return nullptr;
   kernels::PatchWords words;
   words.samples = samples_;
   words.patches_per_sample = options_.num_patches();
@@ -127,27 +152,7 @@ std::int32_t* VisionTransformer::patch_words(const Pass& pass) const {
 
 float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) {
   const Index width = options_.width, rows = samples_ * options_.num_patches();
-  patches_ = pass.arena.take<float>(rows * embedding_.in);
-  kernels::Patchify patchify;
-  patchify.samples = microbatch.samples;
-  patchify.height = options_.image_height;
-  patchify.width = options_.image_width;
-  patchify.channels = options_.channels;
-  patchify.patch = options_.patch;
-  patchify.images = microbatch.images;
-  patchify.mean = options_.mean;
-  patchify.deviation = options_.deviation;
-  if (pass.training) {
-    patchify.crop_padding = options_.crop_padding;
-    patchify.flip = options_.flip;
-    patchify.key = {pass.seed, Purpose::kAugment, 0, static_cast<std::uint32_t>(pass.step)};
-    patchify.first_row = static_cast<std::uint32_t>(microbatch.first_sample);
-  }
-  for (Index i = 0; i < passes_; ++i) {
-    patchify.patches = patches_ + i * rows / passes_ * embedding_.in;
-    kernels::patchify(pass.context, patchify);
-  }
-
+  patches_ = image_patches(pass, microbatch, options_.patch);
   float* projected = pass.arena.take<float>(rows * width);
   embedding_.forward(pass, rows, patches_, projected);
   float* x = pass.arena.take<float>(samples_ * options_.num_tokens() * width);
@@ -184,57 +189,23 @@ void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
   embedding_.backward(pass, rows, patches_, d_projected, nullptr);
 }
 
-VisionTransformer::Losses VisionTransformer::classify(const Pass& pass, const Microbatch& microbatch, const float* x) {
-  const Index samples = samples_;
-  head_input_ = head_norm_->forward(pass, samples, x, options_.num_tokens() * options_.width);
+float* VisionTransformer::classify(const Pass& pass, const float* x) {
+  head_input_ = head_norm_->forward(pass, samples_, x, options_.num_tokens() * options_.width);
   const float* features = head_input_;
   if (options_.head_hidden > 0) {
-    head_hidden_ = pass.arena.take<float>(samples * hidden_.out);
-    head_activated_ = pass.arena.take<float>(samples * hidden_.out);
-    hidden_.forward(pass, samples, head_input_, head_hidden_);
-    kernels::bias_gelu_dropout(pass.context, {.rows = samples,
-                                              .cols = hidden_.out,
-                                              .x = head_hidden_,
-                                              .bias = pass.parameters.value(hidden_.bias),
-                                              .y = head_activated_});
+    head_hidden_ = pass.arena.take<float>(samples_ * hidden_.out);
+    head_activated_ = pass.arena.take<float>(samples_ * hidden_.out);
+    hidden_.forward(pass, samples_, head_input_, head_hidden_);
+    kernels::bias_activation_dropout(pass.context, {.rows = samples_,
+                                                    .cols = hidden_.out,
+                                                    .x = head_hidden_,
+                                                    .bias = pass.parameters.value(hidden_.bias),
+                                                    .y = head_activated_});
     features = head_activated_;
   }
-  logits_ = pass.arena.take<float>(samples * options_.classes);
-  d_logits_ = pass.gradients ? pass.arena.take<float>(samples * options_.classes) : nullptr;
-  output_.forward(pass, samples, features, logits_);
-  float* loss = pass.arena.take<float>(samples);
-  float* correct = pass.arena.take<float>(samples);
-  if (passes_ > 1) return {samples, loss, correct, {.consistency = compare_passes(pass, microbatch, loss, correct)}};
-  kernels::softmax_cross_entropy(pass.context, {.rows = samples,
-                                                .classes = options_.classes,
-                                                .logits = logits_,
-                                                .bias = pass.parameters.value(output_.bias),
-                                                .labels = microbatch.labels,
-                                                .scale = static_cast<float>(pass.loss_scale),
-                                                .loss = loss,
-                                                .correct = correct,
-                                                .d_logits = d_logits_});
-  return {samples, loss, correct, {}};
-}
-
-double VisionTransformer::compare_passes(const Pass& pass, const Microbatch& microbatch, float* loss, float* correct) {
-  float* divergence = pass.arena.take<float>(microbatch.samples);
-  kernels::consistency_loss(pass.context, {.samples = microbatch.samples,
-                                           .classes = options_.classes,
-                                           .kind = options_.consistency_kind,
-                                           .logits = logits_,
-                                           .bias = pass.parameters.value(output_.bias),
-                                           .labels = microbatch.labels,
-                                           .scale = static_cast<float>(pass.loss_scale),
-                                           .weight = static_cast<float>(options_.consistency),
-                                           .loss = loss,
-                                           .correct = correct,
-                                           .divergence = divergence,
-                                           .d_logits = d_logits_});
-  divergences_.resize(static_cast<std::size_t>(microbatch.samples));
-  kernels::copy_to_host(pass.context, divergences_.data(), divergence, microbatch.samples * Index{sizeof(float)});
-  const double sum = std::accumulate(divergences_.begin(), divergences_.end(), 0.0);
-  return options_.consistency * sum / static_cast<double>(std::max<Index>(1, microbatch.samples));
+  float* logits = pass.arena.take<float>(samples_ * options_.classes);
+  output_.forward(pass, samples_, features, logits);
+  return logits;
 }
 
 void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
@@ -250,13 +221,13 @@ void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
     float* d_hidden = pass.arena.take<float>(samples * hidden_.out);
     output_.backward(pass, samples, head_activated_, d_logits_, d_hidden);
     const auto d_hidden_bias = pass.gradients->leaf(hidden_.bias, pass.arena);
-    kernels::bias_gelu_dropout_backward(pass.context, {.rows = samples,
-                                                       .cols = hidden_.out,
-                                                       .x = head_hidden_,
-                                                       .bias = pass.parameters.value(hidden_.bias),
-                                                       .d_y = d_hidden,
-                                                       .d_x = d_hidden,
-                                                       .d_bias = d_hidden_bias.data});
+    kernels::bias_activation_dropout_backward(pass.context, {.rows = samples,
+                                                             .cols = hidden_.out,
+                                                             .x = head_hidden_,
+                                                             .bias = pass.parameters.value(hidden_.bias),
+                                                             .d_y = d_hidden,
+                                                             .d_x = d_hidden,
+                                                             .d_bias = d_hidden_bias.data});
     pass.gradients->add(pass.context, d_hidden_bias);
     hidden_.backward(pass, samples, head_input_, d_hidden, d_input);
   } else {
@@ -265,6 +236,12 @@ void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
   // Only CLS reaches the head.
   kernels::fill_zero(pass.context, d_x, samples * options_.num_tokens() * width * Index{sizeof(float)});
   head_norm_->backward(pass, d_input, d_x);
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_vit(const ModelOptions& options, ParameterTable& table) {
+  return std::make_unique<VisionTransformer>(options, table);
 }
 
 }  // namespace switchyard

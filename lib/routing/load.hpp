@@ -10,9 +10,9 @@ namespace switchyard {
 
 // Of one microbatch or batch, each weighted as it is added to the loss, summed over layers.
 struct AuxiliaryLosses {
-  double balance = 0, z = 0, importance = 0, load = 0, consistency = 0;
+  double balance = 0, z = 0, importance = 0, load = 0, consistency = 0, hardening = 0;
 
-  double total() const { return balance + z + importance + load + consistency; }
+  double total() const { return balance + z + importance + load + consistency + hardening; }
   bool operator==(const AuxiliaryLosses&) const = default;
 };
 
@@ -34,6 +34,13 @@ struct LoadBalance {
   double variation = 0, max_over_mean = 0, entropy = 0, dead = 0;
 };
 LoadBalance load_balance(std::span<const float> tokens_per_expert);
+
+// Of the blocks that have a tree of leaves, here called layers (kernels/api/tree.hpp).
+struct TreeLoad {
+  Index layers = 0, leaves = 0;
+  std::vector<float> entropy;  // (layers, leaves - 1) of each node's choice, nats, mean over tokens
+  std::vector<float> share;    // (layers, leaves) that each leaf has in a token's output, mean over tokens
+};
 
 // Those of one layer: (experts).
 inline std::span<const float> tokens_of_layer(const RoutingLoad& load, Index layer) {

@@ -36,7 +36,7 @@ Evaluation Trainer::evaluate() {
     std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(begin));
     const Microbatch microbatch =
         load_microbatch(dataset_.test, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
-    const VisionTransformer::Losses losses = model_->forward(with, microbatch);
+    const Model::Losses losses = model_->forward(with, microbatch);
     const Index bytes = (end - begin) * Index{sizeof(float)};
     kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
     kernels::copy_to_host(context_, local.data() + (per_rank + i) * size, losses.correct, bytes);

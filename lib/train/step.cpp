@@ -1,11 +1,8 @@
 // One training step, top to bottom.
 #include <cmath>
-#include <limits>
 
 #include "comm/collectives.hpp"
 #include "core/error.hpp"
-#include "kernels/api/elementwise.hpp"
-#include "kernels/api/gate.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -28,7 +25,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
         batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch)),
         first_sample);
     profiled.phase("forward");
-    const VisionTransformer::Losses losses = model_->forward(pass, microbatch);
+    const Model::Losses losses = model_->forward(pass, microbatch);
     profiled.phase("backward");
     model_->backward(pass);
     add_metrics(pass, losses, stop_requested);
@@ -92,89 +89,6 @@ std::span<const std::uint32_t> Trainer::batch_samples() {
   }
   const Index first = step_ % steps_per_epoch_ * config_.train.batch;
   return std::span(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(config_.train.batch));
-}
-
-// Metrics are leaves of the same tree as gradients: scalars, then for each block with a mixture the tokens that each
-// expert was chosen for, those that were dropped, sums of weights, and the sum of the gate's entropy over tokens.
-namespace {
-enum Metric : std::size_t { kLoss, kCorrect, kStop, kBalance, kZ, kImportance, kLoad, kConsistency, kNumScalars };
-}  // namespace
-
-Index Trainer::num_metrics() const {
-  const auto layers = static_cast<Index>(model_->mixture_blocks().size());
-  return Index{kNumScalars} + layers * (3 * config_.ffn.experts + 1);
-}
-
-void Trainer::add_metrics(const Pass& pass, const VisionTransformer::Losses& losses, bool stop_requested) {
-  const auto leaf = gradients_->metrics_leaf(arena_);
-  for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
-    kernels::column_sum(pass.context, {.rows = losses.rows, .cols = 1, .x = values, .sums = leaf.data + place});
-  const auto write = [&](float* device, std::span<const float> values) {
-    kernels::copy_to_device(pass.context, device, values.data(), static_cast<Index>(values.size_bytes()));
-  };
-  const AuxiliaryLosses& auxiliary = losses.auxiliary;
-  const float scalars[] = {stop_requested ? 1.0f : 0.0f,       static_cast<float>(auxiliary.balance),
-                           static_cast<float>(auxiliary.z),    static_cast<float>(auxiliary.importance),
-                           static_cast<float>(auxiliary.load), static_cast<float>(auxiliary.consistency)};
-  write(leaf.data + kStop, scalars);
-
-  float* of_layer = leaf.data + kNumScalars;
-  for (const Index block : model_->mixture_blocks()) {
-    const RoutePlan& plan = *model_->ffn(block).plan();
-    const Index experts = plan.num_experts;
-    counts_.assign(plan.chosen.begin(), plan.chosen.end());
-    for (std::size_t e = 0; e < plan.chosen.size(); ++e)
-      counts_.push_back(static_cast<float>(plan.chosen[e] - plan.tokens_per_expert[e]));
-    write(of_layer, counts_);
-    kernels::route_statistics(pass.context, {.tokens = plan.tokens,
-                                             .num_experts = experts,
-                                             .top_k = plan.top_k,
-                                             .experts = plan.experts,
-                                             .weights = plan.weights,
-                                             .probabilities = plan.probabilities,
-                                             .weight_sums = of_layer + 2 * experts,
-                                             .entropy_sum = of_layer + 3 * experts});
-    of_layer += 3 * experts + 1;
-  }
-  gradients_->add(pass.context, leaf);
-}
-
-StepMetrics Trainer::read_metrics(const float* device_metrics) const {
-  std::vector<float> sums(static_cast<std::size_t>(num_metrics()));
-  kernels::copy_to_host(context_, sums.data(), device_metrics, static_cast<Index>(sums.size() * sizeof(float)));
-  const auto of_microbatches = [&](Metric metric) {
-    return double{sums[metric]} / static_cast<double>(num_microbatches_);
-  };
-  StepMetrics metrics;
-  metrics.step = step_ + 1;
-  metrics.epoch = static_cast<double>(metrics.step) / static_cast<double>(steps_per_epoch_);
-  metrics.loss = double{sums[kLoss]} / static_cast<double>(batch_rows());
-  metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(batch_rows());
-  metrics.auxiliary = {of_microbatches(kBalance), of_microbatches(kZ), of_microbatches(kImportance),
-                       of_microbatches(kLoad), of_microbatches(kConsistency)};
-  metrics.stop_requested = sums[kStop] > 0;
-  metrics.routing = read_routing(std::span(sums).subspan(kNumScalars));
-  return metrics;
-}
-
-RoutingLoad Trainer::read_routing(std::span<const float> sums) const {
-  RoutingLoad load;
-  load.layers = static_cast<Index>(model_->mixture_blocks().size());
-  if (load.layers == 0) return load;
-  load.experts = config_.ffn.experts;
-  const auto experts = static_cast<std::size_t>(load.experts);
-  const auto batch_tokens = static_cast<float>(batch_rows() * model_->options().num_tokens());
-  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-  for (const Index block : model_->mixture_blocks()) {
-    for (std::size_t e = 0; e < experts; ++e) {
-      load.tokens.push_back(sums[e]);
-      load.dropped.push_back(sums[experts + e]);
-      load.weight.push_back(sums[e] > 0 ? sums[2 * experts + e] / sums[e] : kNone);
-    }
-    load.gate_entropy.push_back(model_->ffn(block).plan()->probabilities ? sums[3 * experts] / batch_tokens : kNone);
-    sums = sums.subspan(3 * experts + 1);
-  }
-  return load;
 }
 
 // The forward pass once more, looking at every layer: parameters have not changed, so neither has the failure.

@@ -35,13 +35,14 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   return options;
 }
 
-VitOptions vit_options(const Config& config, const ImageShape& image) {
-  VitOptions options;
+ModelOptions model_options(const Config& config, const ImageShape& image) {
+  ModelOptions options;
+  options.kind = config.model.kind;
   options.image_height = image.height;
   options.image_width = image.width;
   options.channels = image.channels;
   options.classes = image.classes;
-  options.layers = config.model.layers;
+  if (options.is_vit()) options.layers = config.model.layers;
   options.width = config.model.width;
   options.heads = config.model.heads;
   options.patch = config.model.patch;
@@ -49,13 +50,16 @@ VitOptions vit_options(const Config& config, const ImageShape& image) {
   options.positions = config.model.positions;
   options.ffn.kind = config.ffn.kind;
   options.ffn.hidden = config.ffn.hidden;
-  options.ffn.num_experts = config.ffn.experts;
+  options.ffn.num_experts = experts_or_leaves(config);
+  options.ffn.tree = {config.ffn.depth, config.ffn.leaf, config.ffn.hardening, config.ffn.region_leak,
+                      config.ffn.tree == "hard"};
   options.ffn.average_inference = config.ffn.inference == "average";
   options.ffn.same_start = config.ffn.expert_init == "same";
   options.ffn.shared = config.ffn.shared;
   if (config.ffn.expert_dropout >= 0) options.ffn.expert_dropout = config.ffn.expert_dropout;
   options.ffn.router = router_options(config.ffn);
-  options.mixture_every = config.ffn.every;
+  if (options.is_vit()) options.mixture_every = config.ffn.every;
+  options.ffn.activation = config.ffn.activation == "relu" ? kernels::Activation::kRelu : kernels::Activation::kGelu;
   options.consistency = config.ffn.consistency;
   options.consistency_kind =
       config.ffn.consistency_kind == "adamix" ? kernels::Consistency::kAdamix : kernels::Consistency::kThor;
@@ -92,8 +96,8 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   first_microbatch_ = local_microbatches_ * mesh.world().rank();
 
   const ImageShape image{dataset.height, dataset.width, dataset.channels, dataset.classes};
-  model_ = std::make_unique<VisionTransformer>(vit_options(config, image), table_);
-  const Index local_experts = has_mixture() ? config.ffn.experts / config.parallel.experts : 0;
+  model_ = make_model(model_options(config, image), table_);
+  const Index local_experts = experts_or_leaves(config) / config.parallel.experts;
   parameters_ = std::make_unique<ParameterStore>(context.device, table_, local_experts * mesh.expert_group().rank(),
                                                  local_experts);
   parameters_->initialize(context, config.run.seed);

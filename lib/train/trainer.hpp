@@ -1,5 +1,5 @@
 // A model in training on this rank: parameters, optimiser, data, and the step over them. step.cpp holds the step
-// itself, evaluation.cpp the evaluation, state.cpp checkpoints and digest.
+// itself, metrics.cpp what it measures, evaluation.cpp the evaluation, state.cpp checkpoints and digest.
 #pragma once
 
 #include <filesystem>
@@ -12,7 +12,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "io/checkpoint.hpp"
-#include "model/vit.hpp"
+#include "model/model.hpp"
 #include "train/optimizer.hpp"
 #include "train/schedule.hpp"
 
@@ -29,6 +29,7 @@ struct StepMetrics {
   double seconds = 0;
   PhaseSeconds phases;
   RoutingLoad routing;
+  TreeLoad trees;
   bool stop_requested = false;  // by any rank
 };
 
@@ -38,7 +39,7 @@ struct Evaluation {
   double seconds = 0;
 };
 
-VitOptions vit_options(const Config& config, const ImageShape& image);
+ModelOptions model_options(const Config& config, const ImageShape& image);
 // What the ffn section says of the router; width and prefix are left to the mixture.
 RouterOptions router_options(const Config::Ffn& ffn);
 // compute.dtype as the kernels know it.
@@ -61,7 +62,7 @@ class Trainer {
   // data_attributes() of its dataset; checkpoints carry them.
   const std::map<std::string, std::string>& data_attributes() const { return data_attributes_; }
   const ParameterTable& table() const { return table_; }
-  const VisionTransformer& model() const { return *model_; }
+  const Model& model() const { return *model_; }
   // Parameters that a token meets.
   Index num_active() const { return table_.num_active(experts_per_token(model_->options().ffn.router)); }
   const ParameterStore& parameters() const { return *parameters_; }
@@ -79,14 +80,14 @@ class Trainer {
   Pass training_pass(PhaseSeconds& seconds);
   Microbatch load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample);
   std::span<const std::uint32_t> batch_samples();
-  void add_metrics(const Pass& pass, const VisionTransformer::Losses& losses, bool stop_requested);
+  void add_metrics(const Pass& pass, const Model::Losses& losses, bool stop_requested);
   Index batch_rows() const { return config_.train.batch * model_->options().training_passes(); }
   StepMetrics read_metrics(const float* device_metrics) const;
   RoutingLoad read_routing(std::span<const float> sums) const;
+  TreeLoad read_trees(std::span<const float> sums) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
   // Collective. In words: of all ranks' passes with a probe; `none` where every output was finite.
   std::string first_bad_layer(const FiniteProbe& probe, const std::string& none);
-  bool has_mixture() const { return config_.ffn.kind == "moe"; }
   Index num_metrics() const;
 
   struct HostArrays {
@@ -105,7 +106,7 @@ class Trainer {
   Index step_ = 0;
 
   ParameterTable table_;
-  std::unique_ptr<VisionTransformer> model_;
+  std::unique_ptr<Model> model_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;

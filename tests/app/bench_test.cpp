@@ -106,7 +106,7 @@ TEST_F(Program, BenchKernelsTimesEveryKernel) {
                                                          {"attention", "2 x 10 x 3 x 8"},
                                                          {"attention", "2 x 10 x 3 x 8, p = 0.1"},
                                                          {"layernorm", "20 x 24"},
-                                                         {"bias_gelu_dropout", "5 x 20, p = 0.1"},
+                                                         {"bias_activation_dropout", "5 x 20, p = 0.1"},
                                                          {"patchify", "2 x 12 x 12 x 3"}})
     EXPECT_EQ(rows.count({row.first, row.second}), 1u) << row.first << " " << row.second << "\n" << outcome;
 

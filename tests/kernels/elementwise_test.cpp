@@ -45,14 +45,14 @@ class Elementwise : public testing::TestWithParam<Case> {
   double scale(Index r, Index c) const { return shape.probability == 0 ? 1.0 : reference_scale(dropout, r, c); }
 };
 
-TEST_P(Elementwise, BiasGeluDropout) {
+TEST_P(Elementwise, BiasActivationDropout) {
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output y(size), in_place(x);
-    BiasGeluDropout args{
+    BiasActivationDropout args{
         .rows = shape.rows, .cols = shape.cols, .x = x.data(), .bias = bias.data(), .y = y.data(), .dropout = dropout};
-    bias_gelu_dropout(context, args);
+    bias_activation_dropout(context, args);
     args.x = args.y = in_place.data();
-    bias_gelu_dropout(context, args);
+    bias_activation_dropout(context, args);
     return {y.values(), in_place.values()};
   });
   EXPECT_TRUE(same_bits(outputs[0], outputs[1])) << "in place";
@@ -63,20 +63,20 @@ TEST_P(Elementwise, BiasGeluDropout) {
       1e-6, "y");
 }
 
-TEST_P(Elementwise, BiasGeluDropoutBackward) {
+TEST_P(Elementwise, BiasActivationDropoutBackward) {
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output d_x(size), in_place(other), d_bias(shape.cols);
-    BiasGeluDropoutBackward args{.rows = shape.rows,
-                                 .cols = shape.cols,
-                                 .x = x.data(),
-                                 .bias = bias.data(),
-                                 .d_y = other.data(),
-                                 .d_x = d_x.data(),
-                                 .d_bias = d_bias.data(),
-                                 .dropout = dropout};
-    bias_gelu_dropout_backward(context, args);
+    BiasActivationDropoutBackward args{.rows = shape.rows,
+                                       .cols = shape.cols,
+                                       .x = x.data(),
+                                       .bias = bias.data(),
+                                       .d_y = other.data(),
+                                       .d_x = d_x.data(),
+                                       .d_bias = d_bias.data(),
+                                       .dropout = dropout};
+    bias_activation_dropout_backward(context, args);
     args.d_y = args.d_x = in_place.data();
-    bias_gelu_dropout_backward(context, args);
+    bias_activation_dropout_backward(context, args);
     return {d_x.values(), in_place.values(), d_bias.values()};
   });
   const Doubles d_x = map(shape, [&](Index r, Index c, std::size_t i) {
@@ -162,14 +162,14 @@ GeluValues gelu_of(const Floats& u) {
   const auto cols = static_cast<Index>(u.size());
   const Floats zeros(u.size(), 0.0f), ones(u.size(), 1.0f);
   Output y(cols), d_x(cols), d_bias(cols);
-  bias_gelu_dropout(context, {.rows = 1, .cols = cols, .x = u.data(), .bias = zeros.data(), .y = y.data()});
-  bias_gelu_dropout_backward(context, {.rows = 1,
-                                       .cols = cols,
-                                       .x = u.data(),
-                                       .bias = zeros.data(),
-                                       .d_y = ones.data(),
-                                       .d_x = d_x.data(),
-                                       .d_bias = d_bias.data()});
+  bias_activation_dropout(context, {.rows = 1, .cols = cols, .x = u.data(), .bias = zeros.data(), .y = y.data()});
+  bias_activation_dropout_backward(context, {.rows = 1,
+                                             .cols = cols,
+                                             .x = u.data(),
+                                             .bias = zeros.data(),
+                                             .d_y = ones.data(),
+                                             .d_x = d_x.data(),
+                                             .d_bias = d_bias.data()});
   return {y.values(), d_x.values()};
 }
 

@@ -27,8 +27,8 @@ inline void expect_close(const std::vector<float>& found, const std::vector<floa
   }
 }
 
-inline VitOptions golden_options(const GoldenFile& file, const std::string& router) {
-  VitOptions options;
+inline ModelOptions golden_options(const GoldenFile& file, const std::string& router) {
+  ModelOptions options;
   options.image_height = options.image_width = file.integer("image_size");
   options.channels = file.integer("channels");
   options.classes = file.integer("classes");

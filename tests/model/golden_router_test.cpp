@@ -7,8 +7,8 @@
 namespace switchyard::testing {
 namespace {
 
-VitOptions options_of(const GoldenFile& file) {
-  VitOptions options = golden_options(file, file.text("router"));
+ModelOptions options_of(const GoldenFile& file) {
+  ModelOptions options = golden_options(file, file.text("router"));
   options.ffn.shared = file.integer("shared");
   RouterOptions& router = options.ffn.router;
   router.top_k = file.integer("top_k");

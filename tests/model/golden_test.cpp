@@ -88,7 +88,7 @@ TEST(Golden, AverageInferenceUsesTheMeanOfTheExperts) {
   for (Index expert_parallel = 1; expert_parallel <= world_size(); expert_parallel *= 2) {
     const GoldenFile file("random");
     Mesh mesh(world_communicator(), expert_parallel);
-    VitOptions options = golden_options(file, "random");
+    ModelOptions options = golden_options(file, "random");
     options.ffn.average_inference = true;
     SmallModel model(options, mesh);
     load_parameters(file, model);

@@ -111,7 +111,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Gradients, ::testing::ValuesIn(all_kinds()),
 
 TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
   const auto losses = [](float dropout, bool augment, bool training, std::uint64_t seed) {
-    VitOptions options = small_options();
+    ModelOptions options = small_options();
     if (!augment) options.crop_padding = 0, options.flip = false;
     Mesh mesh(make_local_communicator(), 1);
     SmallModel model(options, mesh);
@@ -128,7 +128,7 @@ TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
 
 TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   // One image six times over, in one pass or two: without dropout all losses are the same, with it no two.
-  VitOptions options = small_options();
+  ModelOptions options = small_options();
   options.crop_padding = 0;
   options.flip = false;
   Batch batch = random_batch(options, 6, 3);
@@ -156,7 +156,7 @@ TEST(Passes, TwoPassesSeeTheSameImages) {
   for (const char* router : {"dense", "switch", "hash"}) {
     SCOPED_TRACE(router);
     const auto run = [&](bool twice, float dropout) {
-      VitOptions options = kind_named(router);
+      ModelOptions options = kind_named(router);
       options.consistency = twice ? 1 : 0;
       Mesh mesh(make_local_communicator(), 1);
       SmallModel model(options, mesh);
@@ -177,7 +177,7 @@ TEST(Passes, TwoPassesSeeTheSameImages) {
 }
 
 TEST(Passes, TwoPassesGoToOtherExperts) {
-  VitOptions options = kind_named("random_twice");
+  ModelOptions options = kind_named("random_twice");
   options.ffn.router.granularity = "batch";
   Mesh mesh(make_local_communicator(), 1);
   SmallModel model(options, mesh);
@@ -196,24 +196,24 @@ TEST(Passes, TwoPassesGoToOtherExperts) {
 }
 
 TEST(Options, ThatCannotBeAreErrors) {
-  const auto error_of = [](const std::function<void(VitOptions&)>& change) {
-    VitOptions options = small_options();
+  const auto error_of = [](const std::function<void(ModelOptions&)>& change) {
+    ModelOptions options = small_options();
     change(options);
     ParameterTable table;
-    return message_of([&] { VisionTransformer(options, table); });
+    return message_of([&] { make_model(options, table); });
   };
-  EXPECT_EQ(error_of([](VitOptions&) {}), "");
-  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.patch = 3; }), "model.patch = 3 does not divide"));
-  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.patch = 3; }), "use model.patch = 2 or 4"));
-  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.heads = 5; }), "model.heads = 5 does not divide"));
-  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.positions = 5; }), "model.positions = 5 is less than the 6"));
-  EXPECT_TRUE(contains(error_of([](VitOptions& o) { o.ffn.kind = "fff"; }), "\"fff\" is not one of dense, moe"));
+  EXPECT_EQ(error_of([](ModelOptions&) {}), "");
+  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.patch = 3; }), "model.patch = 3 does not divide"));
+  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.patch = 3; }), "use model.patch = 2 or 4"));
+  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.heads = 5; }), "model.heads = 5 does not divide"));
+  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.positions = 5; }), "model.positions = 5 is less than the 6"));
+  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.ffn.kind = "maze"; }), "\"maze\" is not one of dense, moe, fff"));
 }
 
 // The seed study's models: CIFAR-10, 300 wide, 12 layers, 12 heads, feed-forward 1024.
 TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
   const auto count = [](const std::string& router) {
-    VitOptions options;
+    ModelOptions options;
     options.image_height = options.image_width = 32;
     options.channels = 3;
     options.classes = 10;
@@ -228,7 +228,7 @@ TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
     if (router != "dense") options.ffn.router.name = router;
     options.ffn.router.granularity = "batch";
     ParameterTable table;
-    VisionTransformer model(options, table);
+    make_model(options, table);
     return std::pair{table.num_stored(), table.num_active(1)};
   };
   EXPECT_EQ(count("dense"), std::pair(Index{12798490}, Index{12798490}));
@@ -238,10 +238,10 @@ TEST(Options, StoredAndActiveParametersOfTheStudysModels) {
 
 TEST(Options, PlacesOfAForwardPassHaveNames) {
   ParameterTable table;
-  const VisionTransformer model(small_options(), table);
+  const auto model = make_model(small_options(), table);
   const char* expected[] = {"embedding",          "blocks.0.attention", "blocks.0.ffn",
                             "blocks.1.attention", "blocks.1.ffn",       "head"};
-  for (int place = 0; place < 6; ++place) EXPECT_EQ(model.place_name(place), expected[place]);
+  for (int place = 0; place < 6; ++place) EXPECT_EQ(model->place_name(place), expected[place]);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 
 namespace switchyard::testing {
 
-inline VitOptions small_options() {
-  VitOptions options;
+inline ModelOptions small_options() {
+  ModelOptions options;
   options.image_height = 8;
   options.image_width = 12;
   options.channels = 3;
@@ -33,7 +33,7 @@ inline VitOptions small_options() {
   return options;
 }
 
-inline Batch random_batch(const VitOptions& options, Index samples, Index microbatch) {
+inline Batch random_batch(const ModelOptions& options, Index samples, Index microbatch) {
   Batch batch{.samples = samples, .microbatch = microbatch, .images = {}, .labels = {}};
   const Index bytes = batch.samples * options.image_height * options.image_width * options.channels;
   for (float value : random_floats(bytes, 21)) batch.images.push_back(static_cast<std::uint8_t>(128 + 127 * value));
@@ -44,7 +44,7 @@ inline Batch random_batch(const VitOptions& options, Index samples, Index microb
 
 struct Kind {
   std::string name;
-  VitOptions options;
+  ModelOptions options;
   bool shows_losses = false;  // its auxiliary losses weigh enough to be seen beside the cross entropy
 };
 inline void PrintTo(const Kind& kind, std::ostream* stream) { *stream << kind.name; }
@@ -55,7 +55,7 @@ inline std::vector<Kind> all_kinds() {
   kinds.back().options.consistency = 2;
   const auto add = [&](const std::string& router, const std::string& variant,
                        const std::function<void(FfnOptions&, RouterOptions&)>& change) {
-    VitOptions options = small_options();
+    ModelOptions options = small_options();
     options.ffn.kind = "moe";
     options.ffn.num_experts = 4;
     options.ffn.router.name = router;
@@ -130,11 +130,25 @@ inline std::vector<Kind> all_kinds() {
   });
   add("random", "_twice", [](FfnOptions&, RouterOptions&) {});
   kinds.back().options.consistency = 2;
+  for (const bool mlp : {false, true}) {
+    for (const std::string kind : {"dense", "moe", "fff"}) {
+      if (kind != "fff" && !mlp) continue;
+      ModelOptions options = small_options();
+      options.kind = mlp ? "mlp" : "vit";
+      if (mlp) options.layers = 1;
+      options.ffn.kind = kind;
+      options.ffn.activation = kernels::Activation::kRelu;
+      options.ffn.num_experts = 4;
+      options.ffn.router.name = "top_k";
+      if (kind == "fff") options.ffn.tree = {.depth = 2, .leaf = 3, .hardening = 0.5, .region_leak = 0.3};
+      kinds.push_back({(mlp ? "mlp_" : "vit_") + kind, options, kind == "fff"});
+    }
+  }
   add("hash", "_of_content", [](FfnOptions&, RouterOptions& router) { router.hash = "content"; });
   return kinds;
 }
 
-inline VitOptions kind_named(const std::string& name) {
+inline ModelOptions kind_named(const std::string& name) {
   for (const Kind& kind : all_kinds())
     if (kind.name == name) return kind.options;
   fail("there is no kind {}", name);

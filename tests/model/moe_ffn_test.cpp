@@ -73,7 +73,7 @@ TEST(MoeFfn, AStepThatStaysHomeHasNoExchangeInTheLayoutOfItsHomes) {
   const Index ranks = world_size();
   for (Index group = 2; group <= ranks; group *= 2) {
     for (const bool matches : {true, false}) {
-      VitOptions options = small_options();
+      ModelOptions options = small_options();
       options.ffn.kind = "moe";
       options.ffn.num_experts = 8;
       options.ffn.router.name = "top_k";

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/vit.hpp"
+#include "model/model.hpp"
 #include "support/ranks.hpp"
 
 namespace switchyard::testing {
@@ -20,11 +20,9 @@ struct Batch {
 };
 
 constexpr std::pair<const char*, double AuxiliaryLosses::*> kAuxiliaryLosses[] = {
-    {"balance", &AuxiliaryLosses::balance},
-    {"z", &AuxiliaryLosses::z},
-    {"importance", &AuxiliaryLosses::importance},
-    {"load", &AuxiliaryLosses::load},
-    {"consistency", &AuxiliaryLosses::consistency}};
+    {"balance", &AuxiliaryLosses::balance},         {"z", &AuxiliaryLosses::z},
+    {"importance", &AuxiliaryLosses::importance},   {"load", &AuxiliaryLosses::load},
+    {"consistency", &AuxiliaryLosses::consistency}, {"hardening", &AuxiliaryLosses::hardening}};
 
 // How a batch is passed over; defaults as in golden files: no dropout.
 struct PassOptions {
@@ -49,15 +47,17 @@ struct Outcome {
 
 class SmallModel {
  public:
-  SmallModel(const VitOptions& options, Mesh& mesh)
-      : mesh_(mesh), model_(options, table_), local_experts_(options.ffn.num_experts / mesh.expert_group().size()) {
+  SmallModel(const ModelOptions& options, Mesh& mesh)
+      : mesh_(mesh),
+        model_(make_model(options, table_)),
+        local_experts_(options.ffn.num_experts / mesh.expert_group().size()) {
     parameters_ = std::make_unique<ParameterStore>(Device::kCpu, table_, local_experts_ * mesh.expert_group().rank(),
                                                    local_experts_);
   }
 
   const ParameterTable& table() const { return table_; }
   ParameterStore& parameters() { return *parameters_; }
-  VisionTransformer& model() { return model_; }
+  Model& model() { return *model_; }
 
   // values: of the whole parameter, experts first.
   void set(ParameterId id, const std::vector<float>& values) {
@@ -90,13 +90,13 @@ class SmallModel {
               .num_microbatches = count,
               .microbatches_per_rank = local};
     if (how.training) pass.gradients = &sums;
-    if (!how.training) model_.prepare_evaluation(pass);
+    if (!how.training) model_->prepare_evaluation(pass);
 
     Outcome outcome;
     for (Index i = 0; i < local; ++i) {
       const kernels::ArenaScope scope(arena_);
       forward(pass, batch, mesh_.world().rank() * local + i, outcome);
-      if (how.training) model_.backward(pass);
+      if (how.training) model_->backward(pass);
       if (how.training) add_metrics(sums, outcome);
     }
     outcome.exchange_seconds = seconds.exchange;
@@ -112,18 +112,19 @@ class SmallModel {
 
  private:
   void forward(const Pass& pass, const Batch& batch, Index microbatch_idx, Outcome& outcome) {
-    const VitOptions& options = model_.options();
+    const ModelOptions& options = model_->options();
     const Index first = microbatch_idx * batch.microbatch, classes = options.classes;
     const Index image_bytes = options.image_height * options.image_width * options.channels;
-    const VisionTransformer::Losses losses = model_.forward(
+    const Model::Losses losses = model_->forward(
         pass, {batch.microbatch, first, batch.images.data() + first * image_bytes, batch.labels.data() + first});
-    const float* bias = parameters_->value(model_.output_layer().bias);
-    for (Index i = 0; i < losses.rows * classes; ++i) outcome.logits.push_back(model_.logits()[i] + bias[i % classes]);
+    const float* bias = model_->logits_bias() >= 0 ? parameters_->value(model_->logits_bias()) : nullptr;
+    for (Index i = 0; i < losses.rows * classes; ++i)
+      outcome.logits.push_back(model_->logits()[i] + (bias ? bias[i % classes] : 0));
     outcome.losses.insert(outcome.losses.end(), losses.loss, losses.loss + losses.rows);
     rows_ = losses.rows;
     auxiliary_ = losses.auxiliary;
-    for (const Index block : model_.mixture_blocks()) {
-      const RoutePlan* plan = model_.ffn(block).plan();
+    for (const Index block : model_->mixture_blocks()) {
+      const RoutePlan* plan = model_->ffn(block).plan();
       outcome.tokens_per_expert.emplace_back(plan->tokens_per_expert);
       if (pass.training) outcome.experts.emplace_back(plan->experts, plan->experts + plan->tokens * plan->top_k);
     }
@@ -141,7 +142,7 @@ class SmallModel {
   Cpu cpu_;
   Mesh& mesh_;
   ParameterTable table_;
-  VisionTransformer model_;
+  std::unique_ptr<Model> model_;
   Index local_experts_;
   std::unique_ptr<ParameterStore> parameters_;
   kernels::Arena arena_{Device::kCpu};

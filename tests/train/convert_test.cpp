@@ -51,8 +51,8 @@ std::vector<float> logits_of(const Config& config, SmallRun& run) {
   const Cpu cpu;
   Mesh mesh(world_communicator(), config.parallel.experts);
   ParameterTable table;
-  VisionTransformer model(vit_options(config, {dataset.height, dataset.width, dataset.channels, dataset.classes}),
-                          table);
+  const auto model =
+      make_model(model_options(config, {dataset.height, dataset.width, dataset.channels, dataset.classes}), table);
   kernels::Arena arena(Device::kCpu);
   PackedWeights packed(cpu, run->parameters());
   PhaseSeconds seconds;
@@ -64,12 +64,12 @@ std::vector<float> logits_of(const Config& config, SmallRun& run) {
                   .packed_weights = &packed,
                   .seed = config.run.seed,
                   .precision = product_precision(config)};
-  model.prepare_evaluation(pass);
+  model->prepare_evaluation(pass);
   constexpr Index kSamples = 7;
   const Index first = world_rank() * 5, image = dataset.height * dataset.width * dataset.channels;
   const std::vector<std::int32_t> labels(kSamples, 0);
-  model.forward(pass, {kSamples, first, dataset.test.images.data() + first * image, labels.data()});
-  return {model.logits(), model.logits() + kSamples * dataset.classes};
+  model->forward(pass, {kSamples, first, dataset.test.images.data() + first * image, labels.data()});
+  return {model->logits(), model->logits() + kSamples * dataset.classes};
 }
 
 template <typename Body>

@@ -89,6 +89,26 @@ inline std::vector<Kind> all_kinds() {
     ffn.expert_dropout = 0.4;
   });
   add("switch", " in every other block", [](Config::Ffn& ffn) { ffn.every = 2; });
+  const auto add_tree = [&](const std::string& variant, std::function<void(Config&)> change) {
+    kinds.push_back({"fff" + variant, [=](Config& config) {
+                       config.ffn.kind = "fff";
+                       config.ffn.depth = 3;
+                       config.ffn.leaf = 4;
+                       change(config);
+                     }});
+  };
+  add_tree("", [](Config&) {});
+  add_tree(" with region leak in every other block", [](Config& config) {
+    config.ffn.region_leak = 0.2;
+    config.ffn.every = 2;
+  });
+  add_tree(", hard", [](Config& config) { config.ffn.tree = "hard"; });
+  add_tree(" by itself", [](Config& config) { config.model.kind = "mlp"; });
+  kinds.push_back({"mlp", [](Config& config) {
+                     config.model.kind = "mlp";
+                     config.ffn.kind = "dense";
+                     config.ffn.activation = "relu";
+                   }});
   add("switch", " with gating dropout", [](Config::Ffn& ffn) {
     ffn.gating_dropout = 0.6;
     ffn.home_ranks = ffn.home_experts = 2;
@@ -155,8 +175,7 @@ inline SmallRun run_on_all_ranks(const Config& config) { return {config, world_c
 // Expert-parallel sizes that `ranks` ranks allow for this configuration.
 inline std::vector<Index> expert_parallel_sizes(const Config& config, Index ranks) {
   std::vector<Index> sizes{1};
-  if (config.ffn.kind == "moe")
-    for (Index size = 2; size <= ranks && size <= config.ffn.experts; size *= 2) sizes.push_back(size);
+  for (Index size = 2; size <= ranks && size <= experts_or_leaves(config); size *= 2) sizes.push_back(size);
   return sizes;
 }
 
