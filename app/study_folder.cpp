@@ -115,6 +115,8 @@ RunReport look_at(const Study& study, const StudyRun& run) {
     foreign = what_is_foreign(study, run, report.results);
     report.fraction = fraction_of(run.config, report.results);
   }
+  // Of a damaged file, or another run's, nothing counts.
+  if (!report.results.readable || !foreign.empty()) report.results.attributes.clear();
   const std::string status = report.attribute("status");
   const int failure = logged_failure(log_of(run));
   if (!foreign.empty()) {
@@ -133,6 +135,14 @@ RunReport look_at(const Study& study, const StudyRun& run) {
   }
   if (report.damaged_results && !running) report.detail += (report.detail.empty() ? "" : "; ") + report.results.problem;
   return report;
+}
+
+void refuse_foreign(const StudyRun& run, const RunReport& report) {
+  if (report.state == RunState::kForeign)
+    fail_usage(
+        "{} holds a run of another configuration ({}): move it away, or give the study another name ([study] name) or "
+        "folder (--run.out)",
+        run_folder(run).string(), report.detail);
 }
 
 void log_end(const StudyRun& run, int exit_code, bool stopped) {
@@ -200,16 +210,20 @@ void write_text(const fs::path& path, const std::string& text) {
   gethostname(host, sizeof(host) - 1);
   // Tasks of an array job may write the same file at once.
   const fs::path temporary = fmt::format("{}.{}.{}.tmp", path.string(), host, getpid());
-  {
+  try {
     std::ofstream file(temporary, std::ios::binary);
     file << text;
     file.flush();
     if (!file)
       fail("{}: cannot be written ({}): see to it that there is room and permission", path.string(),
            std::strerror(errno));
+    io::sync_file(temporary);
+    fs::rename(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
   }
-  io::sync_file(temporary);
-  fs::rename(temporary, path);
 }
 
 }  // namespace switchyard
