@@ -170,7 +170,7 @@ def tables(table):
 
 def four(table):
     """Dense runs, and those with four experts."""
-    return table[table["experts"].isin([1, 4])] if len(table) else table
+    return table[(table["model"] == VIT) | (table["experts"] == 4)] if len(table) else table
 
 
 def common_batch(table):
@@ -194,7 +194,8 @@ def claims(table):
     for claim, column, first, second, claimed in CLAIMS:
         unit = "points" if column == "accuracy" else "s an epoch"
         source = without_repeats(table) if len(table) and column == "accuracy" else table
-        for settings, group in groups_of(source):
+        layout = () if column == "accuracy" else ("ranks", "threads")
+        for settings, group in groups_of(source, layout):
             masks = [(group["model"] == model) & (group["experts"] == experts)
                      for model, experts in (first, second)]
             if not all(mask.any() for mask in masks):
@@ -214,11 +215,11 @@ def holds(claimed, verdict):
     return "yes" if (verdict == "higher") == (claimed != "lower") else "no"
 
 
-def groups_of(table):
-    """[(settings, runs)]: runs that differ in model, experts, seed and layout alone."""
+def groups_of(table, layout):
+    """[(settings, runs)]: runs that differ in model, experts, seed and layout alone, and not in the keys `layout`."""
     if table.empty:
         return []
-    keys = ["batch", *(name for name in ("ranks", "threads") if table[name].nunique() > 1), *other_columns(table)]
+    keys = ["batch", *(name for name in layout if table[name].nunique() > 1), *other_columns(table)]
     return [(dict(zip(keys, values if isinstance(values, tuple) else (values,))), group)
             for values, group in table.groupby(keys[0] if len(keys) == 1 else keys)]
 
@@ -227,12 +228,13 @@ def accuracy_figure(runs, table):
     """Test accuracy against epochs: mean over seeds, 95 % interval as a band; of the most common setting and batch."""
     drawn, axes = figure(height=4.2)
     axis = axes[0, 0]
+    table = four(without_repeats(table)) if len(table) else table
     if table.empty:
-        no_data(axis, "no finished runs of the study's models")
+        no_data(axis, "no finished runs of the study's models, dense or with four experts")
         return drawn
-    table = four(without_repeats(table))
-    if "setting" in table:
-        table = table[table["setting"] == "A"]
+    setting = table["setting"].mode()[0] if "setting" in table else ""
+    if setting:
+        table = table[table["setting"] == setting]
     batch = common_batch(table)
     table = table[table["batch"] == batch]
     by_name = {run.name: run for run in runs}
@@ -252,7 +254,7 @@ def accuracy_figure(runs, table):
             axis.axhline(ACCURACY[model], label=f"{model}, published", **line_style(index) | {"linewidth": 0.8})
     axis.set(xlabel="epoch", ylabel="test accuracy, %",
              title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}"
-                   f"{', setting A' if 'setting' in table else ''}; band: 95 % interval of the mean")
+                   f"{', setting ' + setting if setting else ''}; band: 95 % interval of the mean")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(loc="lower right")
     return drawn

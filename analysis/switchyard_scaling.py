@@ -40,7 +40,10 @@ def scaling_table(runs):
 
 
 def groups(table, weak):
-    """[(words, runs by rank)] of runs that differ in ranks; weak: with the batch in proportion, else the same batch."""
+    """[(words, runs by rank)] of runs that differ in ranks; weak: with the batch in proportion, else the same batch.
+
+    Of runs on equally many ranks those count that share the experts out over the most.
+    """
     if table.empty:
         return []
     table = table.assign(part=table["train.batch"] / table["ranks"])
@@ -48,6 +51,7 @@ def groups(table, weak):
     keys = [key for key in table if "." in key and key not in left_out] + ["threads"] + (["part"] if weak else [])
     found = []
     for _, group in table.groupby(keys, dropna=False):
+        group = group[group["parallel.experts"] == group.groupby("ranks")["parallel.experts"].transform("max")]
         by_rank = group.groupby("ranks").agg({name: "mean" if name in MEASURED else "first"
                                               for name in group.columns.drop("ranks")}).reset_index()
         if len(by_rank) > 1 and (not weak or by_rank["train.batch"].nunique() > 1):
