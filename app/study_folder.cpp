@@ -197,6 +197,7 @@ std::string last_lines(const fs::path& log, std::size_t most) {
   for (std::string line; std::getline(file, line);) {
     line.erase(0, line.rfind('\r') + 1);  // a renewed line's last state
     if (line.empty()) continue;
+    if (!lines.empty() && (lines.back().starts_with(kEnded) || lines.back() == kStoppedLine)) lines.clear();
     lines.push_back(line);
     if (lines.size() > most) lines.pop_front();
   }

@@ -46,7 +46,7 @@ Study open_study(const std::string& word, const CommandLine& line);
 // asked for some of its runs; fails with kUsage where it is another one, with nothing changed.
 void claim_folder(const Study& study);
 
-// Of a log, indented.
+// Of a log's last try, indented.
 std::string last_lines(const std::filesystem::path& log, std::size_t most);
 
 // Replaces a file as a whole.

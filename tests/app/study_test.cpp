@@ -190,6 +190,9 @@ TEST_F(StudyProgram, Mistakes) {
   const Outcome launcher = run({"--only", "0", "--launcher", "no-such-program {ranks}"});
   EXPECT_EQ(launcher.code, 1) << launcher;
   expect_part(launcher.out, "no-such-program: cannot be started");
+  const Outcome another = run({"--only", "0", "--launcher", "none-either {ranks}"});
+  expect_part(another.out, "none-either: cannot be started");
+  EXPECT_EQ(another.out.find("no-such-program"), std::string::npos) << "the last try's lines alone\n" << another;
   const Outcome submit =
       Running({"sh", "-c", std::string("PATH=/nowhere exec ") + SWITCHYARD_PROGRAM + " study submit tiny.cfg"},
               folder_.path())

@@ -86,6 +86,8 @@ class Scripts(unittest.TestCase):
 
     def cancel(self):
         """What still runs writes to the folder."""
+        if not self.jobs:
+            return
         subprocess.run(["scancel", "--quiet", *self.jobs], check=False)
         queue = ["squeue", "--noheader", "--jobs", ",".join(self.jobs)]
         for _ in range(300):
