@@ -4,26 +4,20 @@
     table = table_of_runs(runs)            # one row a run: outcome, attributes, the configuration's keys as columns
     steps_of(runs), evaluations_of(runs), routing_of(runs)    # long form, the run's name in a column
 
-switchyard_compare.py compares such tables; switchyard_schema.py has the paths and units.
+switchyard_compare.py compares such tables; switchyard_h5.py opens the files; switchyard_schema.py has the paths and
+units.
 """
 
 import dataclasses
 import glob
 import math
 import pathlib
-import struct
-import time
 
-import h5py
 import numpy as np
 import pandas as pd
-from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CHECKPOINT_FORMAT, CONFIG, EVALUATIONS,
-                               MIXTURE_BLOCKS, RESULTS_FORMAT, RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER,
-                               ROUTING_STEP, STEPS)
-
-
-class ResultsError(Exception):
-    """One line: the file, what is wrong with it, what to do."""
+from switchyard_h5 import ResultsError, check_format, column_name, open_h5, read_columns, reading, text_of
+from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CONFIG, EVALUATIONS, MIXTURE_BLOCKS, RESULTS_FORMAT,
+                               RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER, ROUTING_STEP, STEPS)
 
 
 @dataclasses.dataclass
@@ -60,6 +54,13 @@ class Run:
         """A row for each step and block: load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts."""
         return self._long(ROUTING_LAYER, ["step", "block"])
 
+    def check(self):
+        """Reads every column: a ResultsError where one is damaged."""
+        with open_h5(self.path) as file, reading(self.path):
+            for schema in [STEPS, EVALUATIONS, *([ROUTING_STEP | ROUTING_EXPERT | ROUTING_LAYER]
+                                                if "routing/step" in file else [])]:
+                read_columns(file, self.path, schema, self.version)
+
     def _rows(self, schema):
         with open_h5(self.path) as file:
             return pd.DataFrame(read_columns(file, self.path, schema, self.version))
@@ -83,74 +84,6 @@ class Run:
             with np.errstate(invalid="ignore", divide="ignore"):
                 table["share"] = (columns["load"] / mean).reshape(-1)
         return table
-
-
-def column_name(path):
-    return path.split("/")[1]
-
-
-def text_of(value):
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def open_h5(path):
-    """An HDF5 file for reading, one that is being written (SWMR) too."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ResultsError(f"{path}: no such file")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error)
-    # The mark "open for writing" is bit 0 of byte 11 in the first block of the file; bytes 28 to 35 say how long the
-    # file should be. HDF5 would read on past the end of a file that was cut short. A writer may be a moment behind.
-    for _ in range(5):
-        with path.open("rb") as file:
-            head = file.read(36)
-        if not head.startswith(b"\x89HDF\r\n\x1a\n"):
-            raise ResultsError(f"{path}: is not an HDF5 file, or its first bytes are damaged")
-        is_open = len(head) == 36 and head[8] == 3 and head[11] & 1
-        if is_open and path.stat().st_size >= struct.unpack("<Q", head[28:])[0]:
-            break
-        time.sleep(0.05)
-    else:
-        raise ResultsError(f"{path}: is damaged or cut short ({reason}): resume or repeat the run")
-    try:
-        return h5py.File(path, "r", swmr=True)
-    except OSError as error:
-        raise ResultsError(f"{path}: is damaged or cut short ({error}): resume or repeat the run") from None
-
-
-def check_format(file, path, wanted, newest):
-    """The file's schema version, after its format and version were found to be readable."""
-    found = text_of(file.attrs.get("format", b""))
-    kinds = {CHECKPOINT_FORMAT: "a checkpoint", RESULTS_FORMAT: "results of a run", BENCH_FORMAT: "a benchmark"}
-    if found != wanted:
-        raise ResultsError(f"{path}: is {kinds.get(found, 'an HDF5 file of another program')}, not {kinds[wanted]}")
-    version = int(file.attrs.get("schema_version", 0))
-    if version < 1:
-        raise ResultsError(f"{path}: is damaged: its attribute schema_version is missing")
-    if version > newest:
-        raise ResultsError(f"{path}: written by a newer program (schema version {version}, this module reads up to "
-                           f"{newest}): use the analysis/ of that program")
-    return version
-
-
-def read_columns(file, path, schema, version):
-    """The whole rows of a table, by column name. `step` is written last, and grows; what a killed writer left may not.
-    """
-    columns = {}
-    for name, (_, since) in schema.items():
-        if since <= version:
-            try:
-                columns[column_name(name)] = file[name][:]
-            except (KeyError, OSError) as error:
-                raise ResultsError(f"{path}: is damaged or cut short at {name} ({error})") from None
-    rows = min(map(len, columns.values()))
-    steps = columns["step"][:rows]
-    unordered = np.flatnonzero(np.diff(steps) <= 0)
-    rows = int(unordered[0]) + 1 if len(unordered) else rows
-    return {name: values[:rows] for name, values in columns.items()}
 
 
 def parse_config(text, path):
@@ -183,13 +116,10 @@ def open_run(path):
     """The run of a results file, or of the folder that holds a results.h5."""
     path = pathlib.Path(path)
     path = path / "results.h5" if path.is_dir() else path
-    with open_h5(path) as file:
+    with open_h5(path) as file, reading(path):
         version = check_format(file, path, RESULTS_FORMAT, RESULTS_VERSION)
-        try:
-            attributes = {name: text_of(value) for name, value in file.attrs.items()}
-            config = parse_config(text_of(file[CONFIG][()]), path)
-        except (KeyError, OSError) as error:
-            raise ResultsError(f"{path}: is damaged: {error}") from None
+        attributes = {name: text_of(value) for name, value in file.attrs.items()}
+        config = parse_config(text_of(file[CONFIG][()]), path)
         return Run(path, attributes.get("name") or path.parent.name, version, attributes, config, file.swmr_mode)
 
 
@@ -203,7 +133,8 @@ def find_files(where):
 def open_runs(where, problems=None):
     """All runs of a folder (of any depth: a study's too), of a file, or of a list of these. Names are made unique.
 
-    With a list for `problems`, files that cannot be read are left out, and the list says why; otherwise they raise.
+    With a list for `problems`, files that are damaged anywhere are left out, and the list says why; without one, those
+    that cannot be opened raise.
     """
     files = [file for place in ([where] if isinstance(where, (str, pathlib.Path)) else where)
              for file in find_files(place)]
@@ -213,7 +144,10 @@ def open_runs(where, problems=None):
     runs = []
     for file in dict.fromkeys(files):
         try:
-            runs.append(open_run(file))
+            run = open_run(file)
+            if problems is not None:
+                run.check()
+            runs.append(run)
         except ResultsError as error:
             if problems is None:
                 raise
@@ -287,7 +221,7 @@ def routing_of(runs):
 
 def open_bench(path):
     """A benchmark's table and its root attributes, as (DataFrame, dict); the configuration is attribute "config"."""
-    with open_h5(path) as file:
+    with open_h5(path) as file, reading(path):
         check_format(file, path, BENCH_FORMAT, BENCH_VERSION)
         attributes = {name: text_of(value) for name, value in file.attrs.items()}
         attributes[CONFIG] = parse_config(text_of(file[CONFIG][()]), path)

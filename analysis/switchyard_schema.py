@@ -1,6 +1,7 @@
 """Paths, units and versions of Switchyard's files: lib/io/schema.hpp, which says more; a test compares the two."""
 
-RESULTS_FORMAT, CHECKPOINT_FORMAT, BENCH_FORMAT = "switchyard-results", "switchyard-checkpoint", "switchyard-bench"
+RESULTS_FORMAT, CHECKPOINT_FORMAT = "switchyard-results", "switchyard-checkpoint"
+BENCH_FORMAT, STUDY_FORMAT = "switchyard-bench", "switchyard-study"
 RESULTS_VERSION, BENCH_VERSION = 2, 1
 CONFIG = "config"
 MIXTURE_BLOCKS = "mixture_blocks"

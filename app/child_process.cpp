@@ -40,7 +40,10 @@ ChildProcess::ChildProcess(const std::vector<std::string>& words, const std::fil
   if (pid_ < 0) fail("no process could be started for {} ({})", words[0], std::strerror(reason));
 }
 
-ChildProcess::~ChildProcess() { reap(0); }
+ChildProcess::~ChildProcess() {
+  send(SIGTERM);
+  reap(0);
+}
 
 bool ChildProcess::is_running() {
   reap(WNOHANG);

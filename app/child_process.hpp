@@ -11,7 +11,8 @@
 
 namespace switchyard {
 
-// Gets SIGTERM if this process ends before it, and no signal from the terminal. Waited for by its destructor.
+// Gets SIGTERM if this process ends before it, and no signal from the terminal. Told to end, and waited for, by its
+// destructor.
 class ChildProcess {
  public:
   // Standard output and error are appended to `log`; a program that cannot be started says so there and ends with 127.

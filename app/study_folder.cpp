@@ -115,6 +115,8 @@ RunReport look_at(const Study& study, const StudyRun& run) {
     foreign = what_is_foreign(study, run, report.results);
     report.fraction = fraction_of(run.config, report.results);
   }
+  // Of a damaged file, or another run's, nothing counts.
+  if (!report.results.readable || !foreign.empty()) report.results.attributes.clear();
   const std::string status = report.attribute("status");
   const int failure = logged_failure(log_of(run));
   if (!foreign.empty()) {
@@ -133,6 +135,14 @@ RunReport look_at(const Study& study, const StudyRun& run) {
   }
   if (report.damaged_results && !running) report.detail += (report.detail.empty() ? "" : "; ") + report.results.problem;
   return report;
+}
+
+void refuse_foreign(const StudyRun& run, const RunReport& report) {
+  if (report.state == RunState::kForeign)
+    fail_usage(
+        "{} holds a run of another configuration ({}): move it away, or give the study another name ([study] name) or "
+        "folder (--run.out)",
+        run_folder(run).string(), report.detail);
 }
 
 void log_end(const StudyRun& run, int exit_code, bool stopped) {
@@ -187,6 +197,7 @@ std::string last_lines(const fs::path& log, std::size_t most) {
   for (std::string line; std::getline(file, line);) {
     line.erase(0, line.rfind('\r') + 1);  // a renewed line's last state
     if (line.empty()) continue;
+    if (!lines.empty() && (lines.back().starts_with(kEnded) || lines.back() == kStoppedLine)) lines.clear();
     lines.push_back(line);
     if (lines.size() > most) lines.pop_front();
   }
@@ -200,16 +211,20 @@ void write_text(const fs::path& path, const std::string& text) {
   gethostname(host, sizeof(host) - 1);
   // Tasks of an array job may write the same file at once.
   const fs::path temporary = fmt::format("{}.{}.{}.tmp", path.string(), host, getpid());
-  {
+  try {
     std::ofstream file(temporary, std::ios::binary);
     file << text;
     file.flush();
     if (!file)
       fail("{}: cannot be written ({}): see to it that there is room and permission", path.string(),
            std::strerror(errno));
+    io::sync_file(temporary);
+    fs::rename(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
   }
-  io::sync_file(temporary);
-  fs::rename(temporary, path);
 }
 
 }  // namespace switchyard

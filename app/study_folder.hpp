@@ -32,6 +32,9 @@ std::filesystem::path log_of(const StudyRun& run);
 // What is on the disk of a run, whoever made it.
 RunReport look_at(const Study& study, const StudyRun& run);
 
+// Fails with kUsage where the run's folder holds a run of another configuration.
+void refuse_foreign(const StudyRun& run, const RunReport& report);
+
 // As the last line of the log, for look_at().
 void log_end(const StudyRun& run, int exit_code, bool stopped);
 
@@ -43,7 +46,7 @@ Study open_study(const std::string& word, const CommandLine& line);
 // asked for some of its runs; fails with kUsage where it is another one, with nothing changed.
 void claim_folder(const Study& study);
 
-// Of a log, indented.
+// Of a log's last try, indented.
 std::string last_lines(const std::filesystem::path& log, std::size_t most);
 
 // Replaces a file as a whole.

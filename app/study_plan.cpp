@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <filesystem>
 #include <map>
 
@@ -72,15 +71,20 @@ Index least_bytes(const Config& config, const ParameterTable& table, int ranks) 
 
 Cost cost_of(const StudyRun& run, const DataSize& data) {
   const Config& config = run.config;
+  if (config.train.batch > data.train)
+    fail_usage("plan: {}: train.batch = {} is more than the {} training samples: take a smaller batch or more data",
+               run.name, config.train.batch, data.train);
   ParameterTable table;
   const auto model = make_model(model_options(config, data.shape), table);
-  double flop_per_image = attention_training_flop(model->options());
-  for (const ProductShape& product : training_products(model->options(), 1)) flop_per_image += product.flop();
+  const auto batch = static_cast<double>(config.train.batch);
+  double flop_per_step = batch * attention_training_flop(model->options());
+  for (const ProductShape& product : training_products(model->options(), config.train.batch))
+    flop_per_step += product.flop();
   Cost cost;
-  cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * (data.train / config.train.batch);
-  const Index epochs = cost.steps / std::max<Index>(1, data.train / config.train.batch);
-  cost.evaluations = config.run.eval_every > 0 ? std::max<Index>(1, epochs / config.run.eval_every) : 1;
-  cost.flop = flop_per_image * static_cast<double>(cost.steps * config.train.batch);
+  const Index epoch_steps = data.train / config.train.batch, eval_steps = config.run.eval_every * epoch_steps;
+  cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * epoch_steps;
+  cost.evaluations = eval_steps > 0 ? (cost.steps + eval_steps - 1) / eval_steps : 1;  // one after the last step
+  cost.flop = flop_per_step * static_cast<double>(cost.steps);
   cost.bytes = least_bytes(config, table, run.ranks);
   return cost;
 }
@@ -114,21 +118,20 @@ struct TemporaryFolder {
   }
 };
 
-Measured measure(const Config& config, const StudyRun& run, const CommandLine& line, const std::string& folder) {
+Measured measure(const Config& config, const StudyRun& run, const DataSize& data, const CommandLine& line,
+                 const std::string& folder) {
   const fs::path file = fs::path(folder) / "run.cfg", log = fs::path(folder) / "log";
   write_text(file, to_text(config));
   fs::remove(log);
   ChildProcess process(training_words(line, run.ranks, file.string(), {"--overwrite"}), log);
   while (process.is_running() && num_signals() == 0) usleep(20000);
-  if (num_signals() > 0) {
-    process.send(SIGTERM);
-    throw Error("plan: stopped", ExitCode::kStopped);
-  }
+  if (num_signals() > 0) throw Error("plan: stopped", ExitCode::kStopped);
   const io::ResultsSummary results = io::describe_results(fs::path(folder) / "measure" / "results.h5");
   if (process.exit_code() != 0 || !results.last_step || results.evaluations.empty())
     fail("plan: a few steps of {} failed with exit code {}:\n{}", run.name, process.exit_code(), last_lines(log, 5));
-  const double tested = static_cast<double>(std::max<Index>(1, config.data.synthetic_samples / 4));
-  return {results.last_step->seconds, results.evaluations.back().seconds / tested, process.peak_bytes()};
+  const Index tested = config.data.kind == "synthetic" ? size_of_data(config).test : data.test;
+  return {results.last_step->seconds, results.evaluations.back().seconds / static_cast<double>(tested),
+          process.peak_bytes()};
 }
 
 // Each shape of run once: what differs in seed, length or learning rate alone takes equally long.
@@ -144,7 +147,7 @@ void measure_all(const Study& study, const CommandLine& line, const std::vector<
     const auto [found, is_new] = measured.emplace(fmt::format("{}\n{}", run.ranks, to_text(config)), Measured{});
     if (is_new) {
       progress.show(fmt::format("measuring a few steps of {} ({} of {} runs)", run.name, i + 1, study.runs.size()));
-      found->second = measure(config, run, line, folder.path);
+      found->second = measure(config, run, data[i], line, folder.path);
     }
     const Measured& each = found->second;
     const ImageShape& shape = data[i].shape;
@@ -152,6 +155,20 @@ void measure_all(const Study& study, const CommandLine& line, const std::vector<
                        static_cast<double>(costs[i].evaluations * data[i].test) * each.seconds_per_tested_sample;
     costs[i].bytes = each.peak_bytes + (data[i].train + data[i].test) * shape.height * shape.width * shape.channels;
   }
+}
+
+struct Unit {
+  const char* name;
+  double flop;
+};
+
+// The largest in which the dearest run is not below 1.
+Unit unit_of(const std::vector<Cost>& costs) {
+  double most = 0;
+  for (const Cost& cost : costs) most = std::max(most, cost.flop);
+  for (const Unit unit : {Unit{"EFLOP", 1e18}, Unit{"PFLOP", 1e15}, Unit{"TFLOP", 1e12}})
+    if (most >= unit.flop) return unit;
+  return {"GFLOP", 1e9};
 }
 
 // Until the last run ends, when each starts, in their order, as soon as there are cores for it.
@@ -184,18 +201,20 @@ int study_plan(const Study& study, const CommandLine& line) {
     costs.push_back(cost_of(run, data.back()));
   }
   if (measures) measure_all(study, line, data, costs);
-  TextTable table({"run", "ranks", "threads", "steps", "PFLOP", measures ? "MiB a rank" : "MiB a rank, above", "time"});
+  const Unit unit = unit_of(costs);
+  TextTable table(
+      {"run", "ranks", "threads", "steps", unit.name, measures ? "MiB a rank" : "MiB a rank, above", "time"});
   double flop = 0, seconds = 0;
   for (std::size_t i = 0; i < costs.size(); ++i) {
     const StudyRun& run = study.runs[i];
     flop += costs[i].flop, seconds += costs[i].seconds;
     table.add({run.name, std::to_string(run.ranks), std::to_string(run.config.parallel.threads),
-               group_digits(costs[i].steps), fmt::format("{:.4g}", costs[i].flop / 1e15),
+               group_digits(costs[i].steps), fmt::format("{:.4g}", costs[i].flop / unit.flop),
                group_digits(costs[i].bytes >> 20), measures ? duration(costs[i].seconds) : "-"});
   }
   table.print();
-  fmt::print("\n{}: {}, {:.4g} PFLOP of matrix products", study.name,
-             plural(static_cast<Index>(study.runs.size()), "run"), flop / 1e15);
+  fmt::print("\n{}: {}, {:.4g} {} of matrix products", study.name, plural(static_cast<Index>(study.runs.size()), "run"),
+             flop / unit.flop, unit.name);
   if (measures)
     fmt::print("; {} one after another, about {} as they fit {}", duration(seconds),
                duration(seconds_together(study, costs)), plural(num_cores(), "core"));

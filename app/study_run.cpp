@@ -37,6 +37,7 @@ class StudyRunner {
 
   bool fits(const StudyRun& run) const;
   void start_next();
+  void start(const StudyRun& run);
   void collect_ended();
   void ended(const Job& job);
   void stop_all();
@@ -51,6 +52,7 @@ class StudyRunner {
   std::size_t num_runs_ = 0, num_done_ = 0, num_failed_ = 0, num_stopped_ = 0, num_elsewhere_ = 0;
   double began_ = seconds_now(), shown_ = 0, told_to_stop_ = 0;
   int signals_seen_ = 0;
+  bool ends_at_once_ = false;
   RenewedLine progress_{true};
 };
 
@@ -64,13 +66,23 @@ bool StudyRunner::fits(const StudyRun& run) const {
 
 void StudyRunner::say(const std::string& text) {
   progress_.clear();
-  fmt::print("{}\n", text);
+  // Where standard output has no room, main() says so; the runs go on.
+  std::fputs((text + "\n").c_str(), stdout);
   std::fflush(stdout);
 }
 
 void StudyRunner::start_next() {
   const StudyRun& run = *waiting_.front();
   waiting_.pop_front();
+  try {
+    start(run);
+  } catch (const std::exception& error) {
+    ++num_failed_;
+    say(fmt::format("failed   {}  not started: {}", run.name, error.what()));
+  }
+}
+
+void StudyRunner::start(const StudyRun& run) {
   // Again, now: another process may have been at it meanwhile.
   const RunReport report = look_at(study_, run);
   if (report.state == RunState::kDone) {
@@ -81,11 +93,13 @@ void StudyRunner::start_next() {
     ++num_elsewhere_;
     return say(fmt::format("left     {}: another process runs it", run.name));
   }
+  refuse_foreign(run, report);
   const fs::path folder = run_folder(run);
   fs::create_directories(folder);
   if (report.damaged_results) {
     // Resuming would go on with it; a checkpoint is all that it takes.
-    const fs::path aside = folder / "results.h5.damaged";
+    fs::path aside = folder / "results.h5.damaged";
+    for (int number = 2; fs::exists(aside); ++number) aside = folder / fmt::format("results.h5.damaged{}", number);
     say(fmt::format("warning: {}; kept as {}", report.results.problem, aside.string()));
     fs::rename(folder / "results.h5", aside);
   }
@@ -101,6 +115,10 @@ void StudyRunner::ended(const Job& job) {
   const int code = job.process->exit_code();
   const bool stopped = code == static_cast<int>(ExitCode::kStopped) || (code != 0 && signals_seen_ > 0);
   const RunReport report = look_at(study_, run);
+  if (code != 0 && !stopped && report.state == RunState::kRunning) {
+    ++num_elsewhere_;
+    return say(fmt::format("left     {}: another process began it at the same time", run.name));
+  }
   const bool done = code == 0 && report.state == RunState::kDone;
   log_end(run, done ? 0 : code == 0 ? 1 : code, stopped);
   const std::string time = duration(seconds_now() - job.start), ranks = plural(run.ranks, "rank");
@@ -130,18 +148,19 @@ void StudyRunner::collect_ended() {
   }
 }
 
-// The first signal asks for checkpoints, again and again: a launcher that is only just starting loses it. Another one
-// ends all.
+// The first signal asks for checkpoints, a later one ends all. Both are passed on again and again: a launcher that is
+// only just starting loses the one, scripts/mpirun.sh takes the first SIGTERM for the other.
 void StudyRunner::stop_all() {
   const int signals = num_signals();
-  if (signals_seen_ == 0) say(fmt::format("stopping {}", plural(static_cast<Index>(running_.size()), "run")));
-  const bool at_once = signals_seen_ > 0 && signals > signals_seen_;
-  const bool again = seconds_now() - told_to_stop_ > 2;
-  if (at_once || again) {
-    for (Job& job : running_) job.process->send(at_once ? SIGTERM : SIGUSR1);
-    told_to_stop_ = seconds_now();
-  }
-  signals_seen_ = std::max(signals_seen_, signals);
+  const bool is_new = signals > signals_seen_;
+  if (signals_seen_ == 0)
+    say(fmt::format("stopping {}", plural(static_cast<Index>(running_.size()), "run")));
+  else if (is_new)
+    ends_at_once_ = true;
+  signals_seen_ = signals;
+  if (!is_new && seconds_now() - told_to_stop_ < (ends_at_once_ ? 0.5 : 2)) return;
+  for (Job& job : running_) job.process->send(ends_at_once_ ? SIGTERM : SIGUSR1);
+  told_to_stop_ = seconds_now();
 }
 
 void StudyRunner::show_progress() {
@@ -214,11 +233,7 @@ int study_run(const Study& study, const CommandLine& line) {
   for (const StudyRun* run : runs) {
     const RunReport report = look_at(study, *run);
     num_done += report.state == RunState::kDone;
-    if (report.state == RunState::kForeign)
-      fail_usage(
-          "{} holds a run of another configuration ({}). Nothing was started or changed: move it away, or give "
-          "the study another name ([study] name) or folder (--run.out)",
-          run_folder(*run).string(), report.detail);
+    refuse_foreign(*run, report);
   }
   fmt::print("{}: {} in {}, {} done before; {}\n", study.name, plural(static_cast<Index>(runs.size()), "run"),
              study.folder(), num_done, plural(num_cores(), "core"));

@@ -58,8 +58,9 @@ int study_submit(const Study& study, const CommandLine& line, const std::string&
   int ranks = 1;
   Index threads = 1;
   for (std::size_t i = 0; i < study.runs.size(); ++i) {
-    const RunState state = look_at(study, study.runs[i]).state;
-    if (state == RunState::kDone || state == RunState::kRunning) continue;
+    const RunReport report = look_at(study, study.runs[i]);
+    refuse_foreign(study.runs[i], report);
+    if (report.state == RunState::kDone || report.state == RunState::kRunning) continue;
     indices.push_back(i);
     ranks = std::max(ranks, study.runs[i].ranks);
     threads = std::max(threads, study.runs[i].config.parallel.threads);

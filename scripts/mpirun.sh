@@ -15,6 +15,7 @@ if [[ $1 != -* ]] && ! type -P -- "$1" >/dev/null; then
   [ ! -e "$1" ] || problem='it is there, but not a program that this user may run'
   refuse "scripts/mpirun.sh: $1: $problem; to build Switchyard: cmake --preset release && cmake --build build/release"
 fi
+type -P mpirun >/dev/null || refuse 'scripts/mpirun.sh: there is no mpirun on the PATH (Debian package openmpi-bin)'
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # In a session of its own, so that Ctrl-C at the terminal reaches this script alone; if this script is killed, mpirun

@@ -134,7 +134,13 @@ std::string run_identity(const Config& config, int ranks, const std::vector<std:
 Study read_study(const std::string& file, const Overrides& overrides, const std::vector<std::string>& files) {
   std::string text = read_config_file(file);
   StudyRules rules = take_study_section(text, file);
-  StudyPoint base{load_config(files, {}, parse_text(text, file)), rules.ranks};
+  const Config own = parse_text(text, file);
+  StudyPoint base{load_config(files, {}, own), rules.ranks};
+  for (const Axis& axis : rules.axes)
+    for (const std::string& key : axis.keys)
+      if (base.get(key) != setting_of(own, rules.ranks, key))
+        fail_usage("--config: {} = {} has an axis ({}): choose among its values on the command line: --{} {}.", key,
+                   base.get(key), axis.where, key, base.get(key));
   apply_overrides(overrides, rules, base);
   rules.ranks = base.ranks;
 
@@ -156,8 +162,8 @@ Study read_study(const std::string& file, const Overrides& overrides, const std:
     const auto [earlier, is_new] = identity_of.emplace(run.name, run.identity);
     if (!is_new && earlier->second != run.identity)
       fail_usage(
-          "{}: two runs would have the name {}: a rule sets a key that no axis names: make that key an axis, or "
-          "move it together with another (axis = KEY, KEY2: V & W).",
+          "{}: two runs would have the name {}: either a rule sets a key that no axis names (make that key an axis, or "
+          "move it together with another: axis = KEY, KEY2: V & W), or values differ only in signs such as / and -.",
           file, run.name);
     if (!is_new) continue;
     check_run(run, file);

@@ -33,8 +33,9 @@ struct Study {
   std::string folder() const;
 };
 
-// Keys on the command line, and files, win over the file's own; for a key of an axis they choose
-// among its values ("1, 3..5"). Throws Error (kUsage) naming file, line, what was found and what is allowed.
+// Files, and then keys on the command line, win over the file's own; for a key of an axis the command line chooses
+// among its values ("1, 3..5"), and files may not set it. Throws Error (kUsage) naming file, line, what was found and
+// what is allowed.
 Study read_study(const std::string& file, const std::vector<std::pair<std::string, std::string>>& overrides = {},
                  const std::vector<std::string>& files = {});
 

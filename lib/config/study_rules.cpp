@@ -61,7 +61,7 @@ std::vector<std::string> range_or_value(const std::string& text, const std::stri
   if (last / 2 - first / 2 >= kMostValues / 2)
     fail_usage("{}: the range {} has more than {} values: give fewer.", where, in_quotes(text), kMostValues);
   std::vector<std::string> values;
-  for (Index number = first; number <= last; ++number) values.push_back(std::to_string(number));
+  for (Index i = 0; i <= last - first; ++i) values.push_back(std::to_string(first + i));
   return values;
 }
 
@@ -202,8 +202,10 @@ StudyRules take_study_section(std::string& text, const std::string& source) {
     apply_line(std::string(trimmed(line.substr(0, equals))), std::string(trimmed(line.substr(equals + 1))), where,
                rules, taken, given);
   }
-  if (!found)
+  if (!found) {
+    parse_text(rest, source);  // another mistake, such as [study without its ], is the nearer one
     fail_usage("{}: is no study: it has no section [study] with lines such as `axis = run.seed: 1..3`.", source);
+  }
   text = rest;
   return rules;
 }

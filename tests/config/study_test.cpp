@@ -95,6 +95,15 @@ TEST_F(StudyFile, TheCommandLineSetsTheBaseAndChoosesAmongAnAxis) {
   refuses(text, {"command line: run.seed = \"9\"", "sweep.cfg:4", "1 | 2 | 3"}, {{"run.seed", "9"}});
 }
 
+TEST_F(StudyFile, AnotherFileSetsTheBaseButNoAxis) {
+  const std::string sweep = folder_.write("sweep.cfg", "[study]\naxis = run.seed: 1..3\n");
+  const Study study = read_study(sweep, {}, {folder_.write("more.cfg", "[train]\nbatch = 64\n")});
+  EXPECT_EQ(study.runs[0].config.train.batch, 64);
+  const std::string seed = folder_.write("seed.cfg", "[run]\nseed = 2\n");
+  expect_error(ExitCode::kUsage, {"--config: run.seed = 2 has an axis", "sweep.cfg:2", "--run.seed 2"},
+               [&] { read_study(sweep, {}, {seed}); });
+}
+
 TEST_F(StudyFile, ItsTextReadsBackAsTheSameStudy) {
   const Study study = read(
       "[ffn]\nkind = moe\n[study]\nname = other\naxis = ffn.experts, ranks: 1 & 1, 4 & 2\naxis = run.seed: 1..3\n"
@@ -135,6 +144,7 @@ TEST_F(StudyFile, MalformedLinesNameFileLineAndForm) {
   refuses("[study]\naxis = run.name: a, b\n", {"sweep.cfg:2:", "run.name cannot be an axis"});
   refuses("[study]\nset = ffn.kind: dense\n", {"sweep.cfg:2:", "the word if"});
   refuses("[study]\naxes = run.seed: 1\n", {"sweep.cfg:2:", "unknown key \"axes\" in [study], did you mean axis?"});
+  refuses("[run]\nseed = 1\n[study\naxis = run.seed: 1, 2\n", {"sweep.cfg:3:", "the ] after the section's name"});
   refuses("[study]\nname = a/b\n", {"sweep.cfg:2:", "without /"});
   refuses("[study]\nname = a\nname = b\n", {"sweep.cfg:3:", "a second time"});
   refuses("[study]\nranks = 1\n[train]\nlr = x\n", {"sweep.cfg:4:", "train.lr = \"x\""});
@@ -145,6 +155,8 @@ TEST_F(StudyFile, CombinationsThatCannotRunNameTheRun) {
   refuses("[study]\nranks = 3\naxis = run.seed: 1\n", {"its run seed1", "3 ranks cannot share"});
   refuses("[study]\naxis = run.seed: 1..2\nexclude = run.seed: 1..2\n", {"exclude every run"});
   refuses("[study]\naxis = run.seed: 1..2\nset = train.lr: 1; run.seed: 1 if run.seed: 2\n", {"two runs", "seed1"});
+  refuses("[study]\naxis = data.path: a/b, a-b\n", {"two runs", "a_b", "signs such as / and -"});
+  EXPECT_EQ(names("[study]\naxis = run.seed: 9223372036854775806..9223372036854775807\n").size(), 2u);
   refuses("[study]\naxis = run.seed: 1..1000\naxis = train.batch: 16, 32\naxis = train.warmup_steps: 0..99\n",
           {"more than 100000 runs"});
 }

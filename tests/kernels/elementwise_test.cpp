@@ -1,5 +1,6 @@
 #include "kernels/api/elementwise.hpp"
 
+#include <algorithm>
 #include <numbers>
 
 #include "kernel_test.hpp"
@@ -85,6 +86,66 @@ TEST_P(Elementwise, BiasActivationDropoutBackward) {
   EXPECT_TRUE(same_bits(outputs[0], outputs[1])) << "in place";
   expect_near(outputs[0], d_x, 2e-6, "d_x");
   expect_near(outputs[2], column_sums(shape, d_x), 1e-5, "d_bias");
+}
+
+TEST_P(Elementwise, ReluBothWays) {
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output y(size), d_x(size), d_bias(shape.cols);
+    bias_activation_dropout(context, {.rows = shape.rows,
+                                      .cols = shape.cols,
+                                      .activation = Activation::kRelu,
+                                      .x = x.data(),
+                                      .bias = bias.data(),
+                                      .y = y.data(),
+                                      .dropout = dropout});
+    bias_activation_dropout_backward(context, {.rows = shape.rows,
+                                               .cols = shape.cols,
+                                               .activation = Activation::kRelu,
+                                               .x = x.data(),
+                                               .bias = bias.data(),
+                                               .d_y = other.data(),
+                                               .d_x = d_x.data(),
+                                               .d_bias = d_bias.data(),
+                                               .dropout = dropout});
+    return {y.values(), d_x.values(), d_bias.values()};
+  });
+  const auto u = [&](Index c, std::size_t i) { return x[i] + bias[static_cast<std::size_t>(c)]; };
+  const Doubles y = map(shape, [&](Index r, Index c, std::size_t i) { return scale(r, c) * std::max(u(c, i), 0.0f); });
+  const Doubles d_x =
+      map(shape, [&](Index r, Index c, std::size_t i) { return u(c, i) > 0 ? scale(r, c) * other[i] : 0.0; });
+  expect_near(outputs[0], y, 1e-6, "y");
+  expect_near(outputs[1], d_x, 1e-6, "d_x");
+  expect_near(outputs[2], column_sums(shape, d_x), 1e-5, "d_bias");
+}
+
+TEST_P(Elementwise, WithoutBiasOrResidualTheyCountAsZeros) {
+  const Floats zeros(static_cast<std::size_t>(size), 0.0f), no_bias(static_cast<std::size_t>(shape.cols), 0.0f);
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    std::vector<Floats> all;
+    for (const bool given : {false, true}) {
+      Output y(size);
+      bias_dropout_residual(context, {.rows = shape.rows,
+                                      .cols = shape.cols,
+                                      .x = x.data(),
+                                      .bias = given ? no_bias.data() : nullptr,
+                                      .residual = given ? zeros.data() : nullptr,
+                                      .y = y.data(),
+                                      .dropout = dropout});
+      all.push_back(y.values());
+    }
+    return all;
+  });
+  expect_near(outputs[0], widen(outputs[1]), 0, "y");
+}
+
+TEST(Relu, KeepsNotANumber) {
+  ThreadPool threads(1);
+  const Floats x{kPoison, -1, 2}, bias{0, 0, 0};
+  Output y(3);
+  bias_activation_dropout(
+      {.threads = &threads},
+      {.rows = 1, .cols = 3, .activation = Activation::kRelu, .x = x.data(), .bias = bias.data(), .y = y.data()});
+  expect_near(y.values(), {kPoison, 0, 2}, 0, "y");
 }
 
 TEST_P(Elementwise, BiasDropoutResidual) {

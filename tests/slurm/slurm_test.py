@@ -6,7 +6,6 @@ slurm_test.py ROOT PROGRAM CLUSTER [unittest's options]; exit code 77 where ther
 import os
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -87,6 +86,8 @@ class Scripts(unittest.TestCase):
 
     def cancel(self):
         """What still runs writes to the folder."""
+        if not self.jobs:
+            return
         subprocess.run(["scancel", "--quiet", *self.jobs], check=False)
         queue = ["squeue", "--noheader", "--jobs", ",".join(self.jobs)]
         for _ in range(300):
@@ -95,16 +96,19 @@ class Scripts(unittest.TestCase):
             time.sleep(0.1)
 
     def sbatch(self, *words, **environment):
-        """The number of a job, submitted from a folder that is not the project's."""
+        """The number of a job."""
+        return self.submit(["sbatch", "--parsable", *words], **environment).strip()
+
+    def submit(self, command, **environment):
+        """What a command that hands a job to SLURM prints, in a folder that is not the project's."""
         # Two nodes that are one machine must not share memory segments of one name, and ranks share cores.
         settings = {"SWITCHYARD_ROOT": str(ROOT), "SWITCHYARD": PROGRAM, "OMPI_MCA_btl": "self,tcp",
                     "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_mpi_yield_when_idle": "1",
                     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-        done = subprocess.run(["sbatch", "--parsable", *words], cwd=self.folder, check=True, capture_output=True,
+        done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True,
                               env=os.environ | settings | environment, text=True)
-        number = done.stdout.strip()
-        self.jobs.append(number)
-        return number
+        self.jobs.append(re.search(r"(\d+)\s*\Z", done.stdout)[1])
+        return done.stdout
 
     def train(self, *options, script="train", words=(), output="job.out", **environment):
         output = self.folder / output
@@ -224,19 +228,39 @@ class Limit(Scripts):
 
 
 class Study(Scripts):
-    def test_each_task_of_the_array_runs_its_run(self):
-        # The study's own program is tested elsewhere: this one has its words and trains with the number as seed.
-        program = self.folder / "study"
-        program.write_text('#!/bin/bash\nset -eu\n[ "$1 $2 $3 $5" = "run small.cfg --only --launcher" ]\n'
-                           'exec ${6/"{ranks}"/2} ' + shlex.quote(PROGRAM) +
-                           ' train --config "$2" --run.name "run-$4" --run.seed "$4"\n', encoding="utf-8")
-        program.chmod(0o755)
-        number = self.sbatch("--array=3-5", "--nodes=2", "--ntasks-per-node=1", "--output=%a.out",
-                             ROOT / "slurm/study.sbatch", "small.cfg", SWITCHYARD_STUDY=str(program))
-        for seed in "345":
-            job = Job(f"{number}_{seed}", self.folder / f"{seed}.out")
+    def tasks(self, seeds, *words):
+        """The tasks of the array that `study submit` makes of a study of two ranks with these seeds."""
+        (self.folder / "array.cfg").write_text(f"{SMALL}[study]\nranks = 2\naxis = run.seed: {seeds}\n",
+                                               encoding="utf-8")
+        self.submit([PROGRAM, "study", "submit", "array.cfg", "--script", ROOT / "slurm/study.sbatch", *words])
+        number = self.jobs[-1]
+        listed = subprocess.run([PROGRAM, "study", "list", "array.cfg"], cwd=self.folder, check=True,
+                                capture_output=True, text=True).stdout.splitlines()
+        return [(line.split()[1], Job(f"{number}_{index}", self.folder / f"switchyard-study-{number}-{index}.out"))
+                for index, line in enumerate(listed)]
+
+    def log_of(self, run):
+        log = self.folder / "runs/array" / run / "train.log"
+        return log.read_text(encoding="utf-8") if log.exists() else ""
+
+    def test_each_task_of_the_array_trains_its_run(self):
+        for run, job in self.tasks("3..5"):
             self.assertEqual(job.end(), "COMPLETED", job.text())
-            self.assertEqual(self.digest(job.text()), self.plain_digest("--run.seed", seed, "--overwrite"))
+            self.assertIn(f"done     {run}  2 ranks", job.text())
+            seed = run.removeprefix("seed")
+            self.assertEqual(self.digest(self.log_of(run)), self.plain_digest("--run.seed", seed, "--overwrite"))
+        status = subprocess.run([PROGRAM, "study", "status", "runs/array"], cwd=self.folder, check=True,
+                                capture_output=True, text=True).stdout
+        self.assertIn("array: 3 runs in runs/array: 3 done", status)
+
+    def test_a_task_that_is_told_to_stop_goes_on_later(self):
+        ((run, job),) = self.tasks("1", *LONG)
+        job.wait_until(lambda: "\nmesh: " in self.log_of(run), 60)
+        subprocess.run(["scancel", "--signal=USR1", "--batch", job.number], check=True)
+        job.wait_until(lambda: "\nresuming " in self.log_of(run), 120)
+        self.assertRegex(job.text(), f"stopped  {run} (.*\n)+.*back into the queue\n(.*\n)*.*start 2")
+        (stopped,) = re.findall(r"^stopped after step (\d+) on signal", self.log_of(run), re.MULTILINE)
+        self.assertRegex(self.log_of(run), rf"\nresuming \S+ after step {stopped}\n")
 
 
 class Failures(Scripts):
@@ -251,6 +275,12 @@ class Failures(Scripts):
 
     def test_a_missing_program_or_site_is_named(self):
         self.check_fails(self.train(SWITCHYARD="/no/switchyard"), "there is no program /no/switchyard: build it")
+
+    def test_outside_slurm_it_says_what_to_do(self):
+        done = subprocess.run(["bash", ROOT / "slurm/train.sbatch"], check=False, capture_output=True, text=True,
+                              env={"PATH": os.environ["PATH"]})
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("this is a job script: give it to sbatch", done.stderr)
 
     def test_an_uneven_allocation_is_refused(self):
         self.check_fails(self.train("--nodes=2", "--ntasks=3"), "3 ranks on 2 nodes: give --ntasks-per-node")
