@@ -24,6 +24,17 @@ Augmentation draw_augmentation(const Patchify& args, Index sample) {
 
 using PixelValues = std::array<std::array<float, 256>, kMaxChannels>;  // normalised, by channel
 
+// Patches of one pixel, as they lie in the image.
+void flatten_sample(const Patchify& args, const PixelValues& values, Index sample) {
+  const Index channels = args.channels, pixels = args.height * args.width, first = sample * pixels * channels;
+  for (Index channel = 0; channel < channels; ++channel) {
+    const float* value = values[static_cast<std::size_t>(channel)].data();
+    const std::uint8_t* image = args.images + first + channel;
+    float* out = args.patches + first + channel;
+    for (Index i = 0; i < pixels * channels; i += channels) out[i] = value[image[i]];
+  }
+}
+
 void patchify_sample(const Patchify& args, const PixelValues& values, Index sample) {
   const Index height = args.height, width = args.width, channels = args.channels, patch = args.patch;
   const Augmentation augmentation = draw_augmentation(args, sample);
@@ -71,7 +82,10 @@ void patchify(const Context& context, const Patchify& args) {
   for (Index channel = 0; channel < args.channels; ++channel)
     for (int v = 0; v < 256; ++v)
       values[channel][v] = (static_cast<float>(v) / 255.0f - args.mean[channel]) / args.deviation[channel];
-  context.threads->parallel_for(args.samples, [&](Index sample) { patchify_sample(args, values, sample); });
+  const bool is_flat = args.patch == 1 && args.crop_padding == 0 && !args.flip;
+  context.threads->parallel_for(args.samples, [&](Index sample) {
+    is_flat ? flatten_sample(args, values, sample) : patchify_sample(args, values, sample);
+  });
 }
 
 void patch_words(const Context& context, const PatchWords& args) {
