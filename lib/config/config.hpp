@@ -1,6 +1,7 @@
 // A run's configuration: typed values, and one table of keys (keys.cpp) for files, command line, printing and --help.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -42,7 +43,7 @@ struct Config {
     std::string kind = "dense";  // dense | moe | fff
     Index hidden = 256;
     std::string activation = "gelu";  // gelu | relu
-    Index depth = 3, leaf = 32;       // of a tree with 2^depth leaves of `leaf` hidden units each
+    Index depth = 0, leaf = 32;       // of a tree; depth 0: so deep that leaves are `hidden` wide together
     double hardening = 3, region_leak = 0;
     std::string tree = "soft";  // soft | hard
     Index experts = 4;
@@ -94,10 +95,15 @@ struct Config {
   } checkpoint;
 };
 
+// Levels of a tree whose 2^levels leaves have ffn.leaf hidden units each, ffn.hidden together where ffn.depth is 0.
+inline Index tree_depth(const Config::Ffn& ffn) {
+  return ffn.depth > 0 ? ffn.depth : std::bit_width(static_cast<std::uint64_t>(ffn.hidden / ffn.leaf)) - 1;
+}
+
 // What ranks share out: a block's experts, the leaves of its tree, or nothing.
 inline Index experts_or_leaves(const Config& config) {
   if (config.ffn.kind == "moe") return config.ffn.experts;
-  return config.ffn.kind == "fff" ? Index{1} << config.ffn.depth : 0;
+  return config.ffn.kind == "fff" ? Index{1} << tree_depth(config.ffn) : 0;
 }
 
 // Layers the files in their order over `base`, then the overrides (key, value); the later one wins. Each value

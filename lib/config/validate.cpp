@@ -73,6 +73,19 @@ bool passes_differ(const Config& config) {
   return ffn.router == "random" && ffn.experts > 1;
 }
 
+void check_tree(const Config::Ffn& ffn) {
+  const Index depth = tree_depth(ffn), width = (Index{1} << std::max<Index>(depth, 0)) * ffn.leaf;
+  if (ffn.depth == 0 && (depth < 1 || width != ffn.hidden))
+    fail_usage(
+        "ffn.hidden = {} is not 2, 4, 8, ... times ffn.leaf = {}: a tree's leaves are so many: change one of them, or "
+        "give ffn.depth, the levels of the tree.",
+        ffn.hidden, ffn.leaf);
+  constexpr Index kWidest = 1048576;
+  if (width > kWidest)
+    fail_usage("ffn.depth = {} and ffn.leaf = {}: the tree is {} hidden units wide: at most {} work.", ffn.depth,
+               ffn.leaf, width, kWidest);
+}
+
 void check_ffn(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
   if (ffn.consistency > 0 && !passes_differ(config))
@@ -80,9 +93,7 @@ void check_ffn(const Config& config) {
         "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
         "give the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
         ffn.consistency);
-  if (ffn.kind == "fff" && experts_or_leaves(config) * ffn.leaf > 1048576)
-    fail_usage("ffn.depth = {} and ffn.leaf = {}: the tree is {} hidden units wide: at most 1048576 work.", ffn.depth,
-               ffn.leaf, experts_or_leaves(config) * ffn.leaf);
+  if (ffn.kind == "fff") check_tree(ffn);
   if (ffn.kind == "dense") return;
   if (config.model.kind == "vit" && ffn.every > config.model.layers)
     fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,

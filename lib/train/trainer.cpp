@@ -51,7 +51,7 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
   options.ffn.kind = config.ffn.kind;
   options.ffn.hidden = config.ffn.hidden;
   options.ffn.num_experts = experts_or_leaves(config);
-  options.ffn.tree = {config.ffn.depth, config.ffn.leaf, config.ffn.hardening, config.ffn.region_leak,
+  options.ffn.tree = {tree_depth(config.ffn), config.ffn.leaf, config.ffn.hardening, config.ffn.region_leak,
                       config.ffn.tree == "hard"};
   options.ffn.average_inference = config.ffn.inference == "average";
   options.ffn.same_start = config.ffn.expert_init == "same";

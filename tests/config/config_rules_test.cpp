@@ -68,6 +68,31 @@ TEST(Validate, TwoPassesMustBeAbleToDiffer) {
   EXPECT_NO_THROW(validate(config));
 }
 
+TEST(Validate, ATreesLeavesAreAPowerOfTwo) {
+  const auto tree = [](Index hidden, Index leaf, Index depth, Index ranks = 1) {
+    return [=](Config& c) {
+      c.ffn.kind = "fff";
+      c.ffn.hidden = hidden;
+      c.ffn.leaf = leaf;
+      c.ffn.depth = depth;
+      c.parallel.experts = ranks;
+    };
+  };
+  const auto leaves_of = [](const std::function<void(Config&)>& change) {
+    Config config;
+    change(config);
+    validate(config);
+    return experts_or_leaves(config);
+  };
+  EXPECT_EQ(leaves_of(tree(128, 8, 0)), 16);
+  EXPECT_EQ(leaves_of(tree(128, 8, 2, 4)), 4) << "ffn.depth counts before ffn.hidden";
+  expect_invalid({"ffn.hidden = 96", "ffn.leaf = 8", "ffn.depth"}, tree(96, 8, 0));
+  expect_invalid({"ffn.hidden = 8", "ffn.leaf = 8"}, tree(8, 8, 0));
+  expect_invalid({"ffn.hidden = 8", "ffn.leaf = 16"}, tree(8, 16, 0));
+  expect_invalid({"ffn.depth = 16", "ffn.leaf = 32", "1048576"}, tree(8, 32, 16));
+  expect_invalid({"parallel.experts = 8", "4 leaves"}, tree(8, 2, 0, 8));
+}
+
 TEST(Validate, WhatThisBuildLacks) {
   expect_invalid({"compute.device = cuda", "without CUDA"}, [](Config& c) { c.compute.device = "cuda"; });
 }
