@@ -20,6 +20,8 @@ DataOptions data_options(const Config& config) {
   options.synthetic_channels = config.data.synthetic_channels;
   options.synthetic_classes = config.data.synthetic_classes;
   options.seed = config.data.synthetic_seed;
+  options.validation = config.data.validation;
+  options.validation_seed = config.data.validation_seed;
   return options;
 }
 

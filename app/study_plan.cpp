@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 
 struct DataSize {
   ImageShape shape;
-  Index train = 0, test = 0;
+  Index train = 0, test = 0, validation = 0;
 };
 
 // Files of these kinds are of one size, and need not be here yet.
@@ -37,11 +37,16 @@ DataSize size_of_data(const Config& config) {
     size.train = data.synthetic_samples, size.test = std::max<Index>(1, data.synthetic_samples / 4);
   } else if (data.kind == "hdf5") {
     const Dataset loaded = load_dataset(data_options(config));
-    size = {{loaded.height, loaded.width, loaded.channels, loaded.classes}, loaded.train.count, loaded.test.count};
+    return {{loaded.height, loaded.width, loaded.channels, loaded.classes},
+            loaded.train.count,
+            loaded.test.count,
+            loaded.validation.count};
   } else {
     size.train = data.kind.starts_with("cifar") ? 50000 : 60000, size.test = 10000;
   }
   if (data.limit > 0) size.train = std::min(size.train, data.limit), size.test = std::min(size.test, data.limit);
+  size.validation = num_validation_samples(data.validation, size.train);
+  size.train -= size.validation;
   return size;
 }
 
@@ -51,7 +56,7 @@ struct Measured {
 };
 
 struct Cost {
-  Index steps = 0, evaluations = 0;
+  Index steps = 0, samples_evaluated = 0;
   double flop = 0;
   Index bytes = 0;      // of a rank
   double seconds = -1;  // below 0: not known
@@ -83,7 +88,9 @@ Cost cost_of(const StudyRun& run, const DataSize& data) {
   Cost cost;
   const Index epoch_steps = data.train / config.train.batch, eval_steps = config.run.eval_every * epoch_steps;
   cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * epoch_steps;
-  cost.evaluations = eval_steps > 0 ? (cost.steps + eval_steps - 1) / eval_steps : 1;  // one after the last step
+  // One after the last step.
+  const Index evaluations = eval_steps > 0 ? (cost.steps + eval_steps - 1) / eval_steps : 1;
+  cost.samples_evaluated = evaluations * (data.test + data.validation + (config.run.measure_training ? data.train : 0));
   cost.flop = flop_per_step * static_cast<double>(cost.steps);
   cost.bytes = least_bytes(config, table, run.ranks);
   return cost;
@@ -94,6 +101,7 @@ Config short_run(const Config& config, const DataSize& data, const std::string& 
   Config result = config;
   result.run.out = folder, result.run.name = "measure", result.run.seed = 1;
   result.run.steps = 4, result.run.epochs = 1, result.run.log_every = 1, result.run.eval_every = 0;
+  result.run.measure_training = false, result.data.validation = 0;
   result.train.lr = 1e-6, result.train.schedule_epochs = 0, result.train.warmup_steps = 0;
   result.checkpoint.every = 1000000;
   if (data.shape.height != data.shape.width || data.shape.channels > 4) return result;
@@ -152,8 +160,9 @@ void measure_all(const Study& study, const CommandLine& line, const std::vector<
     const Measured& each = found->second;
     const ImageShape& shape = data[i].shape;
     costs[i].seconds = static_cast<double>(costs[i].steps) * each.seconds_per_step +
-                       static_cast<double>(costs[i].evaluations * data[i].test) * each.seconds_per_tested_sample;
-    costs[i].bytes = each.peak_bytes + (data[i].train + data[i].test) * shape.height * shape.width * shape.channels;
+                       static_cast<double>(costs[i].samples_evaluated) * each.seconds_per_tested_sample;
+    costs[i].bytes = each.peak_bytes +
+                     (data[i].train + data[i].test + data[i].validation) * shape.height * shape.width * shape.channels;
   }
 }
 

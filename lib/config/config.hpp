@@ -17,14 +17,17 @@ struct Config {
     std::string out = "runs";  // a run's files lie in out/name/
     std::uint64_t seed = 1;
     Index epochs = 1;
-    Index steps = 0;       // above 0: so many steps instead of epochs
-    Index log_every = 1;   // steps between rows of steps/* in the results
-    Index eval_every = 1;  // epochs between evaluations; 0: only at the end
+    Index steps = 0;                // above 0: so many steps instead of epochs
+    Index log_every = 1;            // steps between rows of steps/* in the results
+    Index eval_every = 1;           // epochs between evaluations; 0: only at the end
+    bool measure_training = false;  // evaluate the training split too
   } run;
   struct Data {
     std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic
     std::string path;                    // folder or file; empty: the kind's default place
     Index limit = 0;                     // above 0: the first so many samples of each split
+    double validation = 0;               // part of the training split kept apart
+    std::uint64_t validation_seed = 1;   // apart from run.seed: repeated seeds see the same split
     Index crop_padding = 0;              // random crop after padding by so many pixels; 0: none
     bool flip = false;                   // random horizontal flip
     bool normalize = true;               // (v - mean) / deviation per channel

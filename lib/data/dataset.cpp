@@ -35,16 +35,20 @@ std::string describe_split(const Split& split) {
 }  // namespace
 
 std::map<std::string, std::string> data_attributes(const Dataset& dataset) {
-  return {
+  std::map<std::string, std::string> attributes = {
       {"data", fmt::format("{}x{}x{} {} classes", dataset.height, dataset.width, dataset.channels, dataset.classes)},
       {"data_train", describe_split(dataset.train)},
       {"data_test", describe_split(dataset.test)}};
+  if (dataset.validation.count > 0) attributes["data_validation"] = describe_split(dataset.validation);
+  return attributes;
 }
 
 Dataset load_dataset(const DataOptions& options) {
   const std::string path = options.path.empty() ? default_path(options.kind) : options.path;
   try {
-    return load_kind(options, path);
+    Dataset data = load_kind(options, path);
+    if (options.validation > 0) split_validation(data, options.validation, options.validation_seed);
+    return data;
   } catch (const std::bad_alloc&) {
     fail("{}: this data does not fit into memory: set data.limit to take only the first samples.",
          path.empty() ? "data.kind = " + options.kind : path);

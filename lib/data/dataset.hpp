@@ -25,6 +25,7 @@ struct Dataset {
   std::string name = {};
   Index height = 0, width = 0, channels = 0, classes = 0;
   Split train = {}, test = {};
+  Split validation = {};  // no samples where none is asked for
 };
 
 // Fields as the keys of the configuration's [data].
@@ -34,9 +35,11 @@ struct DataOptions {
   Index limit = 0;                     // above 0: the first so many samples of each split
   Index synthetic_samples = 1024, synthetic_size = 28, synthetic_channels = 1, synthetic_classes = 10;
   std::uint64_t seed = 1;  // of synthetic data
+  double validation = 0;   // this part of the training split becomes a validation split
+  std::uint64_t validation_seed = 1;
 };
 
-// Reads, checks and returns both splits. Throws Error naming the file (and sample) that is missing, truncated, corrupt
+// Reads, checks and returns the splits. Throws Error naming the file (and sample) that is missing, truncated, corrupt
 // or out of range.
 Dataset load_dataset(const DataOptions& options);
 
@@ -46,8 +49,16 @@ std::optional<ImageShape> known_shape(const DataOptions& options);
 // Where data lie when no path is given; empty for kinds without such a place.
 std::string default_path(const std::string& kind);
 
-// What tells one data set from another, for files: `data` (shape and classes), `data_train` and `data_test` (number of
-// samples, XXH3-128 over images and labels).
+// How many of `count` training samples become validation samples: the nearest whole number. Fails where that leaves
+// none on either side, though fraction is above 0.
+Index num_validation_samples(double fraction, Index count);
+
+// Moves num_validation_samples() of data.train to data.validation: the first of a random order, a function of seed and
+// count only. Both keep their samples in the order they had.
+void split_validation(Dataset& data, double fraction, std::uint64_t seed);
+
+// What tells one data set from another, for files: `data` (shape and classes), `data_train`, `data_test` and, where
+// there is one, `data_validation` (number of samples, XXH3-128 over images and labels).
 std::map<std::string, std::string> data_attributes(const Dataset& dataset);
 
 // The order in which an epoch visits `count` samples: a random permutation, a function of its arguments only.

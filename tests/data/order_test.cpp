@@ -1,4 +1,4 @@
-// The order of an epoch, synthetic data, and what is known of each kind of data.
+// The order of an epoch, the validation split, synthetic data, and what is known of each kind of data.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -125,6 +125,79 @@ TEST(Synthetic, CanBeLearned) {
     num_right += nearest == data.test.labels[i];
   }
   EXPECT_GE(num_right, 95);
+}
+
+// Images of one pixel that says which sample it is, labels likewise.
+Dataset numbered(Index count) {
+  Dataset data{"numbered", 1, 1, 1, 200};
+  data.train.count = count;
+  for (Index i = 0; i < count; ++i) {
+    data.train.images.push_back(static_cast<std::uint8_t>(i));
+    data.train.labels.push_back(static_cast<std::int32_t>(i));
+  }
+  return data;
+}
+
+TEST(Validation, PartsTheTrainingSplit) {
+  Dataset data = numbered(200);
+  split_validation(data, 0.1, 1);
+  EXPECT_EQ(data.train.count, 180);
+  EXPECT_EQ(data.validation.count, 20);
+  std::vector<std::int32_t> all;
+  for (const Split* split : {&data.train, &data.validation}) {
+    ASSERT_EQ(std::ssize(split->labels), split->count);
+    ASSERT_EQ(std::ssize(split->images), split->count);
+    EXPECT_TRUE(std::is_sorted(split->labels.begin(), split->labels.end())) << "in the order that they had";
+    for (std::size_t i = 0; i < split->labels.size(); ++i) EXPECT_EQ(split->images[i], split->labels[i]);
+    all.insert(all.end(), split->labels.begin(), split->labels.end());
+  }
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(all, numbered(200).train.labels) << "each sample in one of them";
+  EXPECT_NE(data.validation.labels.back(), 19) << "not just the first";
+  EXPECT_NE(data.validation.labels.front(), 180) << "not just the last";
+}
+
+TEST(Validation, IsAFunctionOfItsSeed) {
+  Dataset one = numbered(200), again = numbered(200), other = numbered(200);
+  split_validation(one, 0.1, 1);
+  split_validation(again, 0.1, 1);
+  split_validation(other, 0.1, 2);
+  EXPECT_EQ(one.validation.labels, again.validation.labels);
+  EXPECT_NE(one.validation.labels, other.validation.labels);
+}
+
+// Over 2,000 seeds each of ten samples is one of three chosen 600 times, give or take five deviations.
+TEST(Validation, EverySampleIsEquallyLikely) {
+  std::vector<int> count(10);
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
+    Dataset data = numbered(10);
+    split_validation(data, 0.3, seed);
+    for (const std::int32_t label : data.validation.labels) ++count[static_cast<std::size_t>(label)];
+  }
+  for (const int times : count) EXPECT_NEAR(times, 600, 5 * std::sqrt(2000 * 0.3 * 0.7));
+}
+
+TEST(Validation, LeavesSamplesOnBothSides) {
+  EXPECT_EQ(num_validation_samples(0, 10), 0);
+  EXPECT_EQ(num_validation_samples(0.1, 60000), 6000);
+  EXPECT_EQ(num_validation_samples(0.5, 3), 2);
+  expect_error(ExitCode::kUsage, {"data.validation = 0.01", "10 training samples", "for validation"},
+               [] { num_validation_samples(0.01, 10); });
+  expect_error(ExitCode::kUsage, {"data.validation = 0.99", "10 training samples", "for training"},
+               [] { num_validation_samples(0.99, 10); });
+}
+
+TEST(Validation, IsPartOfLoading) {
+  DataOptions options = synthetic();
+  const Dataset all = load_dataset(options);
+  EXPECT_EQ(all.validation.count, 0);
+  EXPECT_FALSE(data_attributes(all).contains("data_validation"));
+  options.validation = 0.25;
+  const Dataset parted = load_dataset(options);
+  EXPECT_EQ(parted.train.count, 300);
+  EXPECT_EQ(parted.validation.count, 100);
+  EXPECT_EQ(parted.test.images, all.test.images);
+  EXPECT_EQ(data_attributes(parted).at("data_validation").substr(0, 12), "100 samples,");
 }
 
 TEST(Synthetic, SaysWhenItDoesNotFit) {

@@ -136,7 +136,9 @@ inline Dataset dataset_of(const Config& config) {
                        .synthetic_size = config.data.synthetic_size,
                        .synthetic_channels = config.data.synthetic_channels,
                        .synthetic_classes = config.data.synthetic_classes,
-                       .seed = config.data.synthetic_seed});
+                       .seed = config.data.synthetic_seed,
+                       .validation = config.data.validation,
+                       .validation_seed = config.data.validation_seed});
 }
 
 // A trainer with all that it refers to.
