@@ -10,9 +10,11 @@ namespace {
 
 constexpr const char* kHelp =
     "switchyard eval CHECKPOINT [--KEY VALUE ...]\n\n"
-    "Evaluates the checkpoint's parameters on the test split of its data, with the configuration that it was trained\n"
-    "with, but for keys given here: --data.path, --parallel.experts, --ffn.inference, ... Keys that change how tokens\n"
-    "are routed count too (--ffn.top_k, --ffn.capacity_eval); those that change parameters are refused.\n"
+    "Evaluates the checkpoint's parameters on the test split of its data (and on its validation and training splits\n"
+    "where data.validation and run.measure_training ask for it), with the configuration that it was trained with, but\n"
+    "for keys given here: --data.path, --parallel.experts, --ffn.inference, ... Keys that change how tokens are "
+    "routed\n"
+    "count too (--ffn.top_k, --ffn.capacity_eval); those that change parameters are refused.\n"
     "--config FILE layers over the checkpoint's configuration.\n";
 
 // The checkpoint's own configuration under the files and keys of the command line.
@@ -43,12 +45,18 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
   trainer->load(world.comm(), line.positional[0], true);
-  const Evaluation evaluation = world.diverging_alike([&] { return trainer->evaluate(); });
+  const Measures measures = world.diverging_alike([&] { return trainer->measure(); });
   const std::string digest = trainer->digest();
-  if (world.speaks())
-    fmt::print("{} after step {}, {} test samples of {}\n{}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n",
-               line.positional[0], trainer->step(), dataset.test.count, dataset.name, describe_model(config),
-               evaluation.accuracy, evaluation.loss, digest);
+  if (!world.speaks()) return 0;
+  fmt::print("{} after step {}, {} test samples of {}\n{}\n", line.positional[0], trainer->step(), dataset.test.count,
+             dataset.name, describe_model(config));
+  const auto print = [](const char* split, const Evaluation& evaluation) {
+    fmt::print("{} accuracy {:.2f} % loss {:.4f}\n", split, evaluation.accuracy, evaluation.loss);
+  };
+  print("test", measures.test);
+  if (measures.validation) print("validation", *measures.validation);
+  if (measures.training) print("training", *measures.training);
+  fmt::print("digest {}\n", digest);
   return 0;
 }
 

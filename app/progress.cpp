@@ -98,11 +98,14 @@ void Progress::note(const std::string& line) {
   std::fflush(stdout);
 }
 
-void Progress::evaluation(double epoch, const Evaluation& evaluation, double seconds) {
+void Progress::evaluation(double epoch, const Measures& measures, double seconds) {
+  std::string more;
+  if (measures.validation) more += fmt::format("  validation {:.2f} %", measures.validation->accuracy);
+  if (measures.training) more += fmt::format("  training {:.2f} %", measures.training->accuracy);
   const Index epochs = std::max<Index>(1, ceil_div(total_steps_, steps_per_epoch_));
-  note(fmt::format("epoch {:.4g}/{}  training loss {:.3f}  test accuracy {:.2f} %  test loss {:.4f}  {:.1f} s", epoch,
-                   epochs, loss_sum_ / static_cast<double>(std::max<Index>(num_summed_, 1)), evaluation.accuracy,
-                   evaluation.loss, seconds));
+  note(fmt::format("epoch {:.4g}/{}  training loss {:.3f}  test accuracy {:.2f} %  test loss {:.4f}{}  {:.1f} s", epoch,
+                   epochs, loss_sum_ / static_cast<double>(std::max<Index>(num_summed_, 1)), measures.test.accuracy,
+                   measures.test.loss, more, seconds));
   loss_sum_ = 0;
   num_summed_ = 0;
 }

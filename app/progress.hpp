@@ -15,7 +15,7 @@ class Progress {
 
   void step(const StepMetrics& metrics);
   // epoch: done so far; seconds: since the evaluation before.
-  void evaluation(double epoch, const Evaluation& evaluation, double seconds);
+  void evaluation(double epoch, const Measures& measures, double seconds);
   // A line of its own, above the bar.
   void note(const std::string& line);
 

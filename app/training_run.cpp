@@ -190,7 +190,7 @@ bool TrainingRun::train() {
   bool stopped = false;
   while (trainer_->step() < trainer_->total_steps() && !stopped) {
     const StepMetrics metrics = world_.diverging_alike([&] { return trainer_->train_step(stop_signal_ != 0); });
-    evaluation_.reset();
+    measures_.reset();
     log_step(metrics);
     stopped = metrics.stop_requested;
     const bool last = metrics.step == trainer_->total_steps();
@@ -231,15 +231,15 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
 }
 
 void TrainingRun::evaluate() {
-  evaluation_ = world_.diverging_alike([&] { return trainer_->evaluate(); });
+  measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
   if (!world_.speaks()) return;
   const double epoch = static_cast<double>(trainer_->step()) / static_cast<double>(trainer_->steps_per_epoch());
   results_->append(io::EvaluationRow{.step = trainer_->step(),
                                      .epoch = epoch,
-                                     .loss = evaluation_->loss,
-                                     .accuracy = evaluation_->accuracy / 100,
-                                     .seconds = evaluation_->seconds});
-  progress_->evaluation(epoch, *evaluation_, seconds_since_evaluation_ + evaluation_->seconds);
+                                     .loss = measures_->test.loss,
+                                     .accuracy = measures_->test.accuracy / 100,
+                                     .seconds = measures_->seconds()});
+  progress_->evaluation(epoch, *measures_, seconds_since_evaluation_ + measures_->seconds());
   seconds_since_evaluation_ = 0;
 }
 
@@ -266,22 +266,22 @@ int TrainingRun::finish(bool stopped) {
     }
     return static_cast<int>(ExitCode::kStopped);
   }
-  if (!evaluation_)
-    evaluation_ = world_.diverging_alike([&] { return trainer_->evaluate(); });  // a run resumed after its last step
+  if (!measures_)
+    measures_ = world_.diverging_alike([&] { return trainer_->measure(); });  // a run resumed after its last step
   const std::string digest = trainer_->digest();
   if (!world_.speaks()) return 0;
   progress_.reset();
   results_->set_attribute("status", "finished");
   results_->set_attribute("digest", digest);
-  results_->set_attribute("test_accuracy", fmt::format("{}", evaluation_->accuracy / 100));
-  results_->set_attribute("test_loss", fmt::format("{}", evaluation_->loss));
+  results_->set_attribute("test_accuracy", fmt::format("{}", measures_->test.accuracy / 100));
+  results_->set_attribute("test_loss", fmt::format("{}", measures_->test.loss));
   if (num_steps_here_ > 0)
     results_->set_attribute("seconds_per_epoch",
                             fmt::format("{:.6g}", step_seconds_ / static_cast<double>(num_steps_here_) *
                                                       static_cast<double>(trainer_->steps_per_epoch())));
   results_->close();
   fmt::print("result {}\ncheckpoint {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n", folder_.results().string(),
-             checkpoint.string(), evaluation_->accuracy, evaluation_->loss, digest);
+             checkpoint.string(), measures_->test.accuracy, measures_->test.loss, digest);
   return 0;
 }
 

@@ -50,7 +50,7 @@ class TrainingRun {
   std::optional<io::ResultsWriter> results_;  // rank 0
   std::optional<Progress> progress_;
   std::optional<RoutingWatch> routing_watch_;
-  std::optional<Evaluation> evaluation_;  // of the parameters as they are now
+  std::optional<Measures> measures_;  // of the parameters as they are now
   Index saved_step_ = -1;                 // of the newest checkpoint that this run wrote or found in its own folder
   double step_seconds_ = 0, seconds_since_evaluation_ = 0;
   Index num_steps_here_ = 0;

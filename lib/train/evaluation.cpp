@@ -1,4 +1,4 @@
-// Evaluation: the test split in microbatches, shared out over ranks. Losses are added sample by sample in order, so the
+// Evaluation: a split in microbatches, shared out over ranks. Losses are added sample by sample in order, so the
 // figures are the same bits on any number of ranks.
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,14 @@
 
 namespace switchyard {
 
-Evaluation Trainer::evaluate() {
+Measures Trainer::measure() {
+  Measures measures{evaluate(), {}, {}};
+  if (dataset_.validation.count > 0) measures.validation = evaluate(dataset_.validation, "validation");
+  if (config_.run.measure_training) measures.training = evaluate(dataset_.train, "training");
+  return measures;
+}
+
+Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
   const double start = seconds_now();
   PhaseSeconds unused;
   const Pass pass{.context = context_,
@@ -25,7 +32,7 @@ Evaluation Trainer::evaluate() {
   model_->prepare_evaluation(pass);
 
   // Each rank takes the same number of microbatches, some of which may be short or empty: experts need all ranks.
-  const Index size = config_.train.microbatch, count = dataset_.test.count;
+  const Index size = config_.train.microbatch, count = split.count;
   const Index per_rank = ceil_div(ceil_div(count, size), mesh_.world().size());
   const Index first = per_rank * size * mesh_.world().rank();
   std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
@@ -35,7 +42,7 @@ Evaluation Trainer::evaluate() {
     const Index begin = std::min(count, first + i * size), end = std::min(count, begin + size);
     std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(begin));
     const Microbatch microbatch =
-        load_microbatch(dataset_.test, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
+        load_microbatch(split, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
     const Model::Losses losses = model_->forward(with, microbatch);
     const Index bytes = (end - begin) * Index{sizeof(float)};
     kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
@@ -44,8 +51,8 @@ Evaluation Trainer::evaluate() {
   for (Index i = 0; i < per_rank; ++i) evaluate_microbatch(pass, i);
 
   std::vector<float> all(local.size() * static_cast<std::size_t>(mesh_.world().size()));
-  all_gather(mesh_.world(), "losses of the test set", local.data(), static_cast<Index>(local.size() * sizeof(float)),
-             all.data());
+  all_gather(mesh_.world(), "losses of the " + name + " split", local.data(),
+             static_cast<Index>(local.size() * sizeof(float)), all.data());
   Evaluation evaluation;
   for (Index sample = 0; sample < count; ++sample) {
     const Index rank = sample / (per_rank * size), place = sample % (per_rank * size);
@@ -63,9 +70,9 @@ Evaluation Trainer::evaluate() {
   Pass probing = pass;
   probing.probe = &probe;
   for (Index i = 0; i < per_rank; ++i) evaluate_microbatch(probing, i);
-  throw Error(fmt::format("step {}: the test loss is {}; {}. Go on from an earlier checkpoint, or train anew with a "
+  throw Error(fmt::format("step {}: the {} loss is {}; {}. Go on from an earlier checkpoint, or train anew with a "
                           "lower train.lr, train.clip = 1, or some train.warmup_steps.",
-                          step_, std::isnan(evaluation.loss) ? "not a number" : "infinite",
+                          step_, name, std::isnan(evaluation.loss) ? "not a number" : "infinite",
                           first_bad_layer(probe, "every layer's output is finite")),
               ExitCode::kDiverged);
 }

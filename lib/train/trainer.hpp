@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,10 +34,22 @@ struct StepMetrics {
   bool stop_requested = false;  // by any rank
 };
 
+// Of one split.
 struct Evaluation {
-  double loss = 0;      // mean over the test set
+  double loss = 0;      // mean over its samples
   double accuracy = 0;  // percent
   double seconds = 0;
+};
+
+// Of each split that is measured.
+struct Measures {
+  Evaluation test;
+  std::optional<Evaluation> validation;  // where there is one
+  std::optional<Evaluation> training;    // with run.measure_training
+
+  double seconds() const {
+    return test.seconds + (validation ? validation->seconds : 0) + (training ? training->seconds : 0);
+  }
 };
 
 ModelOptions model_options(const Config& config, const ImageShape& image);
@@ -53,8 +66,11 @@ class Trainer {
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
   // gradient is not finite. stop_requested: this rank was told to stop; every rank learns of it in the metrics.
   StepMetrics train_step(bool stop_requested);
-  // Every sample of the test split once. Fails with ExitCode::kDiverged, on every rank, where their loss is not finite.
-  Evaluation evaluate();
+  // Every sample of the split once, without augmentation. Fails with ExitCode::kDiverged, on every rank, where their
+  // loss is not finite; `name` says which split it is.
+  Evaluation evaluate(const Split& split, const std::string& name);
+  Evaluation evaluate() { return evaluate(dataset_.test, "test"); }
+  Measures measure();
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }

@@ -80,6 +80,31 @@ TEST(Layout, EvaluationIsTheSameBits) {
   }
 }
 
+// 10 of 100 training samples are for validation, 90 make one step an epoch.
+TEST(Layout, EverySplitIsMeasuredToTheSameBits) {
+  for (const char* name : {"dense", "switch"}) {
+    SCOPED_TRACE(name);
+    Config config = config_of(kind_named(name));
+    config.data.validation = 0.1;
+    config.run.measure_training = true;
+    SmallRun alone = run_alone(config);
+    EXPECT_EQ(alone->steps_per_epoch(), 1);
+    alone.train(2);
+    const Measures expected = alone->measure();
+    for_each_layout(config, {1, 2}, [&](const Config& layout) {
+      SmallRun together = run_on_all_ranks(layout);
+      together.train(2);
+      EXPECT_EQ(together->digest(), alone->digest());
+      const Measures found = together->measure();
+      EXPECT_EQ(found.test.loss, expected.test.loss);
+      EXPECT_EQ(found.validation->loss, expected.validation->loss);
+      EXPECT_EQ(found.validation->accuracy, expected.validation->accuracy);
+      EXPECT_EQ(found.training->loss, expected.training->loss);
+      EXPECT_EQ(found.training->accuracy, expected.training->accuracy);
+    });
+  }
+}
+
 TEST(Layout, EvaluationDoesNotChangeTraining) {
   const Config config = config_of(kind_named("switch"));
   SmallRun with = run_on_all_ranks(config), without = run_on_all_ranks(config);

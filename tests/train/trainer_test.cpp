@@ -66,6 +66,21 @@ TEST(Trainer, RefusesCropsBeyondTheImage) {
       << message;
 }
 
+TEST(Trainer, MeasuresTheSplitsThatAreAskedFor) {
+  Config config = small_config();
+  const Measures plain = run_on_all_ranks(config)->measure();
+  EXPECT_FALSE(plain.validation || plain.training);
+  config.data.validation = 0.1;
+  config.run.measure_training = true;
+  const Measures all = run_on_all_ranks(config)->measure();
+  ASSERT_TRUE(all.validation && all.training);
+  EXPECT_EQ(all.test.loss, plain.test.loss);
+  EXPECT_NE(all.validation->loss, all.training->loss);
+  config.data.flip = false;
+  config.data.crop_padding = 0;
+  EXPECT_EQ(run_on_all_ranks(config)->measure().training->loss, all.training->loss) << "without augmentation";
+}
+
 TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
   SmallRun run = run_on_all_ranks(small_config());
   EXPECT_FALSE(run->train_step(false).stop_requested);
