@@ -1,0 +1,136 @@
+#include <algorithm>
+
+#include "io/results_file.hpp"
+
+namespace switchyard::io {
+
+namespace fs = std::filesystem;
+
+Index ColumnLayout::row_elements() const {
+  Index elements = 1;
+  for (const Index extent : row_shape) elements *= extent;
+  return elements;
+}
+
+Index ColumnLayout::row_bytes() const { return row_elements() * static_cast<Index>(H5Tget_size(type)); }
+
+TableLayout steps_layout(Index version) {
+  TableLayout table = {{{schema::kStepsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kStepsColumns)
+    if (column.since <= version) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
+  return table;
+}
+
+TableLayout evaluations_layout() {
+  TableLayout table = {{{schema::kEvaluationsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kEvaluationsColumns) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
+  return table;
+}
+
+TableLayout routing_layout(ResultsShape shape) {
+  TableLayout table = {{{schema::kRoutingStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : schema::kRoutingExpertColumns)
+    table.push_back({column, H5T_NATIVE_FLOAT, {shape.layers, shape.experts}});
+  for (const schema::Column& column : schema::kRoutingLayerColumns)
+    table.push_back({column, H5T_NATIVE_FLOAT, {shape.layers}});
+  return table;
+}
+
+h5::Handle open_results(const fs::path& path, bool& unfinished) {
+  h5::silence();
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
+  const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
+  unfinished = false;
+  h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  if (file.is_open()) return file;
+  const std::string reason = h5::last_message();
+  unfinished = true;
+  // While a writer is at it a checksum may not fit yet, and HDF5 reads again, each time after twice the pause. Its own
+  // 100 attempts would never end on a damaged file; these end within a tenth of a second.
+  constexpr unsigned kReadAttempts = 25;
+  H5Pset_metadata_read_attempts(access, kReadAttempts);
+  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access), H5Fclose);
+  if (file.is_open()) return file;
+  // Another program wrote to it and was killed; its mark "open for writing" is overlooked, as h5clear does.
+  const hbool_t overlook = true;
+  H5Pset(access, "clear_status_flags", &overlook);
+  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  if (file.is_open()) return file;
+  if (H5Fis_hdf5(path.c_str()) <= 0)
+    fail("{}: is not an HDF5 file, or its first bytes are damaged ({})", path.string(), reason);
+  fail("{}: is damaged or cut short: {}", path.string(), reason);
+}
+
+ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) {
+  const auto format = h5::read_text(file, schema::kFormat, path);
+  if (format == schema::kCheckpointFormat) fail("{}: is a checkpoint, not a results file", path.string());
+  if (format == schema::kBenchFormat) fail("{}: holds a benchmark, not results of a run", path.string());
+  if (format != schema::kResultsFormat)
+    fail("{}: is damaged, or an HDF5 file but no results of this program: its attribute format {}", path.string(),
+         format ? "is not that of results" : "is missing");
+  ResultsHeader header;
+  header.schema_version = h5::read_integer(file, schema::kSchemaVersion).value_or(0);
+  if (header.schema_version < 1)
+    fail("{}: is damaged: its attribute {} is missing", path.string(), schema::kSchemaVersion);
+  if (header.schema_version > schema::kResultsVersion)
+    fail("{}: written by a newer program (schema version {}, this one reads up to {}): use that program", path.string(),
+         header.schema_version, schema::kResultsVersion);
+  for (const std::string& name : h5::attribute_names(file))
+    if (name != schema::kFormat && name != schema::kSchemaVersion)
+      header.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
+  if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
+  const char* load_path = schema::kRoutingExpertColumns[0].path;
+  const h5::Handle load(H5Dopen2(file, load_path, H5P_DEFAULT), H5Dclose);
+  if (load.is_open()) {
+    const std::vector<Index> extent = h5::shape_of(load);
+    if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), load_path);
+    header.shape = {extent[1], extent[2]};
+  }
+  return header;
+}
+
+Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const fs::path& path) {
+  Index count = 0;
+  for (std::size_t c = 0; c < table.size(); ++c) {
+    const h5::Handle dataset(H5Dopen2(file, table[c].column.path, H5P_DEFAULT), H5Dclose);
+    h5::check_read(hid_t(dataset), path, std::string("open ") + table[c].column.path);
+    const std::vector<Index> extent = h5::shape_of(dataset);
+    if (extent.size() != table[c].row_shape.size() + 1 ||
+        !std::equal(table[c].row_shape.begin(), table[c].row_shape.end(), extent.begin() + 1))
+      fail("{}: is damaged: {} has another shape than the rest", path.string(), table[c].column.path);
+    count = c == 0 ? extent[0] : std::min(count, extent[0]);
+  }
+  // A row that a killed writer did not finish may read as zeros.
+  const std::vector<Index> steps = read_steps(file, table, count, path);
+  const auto unordered = std::adjacent_find(steps.begin(), steps.end(), [](Index a, Index b) { return b <= a; });
+  return unordered == steps.end() ? count : unordered - steps.begin() + 1;
+}
+
+std::vector<Index> read_steps(const h5::Handle& file, const TableLayout& table, Index count, const fs::path& path) {
+  std::vector<Index> steps(static_cast<std::size_t>(count));
+  read_rows(file, table[0], 0, count, steps.data(), path);
+  return steps;
+}
+
+void read_rows(const h5::Handle& file, const ColumnLayout& column, Index first, Index count, void* rows,
+               const fs::path& path) {
+  if (count == 0) return;
+  const h5::Handle dataset(H5Dopen2(file, column.column.path, H5P_DEFAULT), H5Dclose);
+  h5::check_read(hid_t(dataset), path, std::string("open ") + column.column.path);
+  const RowsInDataset selection(dataset, column, first, count);
+  h5::check_read(H5Dread(dataset, column.type, selection.memory, selection.file, H5P_DEFAULT, rows), path,
+                 std::string("read ") + column.column.path);
+}
+
+RowsInDataset::RowsInDataset(hid_t dataset, const ColumnLayout& column, Index first, Index count) {
+  std::vector<hsize_t> extent = {static_cast<hsize_t>(count)}, start = {static_cast<hsize_t>(first)};
+  extent.insert(extent.end(), column.row_shape.begin(), column.row_shape.end());
+  start.resize(extent.size());
+  file = h5::Handle(H5Dget_space(dataset), H5Sclose);
+  H5Sselect_hyperslab(file, H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
+  memory = h5::Handle(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
+}
+
+}  // namespace switchyard::io

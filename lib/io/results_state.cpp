@@ -1,0 +1,158 @@
+#include "io/results_state.hpp"
+
+#include <algorithm>
+
+#include "io/disk.hpp"
+
+namespace switchyard::io {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kFlushInterval = std::chrono::seconds(1);
+constexpr std::size_t kMaxPending = 4096;       // rows
+constexpr std::size_t kAttributeCapacity = 64;  // bytes that set_attribute may always write
+constexpr Index kCopyBytes = Index{4} << 20;    // rows copied at a time
+
+}  // namespace
+
+ResultsWriter::State::State(const fs::path& final_path, const Attributes& attributes, ResultsShape results_shape)
+    : path(final_path), disk_path(temporary_path(final_path)), shape(results_shape) {
+  h5::silence();
+  Index bytes = 4 * kMetadataBytes;
+  for (const auto& [name, value] : attributes) bytes += 2 * static_cast<Index>(name.size() + value.size()) + 256;
+  reserve_space(disk_path, 0, bytes, true);
+  const h5::Handle access = h5::file_access(H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+  file = h5::Handle(H5Fcreate(disk_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  h5::check(hid_t(file), disk_path, "create the file");
+  reserve_space(disk_path, 0, bytes, true);
+}
+
+// Everything that cannot be made once others may read: groups, datasets, attributes.
+void ResultsWriter::State::create_datasets(const Attributes& attributes) {
+  h5::write_attribute(file, schema::kFormat, schema::kResultsFormat, path);
+  h5::write_attribute(file, schema::kSchemaVersion, schema::kResultsVersion, path);
+  for (const auto& [name, value] : attributes)
+    if (name != schema::kConfig) h5::write_attribute(file, name, value, path, kAttributeCapacity);
+  if (const auto config = attributes.find(schema::kConfig); config != attributes.end())
+    h5::write_text_dataset(file, schema::kConfig, config->second, path);
+  steps.layout = steps_layout();
+  evaluations.layout = evaluations_layout();
+  if (shape.layers > 0) routing.layout = routing_layout(shape);
+  for (ResultsTable* table : tables())
+    for (const ColumnLayout& layout : table->layout) table->columns.emplace_back(file, layout, path);
+}
+
+std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing}; }
+
+void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step) {
+  for (ResultsTable* table : tables()) {
+    if (table->layout.empty()) continue;
+    const std::vector<Index> old_steps = read_earlier(last_step, [&] {
+      return read_steps(old, table->layout, num_whole_rows(old, table->layout, old_path), old_path);
+    });
+    const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last_step) - old_steps.begin();
+    reserve(bytes_at_most(table->layout, count));
+    for (GrowingColumn& column : table->columns) {
+      const Index row_bytes = column.layout().row_bytes(), block_rows = std::max<Index>(1, kCopyBytes / row_bytes);
+      std::vector<char> rows(static_cast<std::size_t>(std::min(block_rows, count) * row_bytes));
+      for (Index first = 0; first < count; first += block_rows) {
+        const Index num_rows = std::min(block_rows, count - first);
+        read_earlier(last_step, [&] { read_rows(old, column.layout(), first, num_rows, rows.data(), old_path); });
+        column.append(rows.data(), num_rows);
+      }
+    }
+  }
+}
+
+void ResultsWriter::State::publish() {
+  flush_file();
+  h5::check(H5Fstart_swmr_write(file), disk_path, "let others read the file");
+  sync_file(disk_path);
+  fs::rename(disk_path, path);
+  disk_path = path;
+  sync_folder(path.parent_path());
+}
+
+void ResultsWriter::State::flush_if_due() {
+  if (Clock::now() - last_flush >= kFlushInterval || pending_steps.size() >= kMaxPending ||
+      pending_routing.size() >= kMaxPending)
+    flush();
+}
+
+void ResultsWriter::State::flush() {
+  if (!failure.empty()) fail("{}", failure);
+  if (!file.is_open()) fail("{}: is closed, no rows can be added", path.string());
+  last_flush = Clock::now();
+  if (pending_steps.empty() && pending_evaluations.empty() && pending_routing.empty()) return flush_file();
+  reserve(bytes_at_most(steps.layout, static_cast<Index>(pending_steps.size())) +
+          bytes_at_most(evaluations.layout, static_cast<Index>(pending_evaluations.size())) +
+          bytes_at_most(routing.layout, static_cast<Index>(pending_routing.size())));
+  try {
+    write_columns(steps, pending_steps, kStepsMembers);
+    write_columns(evaluations, pending_evaluations, kEvaluationsMembers);
+    write_routing_columns();
+    flush_file();
+    // Last, so that a reader who goes by the length of `step` finds every other column at least as long.
+    write_steps(steps, pending_steps);
+    write_steps(evaluations, pending_evaluations);
+    write_steps(routing, pending_routing);
+    flush_file();
+  } catch (const std::exception& error) {
+    failure = error.what();
+    throw;
+  }
+  pending_steps.clear();
+  pending_evaluations.clear();
+  pending_routing.clear();
+}
+
+// Room for so much more.
+void ResultsWriter::State::reserve(Index bytes) {
+  hsize_t size = 0;
+  h5::check(H5Fget_filesize(file, &size), path, "find the file's length");
+  const Index end = static_cast<Index>(size);
+  reserve_space(disk_path, end, end + bytes, true);
+}
+
+void ResultsWriter::State::flush_file() { h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), disk_path, "write to disk"); }
+
+template <typename Row, std::size_t kNumColumns>
+void ResultsWriter::State::write_columns(ResultsTable& table, const std::vector<Row>& rows,
+                                         const std::array<double Row::*, kNumColumns>& members) {
+  if (rows.empty()) return;
+  std::vector<double> values(rows.size());
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    std::transform(rows.begin(), rows.end(), values.begin(), [&](const Row& row) { return row.*members[c]; });
+    table.columns[c + 1].append(values.data(), static_cast<Index>(rows.size()));
+  }
+}
+
+void ResultsWriter::State::write_routing_columns() {
+  if (pending_routing.empty()) return;
+  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
+    std::vector<float> values;
+    for (const RoutingRow& row : pending_routing)
+      values.insert(values.end(), (row.*kRoutingMembers[c]).begin(), (row.*kRoutingMembers[c]).end());
+    routing.columns[c + 1].append(values.data(), static_cast<Index>(pending_routing.size()));
+  }
+}
+
+template <typename Row>
+void ResultsWriter::State::write_steps(ResultsTable& table, const std::vector<Row>& rows) {
+  if (rows.empty()) return;
+  std::vector<Index> values(rows.size());
+  std::transform(rows.begin(), rows.end(), values.begin(), [](const Row& row) { return row.step; });
+  table.columns[0].append(values.data(), static_cast<Index>(rows.size()));
+}
+
+void ResultsWriter::State::close() {
+  if (!failure.empty()) h5::abandon(file);
+  for (ResultsTable* table : tables()) table->columns.clear();
+  if (!failure.empty()) return;
+  h5::check(file.close(), disk_path, "close the file");
+  release_reserved(disk_path);
+}
+
+}  // namespace switchyard::io

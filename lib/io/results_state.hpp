@@ -1,0 +1,62 @@
+// A results file while it is written: its tables, the rows that wait, and the room on the disk.
+#pragma once
+
+#include <chrono>
+
+#include "core/error.hpp"
+#include "io/growing_column.hpp"
+#include "io/results_file.hpp"
+
+namespace switchyard::io {
+
+// A results file has this name until it is ready for rows.
+inline std::filesystem::path temporary_path(const std::filesystem::path& path) { return path.string() + ".tmp"; }
+
+// Where reading a run's earlier results fails: how to go on without them.
+template <typename Read>
+auto read_earlier(Index step, const Read& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    fail("{}; move it away to resume without its rows: new ones start after step {}", error.what(), step);
+  }
+}
+
+struct ResultsTable {
+  TableLayout layout;
+  std::vector<GrowingColumn> columns;  // the first is `step`
+};
+
+struct ResultsWriter::State {
+  std::filesystem::path path;       // where the file is, or is to be
+  std::filesystem::path disk_path;  // where it is now
+  ResultsShape shape;
+  h5::Handle file;
+  ResultsTable steps, evaluations, routing;
+  std::vector<StepRow> pending_steps;
+  std::vector<EvaluationRow> pending_evaluations;
+  std::vector<RoutingRow> pending_routing;
+  std::chrono::steady_clock::time_point last_flush = std::chrono::steady_clock::now();
+  std::string failure;  // HDF5 failed half way: nothing more can be written
+
+  State(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
+  void create_datasets(const Attributes& attributes);
+  void copy_rows(const h5::Handle& old, const std::filesystem::path& old_path, Index last_step);
+  void publish();
+  void flush();
+  void flush_if_due();
+  void reserve(Index bytes);
+  void close();
+
+ private:
+  std::vector<ResultsTable*> tables();
+  void flush_file();
+  template <typename Row, std::size_t kNumColumns>
+  void write_columns(ResultsTable& table, const std::vector<Row>& rows,
+                     const std::array<double Row::*, kNumColumns>& members);
+  void write_routing_columns();
+  template <typename Row>
+  void write_steps(ResultsTable& table, const std::vector<Row>& rows);
+};
+
+}  // namespace switchyard::io
