@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from switchyard_h5 import ResultsError, check_format, column_name, open_h5, read_columns, reading, text_of
 from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CONFIG, EVALUATIONS, MIXTURE_BLOCKS, RESULTS_FORMAT,
-                               RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER, ROUTING_STEP, STEPS)
+                               RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER, ROUTING_STEP, SCORES, STEPS, TREE_BLOCKS,
+                               TREES_LEAF, TREES_NODE, TREES_STEP)
 
 
 @dataclasses.dataclass
@@ -44,45 +45,58 @@ class Run:
 
     def blocks(self):
         """The transformer blocks that have a mixture: the layers of routing/*, in this order."""
-        return [int(block) for block in self.attributes.get(MIXTURE_BLOCKS, "").split(",") if block]
+        return self._blocks(MIXTURE_BLOCKS)
+
+    def _blocks(self, attribute):
+        return [int(block) for block in self.attributes.get(attribute, "").split(",") if block]
 
     def routing(self):
         """A row for each step, block and expert: load (tokens), share (1 is even), dropped, weight."""
-        return self._long(ROUTING_EXPERT, ["step", "block", "expert"])
+        table = self._long(ROUTING_STEP, ROUTING_EXPERT, MIXTURE_BLOCKS, ["step", "block", "expert"])
+        if table.empty:
+            return table
+        mean = table.groupby(["step", "block"])["load"].transform("mean")
+        return table.assign(share=table["load"] / mean)
 
     def routing_layers(self):
         """A row for each step and block: load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts."""
-        return self._long(ROUTING_LAYER, ["step", "block"])
+        return self._long(ROUTING_STEP, ROUTING_LAYER, MIXTURE_BLOCKS, ["step", "block"])
+
+    def tree_nodes(self):
+        """A row for each step, block and node of its tree: entropy (nats) of its choice, mean over tokens."""
+        return self._long(TREES_STEP, TREES_NODE, TREE_BLOCKS, ["step", "block", "node"])
+
+    def tree_leaves(self):
+        """A row for each step, block and leaf of its tree: its share in a token's output, mean over tokens."""
+        return self._long(TREES_STEP, TREES_LEAF, TREE_BLOCKS, ["step", "block", "leaf"])
 
     def check(self):
         """Reads every column: a ResultsError where one is damaged."""
         with open_h5(self.path) as file, reading(self.path):
-            for schema in [STEPS, EVALUATIONS, *([ROUTING_STEP | ROUTING_EXPERT | ROUTING_LAYER]
-                                                if "routing/step" in file else [])]:
+            for schema in [STEPS, EVALUATIONS,
+                           *([ROUTING_STEP | ROUTING_EXPERT | ROUTING_LAYER] if "routing/step" in file else []),
+                           *([TREES_STEP | TREES_NODE | TREES_LEAF] if "trees/step" in file else [])]:
                 read_columns(file, self.path, schema, self.version)
 
     def _rows(self, schema):
         with open_h5(self.path) as file:
             return pd.DataFrame(read_columns(file, self.path, schema, self.version))
 
-    def _long(self, schema, index):
+    def _long(self, step, schema, attribute, index):
+        group = next(iter(step)).split("/")[0]
         with open_h5(self.path) as file:
-            if "routing/step" not in file:
+            if group not in file:
                 return pd.DataFrame(columns=[*index, *map(column_name, schema)])
-            columns = read_columns(file, self.path, {**ROUTING_STEP, **schema}, self.version)
+            columns = read_columns(file, self.path, {**step, **schema}, self.version)
         steps = columns.pop("step")
         shape = next(iter(columns.values())).shape
-        axes = [steps, self.blocks() or range(shape[1]), *(range(extent) for extent in shape[2:])]
+        axes = [steps, self._blocks(attribute) or range(shape[1]), *(range(extent) for extent in shape[2:])]
         if len(axes[1]) != shape[1]:
-            raise ResultsError(f"{self.path}: is damaged: attribute {MIXTURE_BLOCKS} names {len(axes[1])} blocks, "
-                               f"routing/* has {shape[1]}")
+            raise ResultsError(f"{self.path}: is damaged: attribute {attribute} names {len(axes[1])} blocks, "
+                               f"{group}/* has {shape[1]}")
         table = pd.MultiIndex.from_product(axes, names=index).to_frame(index=False)
         for name, values in columns.items():
             table[name] = values.reshape(-1)
-        if "load" in columns:
-            mean = columns["load"].mean(axis=2, keepdims=True)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                table["share"] = (columns["load"] / mean).reshape(-1)
         return table
 
 
@@ -171,7 +185,8 @@ def state_of(run):
 
 
 def table_of_runs(runs):
-    """One row a run. test_accuracy and test_loss are of the last evaluation; seconds_per_epoch is of training alone."""
+    """One row a run. test_accuracy and test_loss are of the last evaluation; seconds_per_epoch is of training alone;
+    memorisation_* and generalisation_* are NaN where the run did not measure them."""
     rows = []
     for run in runs:
         steps, evaluations = run.steps(), run.evaluations()
@@ -187,6 +202,7 @@ def table_of_runs(runs):
             "best_accuracy": evaluations["accuracy"].max() if last is not None else math.nan,
             "test_loss": last["loss"] if last is not None else math.nan,
             "seconds_per_epoch": seconds_per_epoch(run, steps),
+            **{name: float(run.attributes.get(name) or math.nan) for name in SCORES},
             "seconds_per_step": steps["seconds"].median() if len(steps) else math.nan,
             **run.config,
         })

@@ -2,9 +2,11 @@
 
 RESULTS_FORMAT, CHECKPOINT_FORMAT = "switchyard-results", "switchyard-checkpoint"
 BENCH_FORMAT, STUDY_FORMAT = "switchyard-bench", "switchyard-study"
-RESULTS_VERSION, BENCH_VERSION = 2, 1
+RESULTS_VERSION, BENCH_VERSION = 3, 1
 CONFIG = "config"
-MIXTURE_BLOCKS = "mixture_blocks"
+MIXTURE_BLOCKS, TREE_BLOCKS = "mixture_blocks", "tree_blocks"
+# Root attributes of a run's outcome, empty where not measured.
+SCORES = ("memorisation_accuracy", "memorisation_epoch", "generalisation_accuracy", "generalisation_epoch")
 
 # path: (units, first version of the results that has it)
 STEPS = {
@@ -16,6 +18,7 @@ STEPS = {
     "steps/importance_loss": ("1", 2),
     "steps/load_loss": ("1", 2),
     "steps/consistency_loss": ("1", 2),
+    "steps/hardening_loss": ("1", 3),
     "steps/accuracy": ("1", 1),
     "steps/learning_rate": ("1", 1),
     "steps/gradient_norm": ("1", 1),
@@ -31,6 +34,10 @@ EVALUATIONS = {
     "evaluations/epoch": ("epochs", 1),
     "evaluations/loss": ("nats", 1),
     "evaluations/accuracy": ("1", 1),
+    "evaluations/validation_loss": ("nats", 3),
+    "evaluations/validation_accuracy": ("1", 3),
+    "evaluations/training_loss": ("nats", 3),
+    "evaluations/training_accuracy": ("1", 3),
     "evaluations/seconds": ("s", 1),
 }
 ROUTING_STEP = {"routing/step": ("steps", 1)}
@@ -46,6 +53,9 @@ ROUTING_LAYER = {  # (rows, layers)
     "routing/gate_entropy": ("nats", 2),
     "routing/dead_experts": ("1", 2),
 }
+TREES_STEP = {"trees/step": ("steps", 1)}
+TREES_NODE = {"trees/entropy": ("nats", 3)}  # (rows, layers, nodes)
+TREES_LEAF = {"trees/share": ("1", 3)}  # (rows, layers, leaves)
 BENCH = {
     "kernels/name": ("1", 1),
     "kernels/shape": ("1", 1),
@@ -66,7 +76,7 @@ BENCH = {
     "exchange/seconds_least": ("s", 1),
     "exchange/seconds_alltoallv_least": ("s", 1),
 }
-STUDY_VERSION = 1
+STUDY_VERSION = 2
 STUDY = {  # of `study collect`; without units: text and numbers of ranks
     "table/name": ("", 1),
     "table/state": ("", 1),
@@ -78,4 +88,8 @@ STUDY = {  # of `study collect`; without units: text and numbers of ranks
     "table/seconds_per_epoch": ("s", 1),
     "table/parameters_stored": ("1", 1),
     "table/parameters_active": ("1", 1),
+    "table/memorisation_accuracy": ("1", 2),
+    "table/memorisation_epoch": ("epochs", 2),
+    "table/generalisation_accuracy": ("1", 2),
+    "table/generalisation_epoch": ("epochs", 2),
 }

@@ -1,6 +1,8 @@
 // switchyard inspect: what a configuration, checkpoint, results or bench file holds; for several results files, one
 // table.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <filesystem>
 #include <map>
 
@@ -100,6 +102,33 @@ std::string state_of(const io::ResultsSummary& summary) {
   return status == "running" ? "ended early" : status;  // closed by a run that could not say why
 }
 
+// With the columns of those splits that were measured.
+std::vector<std::vector<std::string>> evaluation_rows(const std::vector<io::EvaluationRow>& evaluations) {
+  struct Split {
+    const char* name;
+    double io::EvaluationRow::*accuracy;
+    double io::EvaluationRow::*loss;
+  };
+  const std::array<Split, 3> splits = {
+      {{"test", &io::EvaluationRow::accuracy, &io::EvaluationRow::loss},
+       {"validation", &io::EvaluationRow::validation_accuracy, &io::EvaluationRow::validation_loss},
+       {"training", &io::EvaluationRow::training_accuracy, &io::EvaluationRow::training_loss}}};
+  std::vector<std::vector<std::string>> rows{{"epoch", "step"}};
+  for (const io::EvaluationRow& row : evaluations)
+    rows.push_back({fmt::format("{:.4g}", row.epoch), std::to_string(row.step)});
+  for (const Split& split : splits) {
+    const auto measured = [&](const io::EvaluationRow& row) { return !std::isnan(row.*split.accuracy); };
+    if (&split != &splits[0] && std::none_of(evaluations.begin(), evaluations.end(), measured)) continue;
+    rows[0].push_back(fmt::format("{} accuracy %", split.name));
+    rows[0].push_back(fmt::format("{} loss", split.name));
+    for (std::size_t i = 0; i < evaluations.size(); ++i) {
+      rows[i + 1].push_back(fmt::format("{:.2f}", 100 * evaluations[i].*split.accuracy));
+      rows[i + 1].push_back(fmt::format("{:.4f}", evaluations[i].*split.loss));
+    }
+  }
+  return rows;
+}
+
 int inspect_results(const io::ResultsSummary& summary, const std::string& path) {
   fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps, state_of(summary));
   for (const auto& [name, value] : summary.attributes)
@@ -108,11 +137,7 @@ int inspect_results(const io::ResultsSummary& summary, const std::string& path) 
     fmt::print("last step {}: loss {:.4f}, gradient norm {:.4f}, {:.0f} samples/s\n", summary.last_step->step,
                summary.last_step->loss, summary.last_step->gradient_norm, summary.last_step->samples_per_second);
   fmt::print("\n");
-  std::vector<std::vector<std::string>> rows{{"epoch", "step", "test accuracy %", "test loss"}};
-  for (const io::EvaluationRow& row : summary.evaluations)
-    rows.push_back({fmt::format("{:.4g}", row.epoch), std::to_string(row.step),
-                    fmt::format("{:.2f}", 100 * row.accuracy), fmt::format("{:.4f}", row.loss)});
-  print_table(rows);
+  print_table(evaluation_rows(summary.evaluations));
   fmt::print("\nconfiguration:\n{}", attribute(summary, "config"));
   return 0;
 }

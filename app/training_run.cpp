@@ -36,6 +36,23 @@ io::RoutingRow routing_row(Index step, const RoutingLoad& load) {
   return row;
 }
 
+io::EvaluationRow evaluation_row(Index step, double epoch, const Measures& measures) {
+  io::EvaluationRow row{.step = step,
+                        .epoch = epoch,
+                        .loss = measures.test.loss,
+                        .accuracy = measures.test.accuracy / 100,
+                        .seconds = measures.seconds()};
+  if (measures.validation) {
+    row.validation_loss = measures.validation->loss;
+    row.validation_accuracy = measures.validation->accuracy / 100;
+  }
+  if (measures.training) {
+    row.training_loss = measures.training->loss;
+    row.training_accuracy = measures.training->accuracy / 100;
+  }
+  return row;
+}
+
 // "1,3,5"
 std::string block_list(const std::vector<Index>& blocks) {
   std::string text;
@@ -131,11 +148,16 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {"parameters_stored", std::to_string(trainer_->table().num_stored())},
       {"parameters_active", std::to_string(trainer_->num_active())},
       {io::schema::kMixtureBlocks, block_list(trainer_->model().mixture_blocks())},
+      {io::schema::kTreeBlocks, block_list(trainer_->model().tree_blocks())},
       // Known at the end:
       {"status", "running"},
       {"digest", ""},
       {"test_accuracy", ""},
       {"test_loss", ""},
+      {io::schema::kMemorisationAccuracy, ""},
+      {io::schema::kMemorisationEpoch, ""},
+      {io::schema::kGeneralisationAccuracy, ""},
+      {io::schema::kGeneralisationEpoch, ""},
       {"seconds_per_epoch", ""},
   };
   attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
@@ -145,8 +167,11 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
 void TrainingRun::open_results() {
   world_.together([&] {
     if (!world_.speaks()) return;
-    const auto layers = static_cast<Index>(trainer_->model().mixture_blocks().size());
-    const io::ResultsShape shape{layers, layers > 0 ? config_.ffn.experts : 0};
+    io::ResultsShape shape;
+    shape.layers = std::ssize(trainer_->model().mixture_blocks());
+    shape.experts = shape.layers > 0 ? config_.ffn.experts : 0;
+    shape.tree_layers = std::ssize(trainer_->model().tree_blocks());
+    shape.leaves = shape.tree_layers > 0 ? experts_or_leaves(config_) : 0;
     if (trainer_->step() > 0 && fs::exists(folder_.results()))
       results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
     else
@@ -218,6 +243,7 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
                                .importance_loss = metrics.auxiliary.importance,
                                .load_loss = metrics.auxiliary.load,
                                .consistency_loss = metrics.auxiliary.consistency,
+                               .hardening_loss = metrics.auxiliary.hardening,
                                .accuracy = metrics.accuracy / 100,
                                .learning_rate = metrics.learning_rate,
                                .gradient_norm = metrics.gradient_norm,
@@ -228,17 +254,14 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
                                .seconds_reduce = phases.reduce,
                                .seconds_wait = phases.wait});
   if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
+  if (metrics.trees.layers > 0) results_->append(io::TreeRow{metrics.step, metrics.trees.entropy, metrics.trees.share});
 }
 
 void TrainingRun::evaluate() {
   measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
   if (!world_.speaks()) return;
   const double epoch = static_cast<double>(trainer_->step()) / static_cast<double>(trainer_->steps_per_epoch());
-  results_->append(io::EvaluationRow{.step = trainer_->step(),
-                                     .epoch = epoch,
-                                     .loss = measures_->test.loss,
-                                     .accuracy = measures_->test.accuracy / 100,
-                                     .seconds = measures_->seconds()});
+  results_->append(evaluation_row(trainer_->step(), epoch, *measures_));
   progress_->evaluation(epoch, *measures_, seconds_since_evaluation_ + measures_->seconds());
   seconds_since_evaluation_ = 0;
 }

@@ -14,9 +14,10 @@
 
 namespace switchyard::io {
 
-// Of routing/*. No layers: no mixture, and no such datasets.
+// Of routing/* and trees/*. No layers: no mixture or tree, and no such datasets.
 struct ResultsShape {
   Index layers = 0, experts = 0;
+  Index tree_layers = 0, leaves = 0;
   bool operator==(const ResultsShape&) const = default;
 };
 
@@ -24,7 +25,7 @@ struct ResultsShape {
 struct StepRow {
   Index step = 0;
   double epoch = 0, loss = 0, balance_loss = 0, z_loss = 0, importance_loss = 0, load_loss = 0, consistency_loss = 0,
-         accuracy = 0, learning_rate = 0, gradient_norm = 0;
+         hardening_loss = 0, accuracy = 0, learning_rate = 0, gradient_norm = 0;
   double samples_per_second = 0, seconds = 0, seconds_compute = 0, seconds_exchange = 0, seconds_reduce = 0,
          seconds_wait = 0;
 };
@@ -35,9 +36,20 @@ struct RoutingRow {
   std::vector<float> load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts;  // (layers)
 };
 
+// Nodes by level, from left to right: leaves - 1 of them.
+struct TreeRow {
+  Index step = 0;
+  std::vector<float> entropy;  // (layers, nodes)
+  std::vector<float> share;    // (layers, leaves)
+};
+
 struct EvaluationRow {
   Index step = 0;
-  double epoch = 0, loss = 0, accuracy = 0, seconds = 0;
+  double epoch = 0, loss = 0, accuracy = 0;
+  // NaN where not measured.
+  double validation_loss = std::numeric_limits<double>::quiet_NaN(), validation_accuracy = validation_loss;
+  double training_loss = validation_loss, training_accuracy = validation_loss;
+  double seconds = 0;
 };
 
 // The only writer of a file, on one rank. Rows are kept in memory for about a second and written together, so a row
@@ -65,6 +77,7 @@ class ResultsWriter {
 
   void append(const StepRow& row);
   void append(const RoutingRow& row);  // only with layers > 0
+  void append(const TreeRow& row);     // only with tree_layers > 0
   void append(const EvaluationRow& row);
 
   // Replaces the value of an attribute that the file was made with: by at most 64 bytes, or as many as it had.

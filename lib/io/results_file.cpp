@@ -14,17 +14,31 @@ Index ColumnLayout::row_elements() const {
 
 Index ColumnLayout::row_bytes() const { return row_elements() * static_cast<Index>(H5Tget_size(type)); }
 
-TableLayout steps_layout(Index version) {
-  TableLayout table = {{{schema::kStepsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
-  for (const schema::Column& column : schema::kStepsColumns)
+namespace {
+
+template <std::size_t kNumColumns>
+TableLayout numbers_layout(const char* step, const std::array<schema::Column, kNumColumns>& columns, Index version) {
+  TableLayout table = {{{step, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
+  for (const schema::Column& column : columns)
     if (column.since <= version) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
   return table;
 }
 
-TableLayout evaluations_layout() {
-  TableLayout table = {{{schema::kEvaluationsStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}}};
-  for (const schema::Column& column : schema::kEvaluationsColumns) table.push_back({column, H5T_NATIVE_DOUBLE, {}});
-  return table;
+// Of a dataset of three dimensions, the last two; nothing where there is no such dataset.
+std::vector<Index> row_shape(const h5::Handle& file, const char* name, const fs::path& path) {
+  const h5::Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose);
+  if (!dataset.is_open()) return {};
+  const std::vector<Index> extent = h5::shape_of(dataset);
+  if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), name);
+  return {extent[1], extent[2]};
+}
+
+}  // namespace
+
+TableLayout steps_layout(Index version) { return numbers_layout(schema::kStepsStep, schema::kStepsColumns, version); }
+
+TableLayout evaluations_layout(Index version) {
+  return numbers_layout(schema::kEvaluationsStep, schema::kEvaluationsColumns, version);
 }
 
 TableLayout routing_layout(ResultsShape shape) {
@@ -34,6 +48,12 @@ TableLayout routing_layout(ResultsShape shape) {
   for (const schema::Column& column : schema::kRoutingLayerColumns)
     table.push_back({column, H5T_NATIVE_FLOAT, {shape.layers}});
   return table;
+}
+
+TableLayout trees_layout(ResultsShape shape) {
+  return {{{schema::kTreesStep, schema::kStepUnits}, H5T_NATIVE_INT64, {}},
+          {schema::kTreesEntropy, H5T_NATIVE_FLOAT, {shape.tree_layers, shape.leaves - 1}},
+          {schema::kTreesShare, H5T_NATIVE_FLOAT, {shape.tree_layers, shape.leaves}}};
 }
 
 h5::Handle open_results(const fs::path& path, bool& unfinished) {
@@ -81,13 +101,10 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
     if (name != schema::kFormat && name != schema::kSchemaVersion)
       header.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
   if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
-  const char* load_path = schema::kRoutingExpertColumns[0].path;
-  const h5::Handle load(H5Dopen2(file, load_path, H5P_DEFAULT), H5Dclose);
-  if (load.is_open()) {
-    const std::vector<Index> extent = h5::shape_of(load);
-    if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), load_path);
-    header.shape = {extent[1], extent[2]};
-  }
+  if (const auto load = row_shape(file, schema::kRoutingExpertColumns[0].path, path); !load.empty())
+    header.shape.layers = load[0], header.shape.experts = load[1];
+  if (const auto share = row_shape(file, schema::kTreesShare.path, path); !share.empty())
+    header.shape.tree_layers = share[0], header.shape.leaves = share[1];
   return header;
 }
 

@@ -22,6 +22,7 @@ inline constexpr std::array<double StepRow::*, schema::kStepsColumns.size()> kSt
     &StepRow::importance_loss,
     &StepRow::load_loss,
     &StepRow::consistency_loss,
+    &StepRow::hardening_loss,
     &StepRow::accuracy,
     &StepRow::learning_rate,
     &StepRow::gradient_norm,
@@ -32,13 +33,22 @@ inline constexpr std::array<double StepRow::*, schema::kStepsColumns.size()> kSt
     &StepRow::seconds_reduce,
     &StepRow::seconds_wait};
 inline constexpr std::array<double EvaluationRow::*, schema::kEvaluationsColumns.size()> kEvaluationsMembers = {
-    &EvaluationRow::epoch, &EvaluationRow::loss, &EvaluationRow::accuracy, &EvaluationRow::seconds};
+    &EvaluationRow::epoch,
+    &EvaluationRow::loss,
+    &EvaluationRow::accuracy,
+    &EvaluationRow::validation_loss,
+    &EvaluationRow::validation_accuracy,
+    &EvaluationRow::training_loss,
+    &EvaluationRow::training_accuracy,
+    &EvaluationRow::seconds};
 // (layers, experts), then (layers).
 inline constexpr std::array<std::vector<float> RoutingRow::*,
                             schema::kRoutingExpertColumns.size() + schema::kRoutingLayerColumns.size()>
     kRoutingMembers = {&RoutingRow::load,         &RoutingRow::dropped,       &RoutingRow::weight,
                        &RoutingRow::load_cv,      &RoutingRow::max_over_mean, &RoutingRow::load_entropy,
                        &RoutingRow::gate_entropy, &RoutingRow::dead_experts};
+
+inline constexpr std::array<std::vector<float> TreeRow::*, 2> kTreesMembers = {&TreeRow::entropy, &TreeRow::share};
 
 // A dataset that grows by rows.
 struct ColumnLayout {
@@ -52,8 +62,9 @@ struct ColumnLayout {
 // Columns that grow together; the first is `step`.
 using TableLayout = std::vector<ColumnLayout>;
 TableLayout steps_layout(Index version = schema::kResultsVersion);
-TableLayout evaluations_layout();
-TableLayout routing_layout(ResultsShape shape);
+TableLayout evaluations_layout(Index version = schema::kResultsVersion);
+TableLayout routing_layout(ResultsShape shape);  // of kRoutingVersion and later
+TableLayout trees_layout(ResultsShape shape);
 
 // Opens a file for reading, one that is being written or whose writer was killed included.
 h5::Handle open_results(const std::filesystem::path& path, bool& unfinished);

@@ -6,6 +6,29 @@ namespace switchyard::io {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Of a table of numbers, without the columns that came after the file's version.
+struct RowReader {
+  const h5::Handle& file;
+  const fs::path& path;
+  const TableLayout& layout;
+  Index version;
+
+  template <typename Row, std::size_t kNumColumns>
+  Row row(Index place, const std::array<schema::Column, kNumColumns>& columns,
+          const std::array<double Row::*, kNumColumns>& members) const {
+    Row row;
+    read_rows(file, layout[0], place, 1, &row.step, path);
+    std::size_t next = 1;
+    for (std::size_t c = 0; c < kNumColumns; ++c)
+      if (columns[c].since <= version) read_rows(file, layout[next++], place, 1, &(row.*members[c]), path);
+    return row;
+  }
+};
+
+}  // namespace
+
 ResultsSummary describe_results(const fs::path& path) {
   ResultsSummary summary;
   try {
@@ -19,26 +42,18 @@ ResultsSummary describe_results(const fs::path& path) {
     const TableLayout steps = steps_layout(header.schema_version);
     summary.num_steps = num_whole_rows(file, steps, path);
     if (summary.num_steps > 0) {
-      const Index last = summary.num_steps - 1;
-      StepRow& row = summary.last_step.emplace();
-      read_rows(file, steps[0], last, 1, &row.step, path);
-      std::size_t next = 1;
-      for (std::size_t c = 0; c < kStepsMembers.size(); ++c)
-        if (schema::kStepsColumns[c].since <= header.schema_version)
-          read_rows(file, steps[next++], last, 1, &(row.*kStepsMembers[c]), path);
+      const RowReader reader{file, path, steps, header.schema_version};
+      summary.last_step = reader.row<StepRow>(summary.num_steps - 1, schema::kStepsColumns, kStepsMembers);
     }
-
-    const TableLayout evaluations = evaluations_layout();
+    const TableLayout evaluations = evaluations_layout(header.schema_version);
+    const RowReader reader{file, path, evaluations, header.schema_version};
     const Index num_evaluations = num_whole_rows(file, evaluations, path);
-    summary.evaluations.resize(static_cast<std::size_t>(num_evaluations));
-    for (Index i = 0; i < num_evaluations; ++i) {
-      EvaluationRow& row = summary.evaluations[static_cast<std::size_t>(i)];
-      read_rows(file, evaluations[0], i, 1, &row.step, path);
-      for (std::size_t c = 0; c < kEvaluationsMembers.size(); ++c)
-        read_rows(file, evaluations[c + 1], i, 1, &(row.*kEvaluationsMembers[c]), path);
-    }
-    if (header.shape.layers > 0 && header.schema_version == schema::kResultsVersion)
-      num_whole_rows(file, routing_layout(header.shape), path);  // fails where damaged
+    for (Index i = 0; i < num_evaluations; ++i)
+      summary.evaluations.push_back(reader.row<EvaluationRow>(i, schema::kEvaluationsColumns, kEvaluationsMembers));
+    // These fail where damaged.
+    if (header.shape.layers > 0 && header.schema_version >= schema::kRoutingVersion)
+      num_whole_rows(file, routing_layout(header.shape), path);
+    if (header.shape.tree_layers > 0) num_whole_rows(file, trees_layout(header.shape), path);
     summary.readable = true;
   } catch (const std::exception& error) {
     summary.problem = error.what();
@@ -51,7 +66,7 @@ std::vector<RoutingRow> read_routing(const fs::path& path, const RowRange& range
   const h5::Handle file = open_results(path, unfinished);
   const ResultsHeader header = read_results_header(file, path);
   if (header.shape.layers == 0) return {};
-  if (header.schema_version < schema::kResultsVersion)
+  if (header.schema_version < schema::kRoutingVersion)
     fail("{}: written by an older program (schema version {}), which did not record all of routing: read it with that",
          path.string(), header.schema_version);
   const TableLayout table = routing_layout(header.shape);

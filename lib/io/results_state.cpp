@@ -15,6 +15,35 @@ constexpr std::size_t kMaxPending = 4096;       // rows
 constexpr std::size_t kAttributeCapacity = 64;  // bytes that set_attribute may always write
 constexpr Index kCopyBytes = Index{4} << 20;    // rows copied at a time
 
+template <typename Row, std::size_t kNumColumns>
+void write_numbers(TableOf<Row>& table, const std::array<double Row::*, kNumColumns>& members) {
+  if (table.pending.empty()) return;
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    std::vector<double> values;
+    for (const Row& row : table.pending) values.push_back(row.*members[c]);
+    table.columns[c + 1].append(values.data(), std::ssize(values));
+  }
+}
+
+template <typename Row, std::size_t kNumColumns>
+void write_arrays(TableOf<Row>& table, const std::array<std::vector<float> Row::*, kNumColumns>& members) {
+  if (table.pending.empty()) return;
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    std::vector<float> values;
+    for (const Row& row : table.pending)
+      values.insert(values.end(), (row.*members[c]).begin(), (row.*members[c]).end());
+    table.columns[c + 1].append(values.data(), std::ssize(table.pending));
+  }
+}
+
+template <typename Row>
+void write_steps(TableOf<Row>& table) {
+  if (table.pending.empty()) return;
+  std::vector<Index> values;
+  for (const Row& row : table.pending) values.push_back(row.step);
+  table.columns[0].append(values.data(), std::ssize(values));
+}
+
 }  // namespace
 
 ResultsWriter::State::State(const fs::path& final_path, const Attributes& attributes, ResultsShape results_shape)
@@ -40,11 +69,12 @@ void ResultsWriter::State::create_datasets(const Attributes& attributes) {
   steps.layout = steps_layout();
   evaluations.layout = evaluations_layout();
   if (shape.layers > 0) routing.layout = routing_layout(shape);
+  if (shape.tree_layers > 0) trees.layout = trees_layout(shape);
   for (ResultsTable* table : tables())
     for (const ColumnLayout& layout : table->layout) table->columns.emplace_back(file, layout, path);
 }
 
-std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing}; }
+std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing, &trees}; }
 
 void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step) {
   for (ResultsTable* table : tables()) {
@@ -76,8 +106,8 @@ void ResultsWriter::State::publish() {
 }
 
 void ResultsWriter::State::flush_if_due() {
-  if (Clock::now() - last_flush >= kFlushInterval || pending_steps.size() >= kMaxPending ||
-      pending_routing.size() >= kMaxPending)
+  if (Clock::now() - last_flush >= kFlushInterval || steps.pending.size() >= kMaxPending ||
+      routing.pending.size() >= kMaxPending || trees.pending.size() >= kMaxPending)
     flush();
 }
 
@@ -85,27 +115,32 @@ void ResultsWriter::State::flush() {
   if (!failure.empty()) fail("{}", failure);
   if (!file.is_open()) fail("{}: is closed, no rows can be added", path.string());
   last_flush = Clock::now();
-  if (pending_steps.empty() && pending_evaluations.empty() && pending_routing.empty()) return flush_file();
-  reserve(bytes_at_most(steps.layout, static_cast<Index>(pending_steps.size())) +
-          bytes_at_most(evaluations.layout, static_cast<Index>(pending_evaluations.size())) +
-          bytes_at_most(routing.layout, static_cast<Index>(pending_routing.size())));
+  if (!has_pending()) return flush_file();
+  reserve(steps.bytes_pending() + evaluations.bytes_pending() + routing.bytes_pending() + trees.bytes_pending());
   try {
-    write_columns(steps, pending_steps, kStepsMembers);
-    write_columns(evaluations, pending_evaluations, kEvaluationsMembers);
-    write_routing_columns();
+    write_numbers(steps, kStepsMembers);
+    write_numbers(evaluations, kEvaluationsMembers);
+    write_arrays(routing, kRoutingMembers);
+    write_arrays(trees, kTreesMembers);
     flush_file();
     // Last, so that a reader who goes by the length of `step` finds every other column at least as long.
-    write_steps(steps, pending_steps);
-    write_steps(evaluations, pending_evaluations);
-    write_steps(routing, pending_routing);
+    write_steps(steps);
+    write_steps(evaluations);
+    write_steps(routing);
+    write_steps(trees);
     flush_file();
   } catch (const std::exception& error) {
     failure = error.what();
     throw;
   }
-  pending_steps.clear();
-  pending_evaluations.clear();
-  pending_routing.clear();
+  steps.pending.clear();
+  evaluations.pending.clear();
+  routing.pending.clear();
+  trees.pending.clear();
+}
+
+bool ResultsWriter::State::has_pending() const {
+  return !(steps.pending.empty() && evaluations.pending.empty() && routing.pending.empty() && trees.pending.empty());
 }
 
 // Room for so much more.
@@ -117,35 +152,6 @@ void ResultsWriter::State::reserve(Index bytes) {
 }
 
 void ResultsWriter::State::flush_file() { h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), disk_path, "write to disk"); }
-
-template <typename Row, std::size_t kNumColumns>
-void ResultsWriter::State::write_columns(ResultsTable& table, const std::vector<Row>& rows,
-                                         const std::array<double Row::*, kNumColumns>& members) {
-  if (rows.empty()) return;
-  std::vector<double> values(rows.size());
-  for (std::size_t c = 0; c < kNumColumns; ++c) {
-    std::transform(rows.begin(), rows.end(), values.begin(), [&](const Row& row) { return row.*members[c]; });
-    table.columns[c + 1].append(values.data(), static_cast<Index>(rows.size()));
-  }
-}
-
-void ResultsWriter::State::write_routing_columns() {
-  if (pending_routing.empty()) return;
-  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
-    std::vector<float> values;
-    for (const RoutingRow& row : pending_routing)
-      values.insert(values.end(), (row.*kRoutingMembers[c]).begin(), (row.*kRoutingMembers[c]).end());
-    routing.columns[c + 1].append(values.data(), static_cast<Index>(pending_routing.size()));
-  }
-}
-
-template <typename Row>
-void ResultsWriter::State::write_steps(ResultsTable& table, const std::vector<Row>& rows) {
-  if (rows.empty()) return;
-  std::vector<Index> values(rows.size());
-  std::transform(rows.begin(), rows.end(), values.begin(), [](const Row& row) { return row.step; });
-  table.columns[0].append(values.data(), static_cast<Index>(rows.size()));
-}
 
 void ResultsWriter::State::close() {
   if (!failure.empty()) h5::abandon(file);

@@ -23,8 +23,15 @@ auto read_earlier(Index step, const Read& read) {
 }
 
 struct ResultsTable {
-  TableLayout layout;
+  TableLayout layout;                  // empty: the file has no such table
   std::vector<GrowingColumn> columns;  // the first is `step`
+};
+
+template <typename Row>
+struct TableOf : ResultsTable {
+  std::vector<Row> pending;  // rows that are not in the file yet
+
+  Index bytes_pending() const { return bytes_at_most(layout, static_cast<Index>(pending.size())); }
 };
 
 struct ResultsWriter::State {
@@ -32,10 +39,10 @@ struct ResultsWriter::State {
   std::filesystem::path disk_path;  // where it is now
   ResultsShape shape;
   h5::Handle file;
-  ResultsTable steps, evaluations, routing;
-  std::vector<StepRow> pending_steps;
-  std::vector<EvaluationRow> pending_evaluations;
-  std::vector<RoutingRow> pending_routing;
+  TableOf<StepRow> steps;
+  TableOf<EvaluationRow> evaluations;
+  TableOf<RoutingRow> routing;
+  TableOf<TreeRow> trees;
   std::chrono::steady_clock::time_point last_flush = std::chrono::steady_clock::now();
   std::string failure;  // HDF5 failed half way: nothing more can be written
 
@@ -50,13 +57,8 @@ struct ResultsWriter::State {
 
  private:
   std::vector<ResultsTable*> tables();
+  bool has_pending() const;
   void flush_file();
-  template <typename Row, std::size_t kNumColumns>
-  void write_columns(ResultsTable& table, const std::vector<Row>& rows,
-                     const std::array<double Row::*, kNumColumns>& members);
-  void write_routing_columns();
-  template <typename Row>
-  void write_steps(ResultsTable& table, const std::vector<Row>& rows);
 };
 
 }  // namespace switchyard::io

@@ -5,6 +5,26 @@ namespace switchyard::io {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+template <typename Row, std::size_t kNumColumns>
+void check_arrays(const fs::path& path, const TableOf<Row>& table, const Row& row,
+                  const std::array<std::vector<float> Row::*, kNumColumns>& members) {
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    const ColumnLayout& column = table.layout[c + 1];
+    if (std::ssize(row.*members[c]) != column.row_elements())
+      fail("{}: a row of {} has {} numbers; the file has {} layers of {}", path.string(), column.column.path,
+           (row.*members[c]).size(), column.row_shape[0], column.row_elements() / column.row_shape[0]);
+  }
+}
+
+std::string in_words(ResultsShape shape) {
+  return fmt::format("routing of {} layers with {} experts and trees of {} layers with {} leaves", shape.layers,
+                     shape.experts, shape.tree_layers, shape.leaves);
+}
+
+}  // namespace
+
 // Makes a file under a temporary name, fills it and gives it its own name; or leaves nothing behind.
 template <typename Fill>
 std::unique_ptr<ResultsWriter::State> ResultsWriter::start(const fs::path& path, const Attributes& attributes,
@@ -44,8 +64,8 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
     return read;
   });
   if (header.shape != shape)
-    fail("{}: holds routing of {} layers with {} experts, this run has {} and {}: give the run another name",
-         path.string(), header.shape.layers, header.shape.experts, shape.layers, shape.experts);
+    fail("{}: holds {}, this run has {}: give the run another name", path.string(), in_words(header.shape),
+         in_words(shape));
   Attributes merged = attributes;
   merged.insert(header.attributes.begin(), header.attributes.end());
   return ResultsWriter(start(path, merged, shape, [&](State& state) { state.copy_rows(old, path, step); }));
@@ -64,25 +84,28 @@ ResultsWriter::~ResultsWriter() {
 }
 
 void ResultsWriter::append(const StepRow& row) {
-  state_->pending_steps.push_back(row);
+  state_->steps.pending.push_back(row);
   state_->flush_if_due();
 }
 
 void ResultsWriter::append(const EvaluationRow& row) {
-  state_->pending_evaluations.push_back(row);
+  state_->evaluations.pending.push_back(row);
   state_->flush_if_due();
 }
 
 void ResultsWriter::append(const RoutingRow& row) {
   if (state_->shape.layers == 0)
     fail("{}: has no place for a row of routing: it was made for a run without a mixture", state_->path.string());
-  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
-    const ColumnLayout& column = state_->routing.layout[c + 1];
-    if (static_cast<Index>((row.*kRoutingMembers[c]).size()) != column.row_elements())
-      fail("{}: a row of {} has {} numbers; the file has {} layers of {} experts", state_->path.string(),
-           column.column.path, (row.*kRoutingMembers[c]).size(), state_->shape.layers, state_->shape.experts);
-  }
-  state_->pending_routing.push_back(row);
+  check_arrays(state_->path, state_->routing, row, kRoutingMembers);
+  state_->routing.pending.push_back(row);
+  state_->flush_if_due();
+}
+
+void ResultsWriter::append(const TreeRow& row) {
+  if (state_->shape.tree_layers == 0)
+    fail("{}: has no place for a row of trees: it was made for a run without a tree", state_->path.string());
+  check_arrays(state_->path, state_->trees, row, kTreesMembers);
+  state_->trees.pending.push_back(row);
   state_->flush_if_due();
 }
 

@@ -29,23 +29,34 @@ inline constexpr const char* kChecksum = "checksum";  // uint64: XXH3-64 of the 
 
 // Results: one file per run. Datasets grow along dimension 0, one row per logged step. `step` is written after its
 // row's other fields, so its length says how many rows are whole.
-inline constexpr std::int64_t kResultsVersion = 2;
+inline constexpr std::int64_t kResultsVersion = 3;
+inline constexpr std::int64_t kRoutingVersion = 2;                   // the first with all of routing/*
 inline constexpr const char* kUnits = "units";                       // attribute of each dataset below: string
 inline constexpr const char* kStepsStep = "steps/step";              // (rows) int64: optimiser steps done
 inline constexpr const char* kEvaluationsStep = "evaluations/step";  // (rows) int64
 inline constexpr const char* kRoutingStep = "routing/step";          // (rows) int64; no routing/* without a mixture
+inline constexpr const char* kTreesStep = "trees/step";              // (rows) int64; no trees/* without a tree
 inline constexpr const char* kStepUnits = "steps";
-// Root attribute, string: the blocks with a mixture, "1,3,5"; these are the `layers` of routing/*, in this order.
+// Root attributes, strings: the blocks with a mixture, "1,3,5"; these are the `layers` of routing/*, in this order. The
+// blocks with a tree, of trees/* likewise, since version 3.
 inline constexpr const char* kMixtureBlocks = "mixture_blocks";
+inline constexpr const char* kTreeBlocks = "tree_blocks";
+// Root attributes, strings since version 3, numbers in decimal digits; empty until the end, and where not measured. The
+// best accuracy on the training split (a fraction); the accuracy on the test split when that on the validation split
+// was best; and the epochs done when each was observed. With early stopping, up to where each had stopped rising.
+inline constexpr const char* kMemorisationAccuracy = "memorisation_accuracy";
+inline constexpr const char* kMemorisationEpoch = "memorisation_epoch";
+inline constexpr const char* kGeneralisationAccuracy = "generalisation_accuracy";
+inline constexpr const char* kGeneralisationEpoch = "generalisation_epoch";
 
 struct Column {
   const char* path;
   const char* units;
-  std::int64_t since = 1;  // the first version of the results that has it
+  std::int64_t since = 1;  // the first version of its format that has it
 };
 
 // (rows) float64 each. Auxiliary losses as they were added to the loss: weighted, summed over layers.
-inline constexpr std::array<Column, 16> kStepsColumns = {{
+inline constexpr std::array<Column, 17> kStepsColumns = {{
     {"steps/epoch", "epochs"},            // epochs done, with fraction
     {"steps/loss", "nats"},               // cross entropy, mean over the batch
     {"steps/balance_loss", "1"},          //
@@ -53,6 +64,7 @@ inline constexpr std::array<Column, 16> kStepsColumns = {{
     {"steps/importance_loss", "1", 2},    //
     {"steps/load_loss", "1", 2},          //
     {"steps/consistency_loss", "1", 2},   //
+    {"steps/hardening_loss", "1", 3},     // of trees
     {"steps/accuracy", "1"},              // fraction of the batch
     {"steps/learning_rate", "1"},         //
     {"steps/gradient_norm", "1"},         // global, before clipping
@@ -63,11 +75,15 @@ inline constexpr std::array<Column, 16> kStepsColumns = {{
     {"steps/seconds_reduce", "s"},        // sums of gradients over ranks
     {"steps/seconds_wait", "s"},          // for slower ranks
 }};
-inline constexpr std::array<Column, 4> kEvaluationsColumns = {{
+inline constexpr std::array<Column, 8> kEvaluationsColumns = {{
     {"evaluations/epoch", "epochs"},
-    {"evaluations/loss", "nats"},   // mean over the test set
-    {"evaluations/accuracy", "1"},  // fraction of the test set
-    {"evaluations/seconds", "s"},
+    {"evaluations/loss", "nats"},                // mean over the test set
+    {"evaluations/accuracy", "1"},               // fraction of the test set
+    {"evaluations/validation_loss", "nats", 3},  // NaN where not measured, as are the next three
+    {"evaluations/validation_accuracy", "1", 3},
+    {"evaluations/training_loss", "nats", 3},  // in evaluation mode, without augmentation
+    {"evaluations/training_accuracy", "1", 3},
+    {"evaluations/seconds", "s"},  // of all splits together
 }};
 // (rows, layers, experts) float32 each. A token counts once for each expert that was chosen for it.
 inline constexpr std::array<Column, 3> kRoutingExpertColumns = {{
@@ -83,6 +99,11 @@ inline constexpr std::array<Column, 5> kRoutingLayerColumns = {{
     {"routing/gate_entropy", "nats", 2},  // mean over tokens; NaN where the router has no probabilities
     {"routing/dead_experts", "1", 2},     // share of experts without a token
 }};
+
+// (rows, layers, nodes) and (rows, layers, leaves) float32, means over the batch's tokens, nodes = leaves - 1, nodes by
+// level and from left to right.
+inline constexpr Column kTreesEntropy = {"trees/entropy", "nats", 3};  // of each node's choice
+inline constexpr Column kTreesShare = {"trees/share", "1", 3};         // of each leaf in a token's output
 
 // Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` writes exchange/*. Columns of one length,
 // a row for each line of the printed table. Beside format, schema_version and the dataset config the root has these
@@ -114,7 +135,7 @@ inline constexpr Column kExchangeBareLeast = {"exchange/seconds_alltoallv_least"
 // any; table/* are columns with a row for each run. axes/KEY, float64 where all values are numbers and strings
 // otherwise, has the run's value of each key with an axis. The dataset config is the study's text, the attribute study
 // its name.
-inline constexpr std::int64_t kStudyVersion = 1;
+inline constexpr std::int64_t kStudyVersion = 2;
 inline constexpr const char* kStudyRuns = "runs";
 inline constexpr const char* kStudyAxes = "axes/";
 inline constexpr const char* kStudyName = "table/name";          // string
@@ -126,13 +147,17 @@ struct StudyOutcome {
   Column column;
   const char* attribute;  // of the results
 };
-// float64 each; NaN where the run has not come to it.
-inline constexpr std::array<StudyOutcome, 5> kStudyOutcomes = {{
+// float64 each; NaN where the run has not come to it, or does not measure it.
+inline constexpr std::array<StudyOutcome, 9> kStudyOutcomes = {{
     {{"table/test_accuracy", "1"}, "test_accuracy"},  // fraction of the test set
     {{"table/test_loss", "nats"}, "test_loss"},
     {{"table/seconds_per_epoch", "s"}, "seconds_per_epoch"},
     {{"table/parameters_stored", "1"}, "parameters_stored"},
     {{"table/parameters_active", "1"}, "parameters_active"},
+    {{"table/memorisation_accuracy", "1", 2}, kMemorisationAccuracy},
+    {{"table/memorisation_epoch", "epochs", 2}, kMemorisationEpoch},
+    {{"table/generalisation_accuracy", "1", 2}, kGeneralisationAccuracy},
+    {{"table/generalisation_epoch", "epochs", 2}, kGeneralisationEpoch},
 }};
 
 }  // namespace switchyard::io::schema

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -23,7 +24,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr ResultsShape kShape = {2, 3};
+constexpr ResultsShape kShape = {2, 3, 1, 4};
+constexpr ResultsShape kOldShape = {2, 3, 0, 0};  // the same before there were trees
 const std::map<std::string, std::string> kAttributes = {
     {"config", "[run]\nname = a\n"}, {"host", "node-1"}, {"digest", ""}, {"status", "running"}};
 
@@ -38,6 +40,7 @@ StepRow step_row(Index step) {
           .importance_loss = s + 0.16,
           .load_loss = s + 0.17,
           .consistency_loss = s + 0.18,
+          .hardening_loss = s + 0.19,
           .accuracy = s + 0.2,
           .learning_rate = s + 0.3,
           .gradient_norm = s + 0.4,
@@ -48,7 +51,19 @@ StepRow step_row(Index step) {
           .seconds_reduce = s + 0.9,
           .seconds_wait = s + 1};
 }
-EvaluationRow evaluation_row(Index step) { return {step, 1.5, 0.25, 0.875, 2.0}; }
+EvaluationRow evaluation_row(Index step) {
+  return {.step = step,
+          .epoch = 1.5,
+          .loss = 0.25,
+          .accuracy = 0.875,
+          .validation_loss = 0.5,
+          .validation_accuracy = 0.75,
+          .seconds = 2.0};
+}
+TreeRow tree_row(Index step) {
+  const float s = static_cast<float>(step);
+  return {.step = step, .entropy = {s, 0.5f, 0.25f}, .share = {0, 0.5f, 0.25f, s}};
+}
 RoutingRow routing_row(Index step) {
   const float s = static_cast<float>(step);
   return {.step = step,
@@ -66,6 +81,7 @@ void append_steps(ResultsWriter& writer, Index first, Index last) {
   for (Index step = first; step <= last; ++step) {
     writer.append(step_row(step));
     writer.append(routing_row(step));
+    writer.append(tree_row(step));
   }
 }
 
@@ -90,6 +106,10 @@ void expect_steps(const std::filesystem::path& path, Index last) {
   ASSERT_EQ(steps.size(), static_cast<std::size_t>(last));
   ASSERT_EQ(routing_steps, steps);
   ASSERT_EQ(load.size(), steps.size() * 6);
+  const auto entropy = column(path, "trees/entropy"), share = column(path, "trees/share");
+  ASSERT_EQ(column(path, "trees/step"), steps);
+  ASSERT_EQ(entropy.size(), steps.size() * 3);
+  ASSERT_EQ(share.size(), steps.size() * 4);
   for (Index i = 0; i < last; ++i) {
     const auto at = static_cast<std::size_t>(i);
     ASSERT_EQ(steps[at], double(i + 1));
@@ -98,6 +118,8 @@ void expect_steps(const std::filesystem::path& path, Index last) {
     ASSERT_EQ(consistency[at], step_row(i + 1).consistency_loss);
     ASSERT_EQ(load[6 * at], double(i + 1));
     ASSERT_EQ(load[6 * at + 5], 5.0);
+    ASSERT_EQ(entropy[3 * at], double(i + 1));
+    ASSERT_EQ(share[4 * at + 3], double(i + 1));
   }
 }
 
@@ -113,19 +135,21 @@ void expect_row(const RoutingRow& row, const RoutingRow& expected) {
   EXPECT_EQ(row.dead_experts, expected.dead_experts);
 }
 
-// Turns a file into one that the first version's program could have written.
-void make_version_1(const std::filesystem::path& path) {
+// Turns a file into one that an older program could have written.
+void make_older(const std::filesystem::path& path, std::int64_t version) {
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
-  const hid_t version = H5Aopen(file, schema::kSchemaVersion, H5P_DEFAULT);
-  const std::int64_t one = 1;
-  H5Awrite(version, H5T_NATIVE_INT64, &one);
-  H5Aclose(version);
-  for (const schema::Column& column : schema::kStepsColumns)
-    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
-  for (const schema::Column& column : schema::kRoutingExpertColumns)
-    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
-  for (const schema::Column& column : schema::kRoutingLayerColumns)
-    if (column.since > 1) H5Ldelete(file, column.path, H5P_DEFAULT);
+  const hid_t attribute = H5Aopen(file, schema::kSchemaVersion, H5P_DEFAULT);
+  H5Awrite(attribute, H5T_NATIVE_INT64, &version);
+  H5Aclose(attribute);
+  const auto remove_later = [&](const auto& columns) {
+    for (const schema::Column& column : columns)
+      if (column.since > version) H5Ldelete(file, column.path, H5P_DEFAULT);
+  };
+  remove_later(schema::kStepsColumns);
+  remove_later(schema::kEvaluationsColumns);
+  remove_later(schema::kRoutingExpertColumns);
+  remove_later(schema::kRoutingLayerColumns);
+  H5Ldelete(file, "trees", H5P_DEFAULT);
   H5Fclose(file);
 }
 
@@ -162,15 +186,20 @@ TEST(Results, RowsComeBack) {
   ASSERT_EQ(summary.evaluations.size(), 2u);
   EXPECT_EQ(summary.evaluations[1].step, 3000);
   EXPECT_EQ(summary.evaluations[1].accuracy, 0.875);
+  EXPECT_EQ(summary.evaluations[1].validation_accuracy, 0.75);
+  EXPECT_TRUE(std::isnan(summary.evaluations[1].training_accuracy)) << "not measured";
+  EXPECT_EQ(summary.evaluations[1].seconds, 2.0);
+  EXPECT_EQ(summary.last_step->hardening_loss, step_row(3000).hardening_loss);
   auto attributes = kAttributes;
   attributes["digest"] = "0123456789abcdef0123456789abcdef";
   EXPECT_EQ(summary.attributes, attributes);
 }
 
-TEST(Results, ARunWithoutMixtureHasNoRouting) {
+TEST(Results, ARunWithoutMixtureOrTreeHasNoRowsOfThem) {
   const TemporaryFolder folder;
   ResultsWriter writer = ResultsWriter::create(folder / "results.h5", {}, {});
   EXPECT_THROW(writer.append(routing_row(1)), Error);
+  EXPECT_THROW(writer.append(tree_row(1)), Error);
   writer.append(step_row(1));
   writer.close();
   const ResultsSummary summary = describe_results(folder / "results.h5");
@@ -210,7 +239,7 @@ TEST(Results, RoutingComesBackWholeOrInPart) {
   }
 }
 
-TEST(Results, ARoutingRowOfAnotherShapeIsRefused) {
+TEST(Results, ARowOfAnotherShapeIsRefused) {
   const TemporaryFolder folder;
   ResultsWriter writer = ResultsWriter::create(folder / "results.h5", {}, kShape);
   RoutingRow row = routing_row(1);
@@ -220,6 +249,10 @@ TEST(Results, ARoutingRowOfAnotherShapeIsRefused) {
   row = routing_row(1);
   row.gate_entropy.clear();
   EXPECT_TRUE(contains(message_of([&] { writer.append(row); }), "routing/gate_entropy has 0 numbers"));
+  TreeRow tree = tree_row(1);
+  tree.entropy.push_back(0);
+  EXPECT_TRUE(
+      contains(message_of([&] { writer.append(tree); }), "trees/entropy has 4 numbers; the file has 1 layers of 3"));
 }
 
 TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
@@ -230,12 +263,12 @@ TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
     append_steps(writer, 1, 10);
     writer.append(evaluation_row(10));
   }
-  make_version_1(path);
+  make_older(path, 1);
   const ResultsSummary summary = describe_results(path);
   ASSERT_TRUE(summary.readable) << summary.problem;
   EXPECT_EQ(summary.schema_version, 1);
   EXPECT_EQ(summary.num_steps, 10);
-  EXPECT_EQ(summary.shape, kShape);
+  EXPECT_EQ(summary.shape, kOldShape);
   EXPECT_EQ(summary.last_step->balance_loss, step_row(10).balance_loss);
   EXPECT_EQ(summary.last_step->z_loss, 0);
   EXPECT_EQ(summary.last_step->accuracy, step_row(10).accuracy);
@@ -246,6 +279,33 @@ TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
   const std::string message = message_of([&] { ResultsWriter::reopen(path, 10, {}, kShape); });
   EXPECT_TRUE(contains(message, old)) << message;
   EXPECT_TRUE(contains(message, "move it away to resume without its rows: new ones start after step 10")) << message;
+}
+
+TEST(ResultsOfVersion2, AreReadAsTheyAreButNotContinued) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 10);
+    writer.append(evaluation_row(10));
+  }
+  make_older(path, 2);
+  const ResultsSummary summary = describe_results(path);
+  ASSERT_TRUE(summary.readable) << summary.problem;
+  EXPECT_EQ(summary.schema_version, 2);
+  EXPECT_EQ(summary.shape, kOldShape);
+  EXPECT_EQ(summary.last_step->consistency_loss, step_row(10).consistency_loss);
+  EXPECT_EQ(summary.last_step->hardening_loss, 0);
+  EXPECT_EQ(summary.last_step->accuracy, step_row(10).accuracy);
+  ASSERT_EQ(summary.evaluations.size(), 1u);
+  EXPECT_EQ(summary.evaluations[0].accuracy, 0.875);
+  EXPECT_EQ(summary.evaluations[0].seconds, 2.0);
+  EXPECT_TRUE(std::isnan(summary.evaluations[0].validation_accuracy));
+  const std::vector<RoutingRow> routing = read_routing(path);
+  ASSERT_EQ(routing.size(), 10u);
+  expect_row(routing[9], routing_row(10));
+  const std::string message = message_of([&] { ResultsWriter::reopen(path, 10, {}, kShape); });
+  EXPECT_TRUE(contains(message, "written by an older program (schema version 2")) << message;
 }
 
 TEST(Results, AnAttributeCanBeSetOnlyWhereItWasMadeAndFits) {
@@ -292,15 +352,19 @@ for group in f:
   if (!output) GTEST_SKIP() << "no python3 with h5py here";
   EXPECT_EQ(*output,
             "[1.0, 0.5] ['[run]', 'name', '=', 'a']\n"
-            "switchyard-results 2 node-1 b''\n"
-            "evaluations accuracy/1/float64 epoch/epochs/float64 loss/nats/float64 seconds/s/float64 step/steps/int64\n"
+            "switchyard-results 3 node-1 b''\n"
+            "evaluations accuracy/1/float64 epoch/epochs/float64 loss/nats/float64 seconds/s/float64 step/steps/int64 "
+            "training_accuracy/1/float64 training_loss/nats/float64 validation_accuracy/1/float64 "
+            "validation_loss/nats/float64\n"
             "routing dead_experts/1/float32 dropped/tokens/float32 gate_entropy/nats/float32 load/tokens/float32 "
             "load_cv/1/float32 load_entropy/nats/float32 max_over_mean/1/float32 step/steps/int64 weight/1/float32\n"
             "steps accuracy/1/float64 balance_loss/1/float64 consistency_loss/1/float64 epoch/epochs/float64 "
-            "gradient_norm/1/float64 importance_loss/1/float64 learning_rate/1/float64 load_loss/1/float64 "
+            "gradient_norm/1/float64 hardening_loss/1/float64 importance_loss/1/float64 learning_rate/1/float64 "
+            "load_loss/1/float64 "
             "loss/nats/float64 samples_per_second/1/s/float64 seconds/s/float64 seconds_compute/s/float64 "
             "seconds_exchange/s/float64 seconds_reduce/s/float64 seconds_wait/s/float64 step/steps/int64 "
-            "z_loss/1/float64\n");
+            "z_loss/1/float64\n"
+            "trees entropy/nats/float32 share/1/float32 step/steps/int64\n");
 }
 
 TEST(ResultsReopened, RowsAfterTheStepAreCutAndNewOnesFollow) {
@@ -335,7 +399,7 @@ TEST(ResultsReopened, AFileThatDoesNotFitOrIsBeyondRepairIsNamedAndKept) {
     ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
     append_steps(writer, 1, 10);
   }
-  EXPECT_TRUE(contains(reopen({2, 4}), "2 layers with 3 experts"));
+  EXPECT_TRUE(contains(reopen({2, 4, 1, 4}), "2 layers with 3 experts"));
   expect_steps(path, 10);
   const std::string bytes = bytes_of(path);
   write_bytes(path, bytes.substr(0, bytes.size() / 2));
