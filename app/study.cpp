@@ -26,7 +26,7 @@ constexpr const char* kHelp =
     "switchyard study submit FILE   hands them to SLURM as one array job\n"
     "switchyard study list FILE     a line for each run: index, name, ranks\n"
     "switchyard study status FILE   done, running, failed, pending\n"
-    "switchyard study table FILE    mean and 95 % confidence interval over seeds\n"
+    "switchyard study table FILE    mean and 95 % confidence interval over seeds; of M_A and G_A the best, too\n"
     "switchyard study collect FILE --output F.h5   one HDF5 file with links to all runs and a table of outcomes\n\n"
     "FILE is a configuration with a section [study], or the folder of a study that was begun, run.out/NAME/. --KEY\n"
     "VALUE sets a key for all runs; of a key that has an axis it chooses among the axis's values: --run.seed 1,3..5\n\n"

@@ -102,6 +102,7 @@ Config short_run(const Config& config, const DataSize& data, const std::string& 
   result.run.out = folder, result.run.name = "measure", result.run.seed = 1;
   result.run.steps = 4, result.run.epochs = 1, result.run.log_every = 1, result.run.eval_every = 0;
   result.run.measure_training = false, result.data.validation = 0;
+  result.train.patience = 0, result.train.plateau = 0;
   result.train.lr = 1e-6, result.train.schedule_epochs = 0, result.train.warmup_steps = 0;
   result.checkpoint.every = 1000000;
   if (data.shape.height != data.shape.width || data.shape.channels > 4) return result;

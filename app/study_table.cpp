@@ -11,6 +11,7 @@
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
 #include "app/text_table.hpp"
+#include "io/schema.hpp"
 
 namespace switchyard {
 
@@ -44,11 +45,17 @@ std::string with_interval(const Values& values, int decimals) {
   return text;
 }
 
+// What a run is scored by: an accuracy, percent, and the epochs elapsed when it was observed.
+struct Score {
+  Values accuracy, epoch;
+};
+
 struct Group {
   std::vector<std::string> axes;
   Index num_runs = 0, num_done = 0;
-  Values accuracy, loss, seconds;  // percent, nats, seconds an epoch
-  std::string stored, active;
+  Values accuracy = {}, loss = {}, seconds = {};  // percent, nats, seconds an epoch
+  Score memorisation = {}, generalisation = {};   // of those runs that measure them
+  std::string stored = "-", active = "-";
 
   void add(const RunReport& report);
 };
@@ -64,6 +71,10 @@ void Group::add(const RunReport& report) {
   add_value(accuracy, "test_accuracy", 100);
   add_value(loss, "test_loss", 1);
   add_value(seconds, "seconds_per_epoch", 1);
+  add_value(memorisation.accuracy, io::schema::kMemorisationAccuracy, 100);
+  add_value(memorisation.epoch, io::schema::kMemorisationEpoch, 1);
+  add_value(generalisation.accuracy, io::schema::kGeneralisationAccuracy, 100);
+  add_value(generalisation.epoch, io::schema::kGeneralisationEpoch, 1);
   stored = group_digits(std::atoll(report.attribute("parameters_stored").c_str()));
   active = group_digits(std::atoll(report.attribute("parameters_active").c_str()));
 }
@@ -80,6 +91,22 @@ bool is_number(const std::string& text) {
   return !text.empty() && *end == '\0';
 }
 
+// Appends a score's three columns to the heading and to each group's row, where any run has it. Papers report the best
+// of several runs.
+void add_score(const char* name, Score Group::*score, const std::vector<Group>& groups,
+               std::vector<std::vector<std::string>>& rows) {
+  const auto has_it = [&](const Group& group) { return !(group.*score).accuracy.empty(); };
+  if (std::none_of(groups.begin(), groups.end(), has_it)) return;
+  rows[0].insert(rows[0].end(), {fmt::format("{} %", name), "best", "ETT"});
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const Score& found = groups[i].*score;
+    const auto best = std::max_element(found.accuracy.begin(), found.accuracy.end());
+    rows[i + 1].insert(rows[i + 1].end(), {with_interval(found.accuracy, 2),
+                                           best == found.accuracy.end() ? "-" : fmt::format("{:.2f}", *best),
+                                           with_interval(found.epoch, 1)});
+  }
+}
+
 }  // namespace
 
 int study_table(const Study& study, const CommandLine& line) {
@@ -93,30 +120,37 @@ int study_table(const Study& study, const CommandLine& line) {
     std::vector<std::string> axes;
     for (std::size_t i = 0; i < num_axes; ++i) axes.push_back(cell_of(run, heading[i]));
     const auto [place, is_new] = place_of.emplace(axes, groups.size());
-    if (is_new) groups.push_back({axes, 0, 0, {}, {}, {}, "-", "-"});
+    if (is_new) groups.push_back({.axes = axes});
     groups[place->second].add(look_at(study, run));
   }
   heading.insert(heading.end(),
                  {"runs", "test accuracy %", "test loss", "seconds an epoch", "parameters stored", "active"});
-  TextTable table(heading);
-  for (std::size_t i = 0; i < num_axes; ++i)
-    if (!std::all_of(groups.begin(), groups.end(), [&](const Group& group) { return is_number(group.axes[i]); }))
-      table.left_align(i);
+  std::vector<std::vector<std::string>> rows{heading};
   Index num_runs = 0, num_done = 0;
   for (const Group& group : groups) {
     num_runs += group.num_runs, num_done += group.num_done;
-    std::vector<std::string> row = group.axes;
+    std::vector<std::string>& row = rows.emplace_back(group.axes);
     row.insert(row.end(), {group.num_done == group.num_runs ? std::to_string(group.num_runs)
                                                             : fmt::format("{} of {}", group.num_done, group.num_runs),
                            with_interval(group.accuracy, 2), with_interval(group.loss, 4),
                            with_interval(group.seconds, 2), group.stored, group.active});
-    table.add(row);
   }
+  add_score("M_A", &Group::memorisation, groups, rows);
+  add_score("G_A", &Group::generalisation, groups, rows);
+  TextTable table(rows[0]);
+  for (std::size_t i = 0; i < num_axes; ++i)
+    if (!std::all_of(groups.begin(), groups.end(), [&](const Group& group) { return is_number(group.axes[i]); }))
+      table.left_align(i);
+  for (std::size_t i = 1; i < rows.size(); ++i) table.add(rows[i]);
   table.print(line.options.count("markdown") > 0);
   fmt::print(
       "\n{}, {} of {} done. Mean {} half the 95 % confidence interval (Student's t) where there is more than one "
       "run.\n",
       plural(num_runs, "run"), num_done, num_runs, speaks_unicode() ? "±" : "+-");
+  if (rows[0].size() > heading.size())
+    fmt::print(
+        "M_A: best accuracy on the training split; G_A: accuracy on the test split when that on the validation split "
+        "was best; best: of the runs; ETT: epochs elapsed when it was observed.\n");
   return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "app/result_rows.hpp"
 #include "app/resume.hpp"
 #include "app/text.hpp"
 #include "io/checkpoint.hpp"
@@ -15,43 +16,6 @@ namespace switchyard {
 namespace {
 
 namespace fs = std::filesystem;
-
-io::RoutingRow routing_row(Index step, const RoutingLoad& load) {
-  io::RoutingRow row{.step = step,
-                     .load = load.tokens,
-                     .dropped = load.dropped,
-                     .weight = load.weight,
-                     .load_cv = {},
-                     .max_over_mean = {},
-                     .load_entropy = {},
-                     .gate_entropy = load.gate_entropy,
-                     .dead_experts = {}};
-  for (Index layer = 0; layer < load.layers; ++layer) {
-    const LoadBalance balance = load_balance(tokens_of_layer(load, layer));
-    row.load_cv.push_back(static_cast<float>(balance.variation));
-    row.max_over_mean.push_back(static_cast<float>(balance.max_over_mean));
-    row.load_entropy.push_back(static_cast<float>(balance.entropy));
-    row.dead_experts.push_back(static_cast<float>(balance.dead));
-  }
-  return row;
-}
-
-io::EvaluationRow evaluation_row(Index step, double epoch, const Measures& measures) {
-  io::EvaluationRow row{.step = step,
-                        .epoch = epoch,
-                        .loss = measures.test.loss,
-                        .accuracy = measures.test.accuracy / 100,
-                        .seconds = measures.seconds()};
-  if (measures.validation) {
-    row.validation_loss = measures.validation->loss;
-    row.validation_accuracy = measures.validation->accuracy / 100;
-  }
-  if (measures.training) {
-    row.training_loss = measures.training->loss;
-    row.training_accuracy = measures.training->accuracy / 100;
-  }
-  return row;
-}
 
 // "1,3,5"
 std::string block_list(const std::vector<Index>& blocks) {
@@ -213,17 +177,19 @@ bool TrainingRun::train() {
   const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : epoch;
 
   bool stopped = false;
-  while (trainer_->step() < trainer_->total_steps() && !stopped) {
+  while (!is_done() && !stopped) {
     const StepMetrics metrics = world_.diverging_alike([&] { return trainer_->train_step(stop_signal_ != 0); });
     measures_.reset();
     log_step(metrics);
     stopped = metrics.stop_requested;
     const bool last = metrics.step == trainer_->total_steps();
     if (last || (eval_steps > 0 && metrics.step % eval_steps == 0)) evaluate();
-    if (last || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
+    if (is_done() || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
   }
-  return trainer_->step() == trainer_->total_steps();
+  return is_done();
 }
+
+bool TrainingRun::is_done() const { return trainer_->step() == trainer_->total_steps() || trainer_->is_over(); }
 
 void TrainingRun::log_step(const StepMetrics& metrics) {
   step_seconds_ += metrics.seconds;
@@ -234,36 +200,28 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   for (const std::string& warning : routing_watch_->step(metrics.step, metrics.routing))
     progress_->note("warning: " + warning);
   if (metrics.step % config_.run.log_every != 0 && metrics.step != trainer_->total_steps()) return;
-  const PhaseSeconds& phases = metrics.phases;
-  results_->append(io::StepRow{.step = metrics.step,
-                               .epoch = metrics.epoch,
-                               .loss = metrics.loss,
-                               .balance_loss = metrics.auxiliary.balance,
-                               .z_loss = metrics.auxiliary.z,
-                               .importance_loss = metrics.auxiliary.importance,
-                               .load_loss = metrics.auxiliary.load,
-                               .consistency_loss = metrics.auxiliary.consistency,
-                               .hardening_loss = metrics.auxiliary.hardening,
-                               .accuracy = metrics.accuracy / 100,
-                               .learning_rate = metrics.learning_rate,
-                               .gradient_norm = metrics.gradient_norm,
-                               .samples_per_second = static_cast<double>(config_.train.batch) / metrics.seconds,
-                               .seconds = metrics.seconds,
-                               .seconds_compute = metrics.seconds - phases.exchange - phases.reduce - phases.wait,
-                               .seconds_exchange = phases.exchange,
-                               .seconds_reduce = phases.reduce,
-                               .seconds_wait = phases.wait});
+  results_->append(step_row(metrics, config_.train.batch));
   if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
   if (metrics.trees.layers > 0) results_->append(io::TreeRow{metrics.step, metrics.trees.entropy, metrics.trees.share});
 }
 
 void TrainingRun::evaluate() {
   measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
+  const Index num_reductions = trainer_->scores().num_reductions;
+  trainer_->observe(*measures_);
   if (!world_.speaks()) return;
-  const double epoch = static_cast<double>(trainer_->step()) / static_cast<double>(trainer_->steps_per_epoch());
+  const double epoch = epoch_of(trainer_->step());
   results_->append(evaluation_row(trainer_->step(), epoch, *measures_));
   progress_->evaluation(epoch, *measures_, seconds_since_evaluation_ + measures_->seconds());
+  if (trainer_->scores().num_reductions > num_reductions)
+    progress_->note(fmt::format("learning rate times {} after epoch {:.4g}: no better {} accuracy for {}",
+                                config_.train.plateau_factor, epoch, config_.train.plateau_of,
+                                plural(config_.train.plateau, "epoch")));
   seconds_since_evaluation_ = 0;
+}
+
+double TrainingRun::epoch_of(Index step) const {
+  return static_cast<double>(step) / static_cast<double>(trainer_->steps_per_epoch());
 }
 
 void TrainingRun::save_checkpoint() {
@@ -289,23 +247,54 @@ int TrainingRun::finish(bool stopped) {
     }
     return static_cast<int>(ExitCode::kStopped);
   }
-  if (!measures_)
-    measures_ = world_.diverging_alike([&] { return trainer_->measure(); });  // a run resumed after its last step
+  // A run resumed after its last step. Of a step that was evaluated before, the scores are not changed by this.
+  if (!measures_) {
+    measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
+    trainer_->observe(*measures_);
+  }
   const std::string digest = trainer_->digest();
   if (!world_.speaks()) return 0;
   progress_.reset();
+  record_outcome(digest);
+  fmt::print("result {}\ncheckpoint {}\n", folder_.results().string(), checkpoint.string());
+  print_scores();
+  fmt::print("test accuracy {:.2f} % loss {:.4f}\ndigest {}\n", measures_->test.accuracy, measures_->test.loss, digest);
+  return 0;
+}
+
+void TrainingRun::record_outcome(const std::string& digest) {
   results_->set_attribute("status", "finished");
   results_->set_attribute("digest", digest);
   results_->set_attribute("test_accuracy", fmt::format("{}", measures_->test.accuracy / 100));
   results_->set_attribute("test_loss", fmt::format("{}", measures_->test.loss));
+  const auto record = [&](const Score& score, const char* accuracy, const char* epoch) {
+    if (!score.is_tracked()) return;
+    results_->set_attribute(accuracy, fmt::format("{}", score.accuracy / 100));
+    results_->set_attribute(epoch, fmt::format("{}", epoch_of(score.step)));
+  };
+  const Scores& scores = trainer_->scores();
+  record(scores.memorisation, io::schema::kMemorisationAccuracy, io::schema::kMemorisationEpoch);
+  record(scores.generalisation, io::schema::kGeneralisationAccuracy, io::schema::kGeneralisationEpoch);
   if (num_steps_here_ > 0)
     results_->set_attribute("seconds_per_epoch",
                             fmt::format("{:.6g}", step_seconds_ / static_cast<double>(num_steps_here_) *
                                                       static_cast<double>(trainer_->steps_per_epoch())));
   results_->close();
-  fmt::print("result {}\ncheckpoint {}\ntest accuracy {:.2f} % loss {:.4f}\ndigest {}\n", folder_.results().string(),
-             checkpoint.string(), measures_->test.accuracy, measures_->test.loss, digest);
-  return 0;
+}
+
+void TrainingRun::print_scores() const {
+  const Scores& scores = trainer_->scores();
+  std::string since;
+  const auto print = [&](const char* name, const char* split, const Score& score) {
+    if (!score.is_tracked()) return;
+    fmt::print("{} accuracy {:.2f} % after epoch {:.4g}\n", name, score.accuracy, epoch_of(score.step));
+    since += fmt::format("{} better {} accuracy since epoch {:.4g}", since.empty() ? "no" : ", no", split,
+                         epoch_of(score.step));
+  };
+  print("memorisation", "training", scores.memorisation);
+  print("generalisation", "validation", scores.generalisation);
+  if (trainer_->is_over())
+    fmt::print("stopped early: after epoch {:.4g} of {}: {}\n", epoch_of(trainer_->step()), config_.run.epochs, since);
 }
 
 }  // namespace switchyard

@@ -35,10 +35,14 @@ class TrainingRun {
   void open_results();
   void describe() const;
   bool train();  // false where the run was stopped before its end
+  bool is_done() const;
   void log_step(const StepMetrics& metrics);
   void evaluate();
   void save_checkpoint();
   int finish(bool stopped);
+  void record_outcome(const std::string& digest);
+  void print_scores() const;
+  double epoch_of(Index step) const;
   void record_failure(const char* status) noexcept;
 
   World& world_;
@@ -51,7 +55,7 @@ class TrainingRun {
   std::optional<Progress> progress_;
   std::optional<RoutingWatch> routing_watch_;
   std::optional<Measures> measures_;  // of the parameters as they are now
-  Index saved_step_ = -1;                 // of the newest checkpoint that this run wrote or found in its own folder
+  Index saved_step_ = -1;             // of the newest checkpoint that this run wrote or found in its own folder
   double step_seconds_ = 0, seconds_since_evaluation_ = 0;
   Index num_steps_here_ = 0;
 };

@@ -84,9 +84,14 @@ std::string wrapped(const std::string& text, int indent, int width) {
   return result;
 }
 
-// Whether the learning rate at a step depends on when the run ends.
-bool schedule_follows_length(const Config& config) {
-  return config.train.schedule == "cosine" && config.train.schedule_epochs == 0;
+// Whether training goes by evaluations.
+bool evaluations_steer(const Config& config) { return config.train.patience > 0 || config.train.plateau > 0; }
+
+// Whether a step depends on when the run ends: by the learning rate's schedule, or by the evaluation at the end, where
+// none is due then.
+bool follows_length(const Config& config) {
+  if (config.train.schedule == "cosine" && config.train.schedule_epochs == 0) return true;
+  return evaluations_steer(config) && (config.run.eval_every != 1 || config.run.steps > 0);
 }
 
 }  // namespace
@@ -152,11 +157,12 @@ std::string help_text(int width) {
 std::vector<std::string> result_differences(const Config& before, const Config& after) {
   Config copy_before = before, copy_after = after;
   const std::vector<Key> keys_before = keys_of(copy_before), keys_after = keys_of(copy_after);
-  const bool length_matters = schedule_follows_length(before) || schedule_follows_length(after);
+  const bool length_matters = follows_length(before) || follows_length(after);
+  const bool evaluations_matter = evaluations_steer(before) || evaluations_steer(after);
   std::vector<std::string> differences;
   for (std::size_t i = 0; i < keys_before.size(); ++i) {
     const std::string& name = keys_before[i].name;
-    if (keys_before[i].effect == Effect::kNone) continue;
+    if (keys_before[i].effect == Effect::kNone && !(evaluations_matter && name == "run.eval_every")) continue;
     if (!length_matters && (name == "run.epochs" || name == "run.steps")) continue;
     const std::string old_value = value_text(keys_before[i]), new_value = value_text(keys_after[i]);
     if (old_value != new_value) differences.push_back(fmt::format("{}: {} -> {}", name, old_value, new_value));

@@ -81,6 +81,10 @@ struct Config {
     Index warmup_steps = 0;           // linear from 0
     double clip = 0;                  // global gradient norm; 0: no clipping
     double dropout = 0.1;
+    Index patience = 0;                     // epochs without a better accuracy that end the run; 0: none do
+    Index plateau = 0;                      // epochs without a better accuracy that reduce the rate; 0: none do
+    double plateau_factor = 0.5;            // what the rate is multiplied by
+    std::string plateau_of = "validation";  // training | validation
   } train;
   struct Parallel {
     Index experts = 1;               // expert-parallel size P
@@ -134,7 +138,8 @@ void validate(const Config& config);
 void check_ranks(const Config& config, int world);
 
 // Keys that differ and change what is trained or measured, each as "train.lr: 0.001 -> 0.002" (before -> after).
-// run.epochs and run.steps count only where the learning rate's schedule depends on the length of the run.
+// run.epochs and run.steps count only where the learning rate depends on the length of the run, run.eval_every only
+// where evaluations steer the training (train.patience, train.plateau).
 std::vector<std::string> result_differences(const Config& before, const Config& after);
 
 }  // namespace switchyard

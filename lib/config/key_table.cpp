@@ -172,6 +172,22 @@ std::vector<Key> keys_of(Config& c) {
       {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
       {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
        "probability of dropping an attention weight, a hidden unit or a residual unit"},
+      {"train.patience", &c.train.patience, from(0, 1e6), kResult,
+       "the run ends after so many epochs without a better accuracy, on the training split with run.measure_training "
+       "and "
+       "on the validation split with data.validation: when neither rises any more; 0: not before run.epochs"},
+      {"train.plateau", &c.train.plateau, from(0, 1e6), kResult,
+       "multiply the learning rate, whatever train.schedule gives, by train.plateau_factor after so many epochs "
+       "without "
+       "a better accuracy, and count anew; 0: never"},
+      {"train.plateau_factor",
+       &c.train.plateau_factor,
+       {.lowest = 0, .highest = 1, .lowest_open = true, .highest_open = true},
+       kResult,
+       "see train.plateau"},
+      {"train.plateau_of", &c.train.plateau_of, one_of({"training", "validation"}), kResult,
+       "the split whose accuracy train.plateau goes by: training needs run.measure_training, validation "
+       "data.validation"},
 
       {"parallel.experts", &c.parallel.experts, from(1, 65536), kNone,
        "expert-parallel size: ranks that share out the experts; it divides ffn.experts and the number of ranks"},

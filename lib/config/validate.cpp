@@ -63,6 +63,30 @@ void check_training(const Config& config) {
         train.schedule_epochs, config.run.epochs);
 }
 
+// What ends a run early or reduces its rate needs an accuracy to go by, and evaluations on the way.
+void check_scores(const Config& config) {
+  const Config::Train& train = config.train;
+  const bool validation = config.data.validation > 0, training = config.run.measure_training;
+  if (train.patience > 0 && !validation && !training)
+    fail_usage(
+        "train.patience = {}: no accuracy is measured that could stop rising: set data.validation above 0 "
+        "(generalisation), run.measure_training = true (memorisation), or train.patience = 0.",
+        train.patience);
+  if (train.patience > 0 && config.run.steps > 0)
+    fail_usage(
+        "train.patience = {} counts epochs, run.steps = {} steps: set run.epochs and leave run.steps at 0, or set "
+        "train.patience = 0.",
+        train.patience, config.run.steps);
+  if (train.plateau > 0 && !(train.plateau_of == "training" ? training : validation))
+    fail_usage("train.plateau = {}: the {} accuracy that it goes by (train.plateau_of) is not measured: set {}.",
+               train.plateau, train.plateau_of,
+               train.plateau_of == "training" ? "run.measure_training = true" : "data.validation above 0");
+  if ((train.patience > 0 || train.plateau > 0) && config.run.eval_every == 0)
+    fail_usage("{} = {}: with run.eval_every = 0 there is no evaluation before the end: set run.eval_every = 1.",
+               train.patience > 0 ? "train.patience" : "train.plateau",
+               train.patience > 0 ? train.patience : train.plateau);
+}
+
 // Whether two passes over a sample can differ.
 bool passes_differ(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
@@ -140,6 +164,7 @@ void validate(const Config& config) {
   check_names(config);
   check_model(config);
   check_training(config);
+  check_scores(config);
   check_ffn(config);
   check_parallel(config);
   check_compute(config);

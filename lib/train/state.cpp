@@ -6,6 +6,7 @@
 
 #include "comm/collectives.hpp"
 #include "core/error.hpp"
+#include "io/schema.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -52,6 +53,7 @@ void Trainer::save(Ranks& ranks, const std::filesystem::path& path,
   info.config = to_text(config_);
   info.digest = digest();
   info.attributes = data_attributes_;
+  if (scores_.step > 0) info.attributes[io::schema::kScores] = to_text(scores_);
   info.attributes.insert(attributes.begin(), attributes.end());
   io::save_checkpoint(ranks, path, info, arrays.slices);
 }
@@ -67,6 +69,8 @@ io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path
     for (std::size_t i = 0; i < optimizer_->states().size(); ++i)
       restore(optimizer_->states()[i].values.data(), arrays.copies[i + 1]);
   step_ = info.step;
+  const auto scores = info.attributes.find(io::schema::kScores);
+  if (!parameters_only) scores_ = scores == info.attributes.end() ? Scores{} : parse_scores(scores->second);
   return info;
 }
 

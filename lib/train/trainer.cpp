@@ -118,6 +118,8 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   const Index schedule_steps =
       config.train.schedule_epochs > 0 ? config.train.schedule_epochs * steps_per_epoch_ : total_steps_;
   schedule_ = {config.train.schedule, config.train.lr, config.train.warmup_steps, schedule_steps};
+  score_rules_ = {config.train.patience * steps_per_epoch_, config.train.plateau * steps_per_epoch_,
+                  config.train.plateau_factor, config.train.plateau_of == "training"};
 }
 
 Microbatch Trainer::load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample) {

@@ -1,11 +1,11 @@
 // A model in training on this rank: parameters, optimiser, data, and the step over them. step.cpp holds the step
-// itself, metrics.cpp what it measures, evaluation.cpp the evaluation, state.cpp checkpoints and digest.
+// itself, metrics.cpp what it measures, evaluation.cpp the evaluation, scores.cpp what evaluations have come to,
+// state.cpp checkpoints and digest.
 #pragma once
 
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +16,7 @@
 #include "model/model.hpp"
 #include "train/optimizer.hpp"
 #include "train/schedule.hpp"
+#include "train/scores.hpp"
 
 namespace switchyard {
 
@@ -32,24 +33,6 @@ struct StepMetrics {
   RoutingLoad routing;
   TreeLoad trees;
   bool stop_requested = false;  // by any rank
-};
-
-// Of one split.
-struct Evaluation {
-  double loss = 0;      // mean over its samples
-  double accuracy = 0;  // percent
-  double seconds = 0;
-};
-
-// Of each split that is measured.
-struct Measures {
-  Evaluation test;
-  std::optional<Evaluation> validation;  // where there is one
-  std::optional<Evaluation> training;    // with run.measure_training
-
-  double seconds() const {
-    return test.seconds + (validation ? validation->seconds : 0) + (training ? training->seconds : 0);
-  }
 };
 
 ModelOptions model_options(const Config& config, const ImageShape& image);
@@ -71,6 +54,11 @@ class Trainer {
   Evaluation evaluate(const Split& split, const std::string& name);
   Evaluation evaluate() { return evaluate(dataset_.test, "test"); }
   Measures measure();
+  // Takes what was measured of the parameters as they are into account. The same on every rank.
+  void observe(const Measures& measures) { switchyard::observe(scores_, score_rules_, step_, measures); }
+  const Scores& scores() const { return scores_; }
+  // By train.patience.
+  bool is_over() const { return score_rules_.patience > 0 && switchyard::is_over(scores_); }
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }
@@ -128,6 +116,8 @@ class Trainer {
   std::unique_ptr<GradientSums> gradients_;
   std::unique_ptr<Optimizer> optimizer_;
   ScheduleOptions schedule_;
+  ScoreRules score_rules_;
+  Scores scores_;
   kernels::Arena arena_;
 
   Index order_epoch_ = -1;

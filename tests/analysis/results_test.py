@@ -31,13 +31,17 @@ class Schema(unittest.TestCase):
         named |= {path: ("", 1) for path in re.findall(r'kStudy\w+ = "(table/\w+)"', code)}
         self.assertEqual(set(re.findall(r'"([a-z]+/\w+)"', code)), set(named))
         module = {**schema.STEPS, **schema.EVALUATIONS, **schema.ROUTING_STEP, **schema.ROUTING_EXPERT,
-                  **schema.ROUTING_LAYER, **schema.BENCH, **schema.STUDY}
+                  **schema.ROUTING_LAYER, **schema.TREES_STEP, **schema.TREES_NODE, **schema.TREES_LEAF, **schema.BENCH,
+                  **schema.STUDY}
         self.assertEqual(module, named)
 
     def test_names_and_versions(self):
         for name, value in [("kResultsFormat", schema.RESULTS_FORMAT), ("kBenchFormat", schema.BENCH_FORMAT),
                             ("kCheckpointFormat", schema.CHECKPOINT_FORMAT), ("kStudyFormat", schema.STUDY_FORMAT),
-                            ("kConfig", schema.CONFIG), ("kMixtureBlocks", schema.MIXTURE_BLOCKS)]:
+                            ("kConfig", schema.CONFIG), ("kMixtureBlocks", schema.MIXTURE_BLOCKS),
+                            ("kTreeBlocks", schema.TREE_BLOCKS),
+                            *zip(("kMemorisationAccuracy", "kMemorisationEpoch", "kGeneralisationAccuracy",
+                                  "kGeneralisationEpoch"), schema.SCORES)]:
             self.assertIn(f'{name} = "{value}"', self.HEADER)
         for name, value in [("kResultsVersion", schema.RESULTS_VERSION), ("kBenchVersion", schema.BENCH_VERSION),
                             ("kStudyVersion", schema.STUDY_VERSION)]:
@@ -75,6 +79,26 @@ class Files(unittest.TestCase):
             np.testing.assert_array_equal(run.routing_layers()["load_cv"], file["routing/load_cv"][:].reshape(-1))
         self.assertEqual((run.config["ffn.experts"], run.config["train.dropout"], run.config["data.flip"],
                           run.config["data.kind"]), (4, 0, False, "synthetic"))
+
+    def test_trees_and_scores(self):
+        run = results.open_run(train(self.folder / "trees", "fff", "--ffn.kind", "fff", "--ffn.depth", 2, "--ffn.leaf",
+                                     4, "--ffn.every", 2, "--data.validation", 0.25, "--run.measure_training", "true"))
+        with h5py.File(run.path) as file:
+            self.assertEqual(file["trees/entropy"].shape[1:], (1, 3))
+            nodes, leaves = run.tree_nodes(), run.tree_leaves()
+            np.testing.assert_array_equal(nodes["entropy"], file["trees/entropy"][:].reshape(-1))
+            np.testing.assert_array_equal(leaves["share"], file["trees/share"][:].reshape(-1))
+        self.assertEqual((set(leaves["block"]), set(nodes["node"]), set(leaves["leaf"])), ({1}, {0, 1, 2}, {0, 1, 2, 3}))
+        np.testing.assert_allclose(leaves.groupby("step")["share"].sum(), 1, rtol=1e-5)
+        self.assertTrue(run.routing().empty and (run.steps()["hardening_loss"] > 0).all())
+        self.assertTrue(run.evaluations()[["validation_loss", "training_loss"]].notna().all(axis=None))
+        scores = results.table_of_runs([run]).iloc[0]
+        last = run.evaluations().iloc[-1]
+        self.assertEqual((scores["memorisation_accuracy"], scores["generalisation_accuracy"]),
+                         (last["training_accuracy"], last["accuracy"]))
+        self.assertEqual((scores["memorisation_epoch"], scores["generalisation_epoch"]), (1, 1))
+        plain = results.table_of_runs([results.open_run(self.file)]).iloc[0]
+        self.assertTrue(np.isnan(plain["memorisation_accuracy"]) and np.isnan(plain["generalisation_epoch"]))
 
     def test_a_study_becomes_one_table(self):
         table = results.table_of_runs(results.open_runs(self.folder / "study"))
@@ -144,11 +168,12 @@ class Files(unittest.TestCase):
     def test_an_older_file_lacks_what_came_later(self):
         def older(file):
             file.attrs.modify("schema_version", 1)
-            del file["steps/z_loss"], file["routing/weight"]
+            del file["steps/z_loss"], file["routing/weight"], file["evaluations/training_loss"]
 
         run = results.open_run(self.copy(older))
         self.assertNotIn("z_loss", run.steps())
         self.assertNotIn("weight", run.routing())
+        self.assertNotIn("training_loss", run.evaluations())
 
     def test_a_row_that_was_not_finished_does_not_count(self):
         def unfinished(file):

@@ -104,6 +104,54 @@ TEST(Validate, ScheduleIsNotShorterThanTheRun) {
   });
 }
 
+TEST(Validate, EarlyStoppingHasAnAccuracyToGoBy) {
+  const auto patient = [](Config& c) {
+    c.run.epochs = 9;
+    c.train.patience = 5;
+    c.data.validation = 0.1;
+  };
+  Config config;
+  patient(config);
+  EXPECT_NO_THROW(validate(config));
+  config.data.validation = 0;
+  config.run.measure_training = true;
+  EXPECT_NO_THROW(validate(config));
+  expect_invalid({"train.patience = 5", "data.validation", "run.measure_training = true"}, [&](Config& c) {
+    patient(c);
+    c.data.validation = 0;
+  });
+  expect_invalid({"train.patience = 5", "run.steps = 10", "run.epochs"}, [&](Config& c) {
+    patient(c);
+    c.run.steps = 10;
+  });
+  expect_invalid({"train.patience = 5", "run.eval_every = 0"}, [&](Config& c) {
+    patient(c);
+    c.run.eval_every = 0;
+  });
+}
+
+TEST(Validate, PlateausAreOfASplitThatIsMeasured) {
+  Config config;
+  config.train.plateau = 3;
+  const auto expect_refused = [&](std::initializer_list<std::string> parts) {
+    expect_error(ExitCode::kUsage, parts, [&] { validate(config); });
+  };
+  expect_refused({"train.plateau = 3", "the validation accuracy", "data.validation above 0"});
+  config.run.measure_training = true;
+  expect_refused({"the validation accuracy"});
+  config.train.plateau_of = "training";
+  EXPECT_NO_THROW(validate(config));
+  config.run.eval_every = 0;
+  expect_refused({"train.plateau = 3", "run.eval_every = 0"});
+  config.run.eval_every = 1;
+  config.run.measure_training = false;
+  config.data.validation = 0.1;
+  expect_refused({"the training accuracy", "run.measure_training = true"});
+  config.train.plateau_of = "validation";
+  config.run.steps = 7;
+  EXPECT_NO_THROW(validate(config));
+}
+
 TEST(Validate, RunNameStaysInsideItsFolder) {
   expect_invalid({"run.name = ../x"}, [](Config& c) { c.run.name = "../x"; });
   expect_invalid({"run.name = .."}, [](Config& c) { c.run.name = ".."; });
@@ -168,6 +216,21 @@ TEST(ResultDifferences, LayoutAndNamesDoNotCount) {
   after.checkpoint.every = 3;
   after.checkpoint.keep = 7;
   EXPECT_TRUE(result_differences(before, after).empty());
+}
+
+// Only where they steer the training.
+TEST(ResultDifferences, EvaluationsCountWhereTrainingGoesByThem) {
+  Config before, after;
+  before.train.schedule = after.train.schedule = "constant";
+  before.run.measure_training = after.run.measure_training = true;
+  after.run.eval_every = 2;
+  after.run.epochs = 9;
+  EXPECT_TRUE(result_differences(before, after).empty());
+  before.train.patience = after.train.patience = 5;
+  const std::vector<std::string> both = {"run.epochs: 1 -> 9", "run.eval_every: 1 -> 2"};
+  EXPECT_EQ(result_differences(before, after), both) << "the evaluation at the end is one more";
+  after.run.eval_every = 1;
+  EXPECT_TRUE(result_differences(before, after).empty()) << "there is one after every epoch anyway";
 }
 
 TEST(ResultDifferences, NamesKeyAndBothValues) {
