@@ -43,12 +43,13 @@ struct TreeRow {
   std::vector<float> share;    // (layers, leaves)
 };
 
+inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
+
 struct EvaluationRow {
   Index step = 0;
   double epoch = 0, loss = 0, accuracy = 0;
-  // NaN where not measured.
-  double validation_loss = std::numeric_limits<double>::quiet_NaN(), validation_accuracy = validation_loss;
-  double training_loss = validation_loss, training_accuracy = validation_loss;
+  double validation_loss = kNotMeasured, validation_accuracy = kNotMeasured;
+  double training_loss = kNotMeasured, training_accuracy = kNotMeasured;
   double seconds = 0;
 };
 
