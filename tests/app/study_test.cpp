@@ -1,6 +1,7 @@
 // switchyard study: a few tiny runs, finished, skipped, failed, summed up and linked.
 #include <hdf5.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "study_program.hpp"
@@ -122,6 +123,17 @@ TEST_F(StudyProgram, AnotherStudyOrAnotherRunInItsFolderIsRefused) {
   EXPECT_FALSE(fs::exists(run_of("experts1-seed2"))) << "nothing was started";
 }
 
+// A column of a file.
+std::vector<double> numbers(const fs::path& path, const char* name, std::size_t rows) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t dataset = H5Dopen(file, name, H5P_DEFAULT);
+  std::vector<double> values(rows, -1);
+  EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
+  H5Dclose(dataset);
+  H5Fclose(file);
+  return values;
+}
+
 TEST_F(StudyProgram, CollectLinksByRelativePaths) {
   ASSERT_EQ(run({"--run.seed", "2"}).code, 0);
   const Outcome collected = study({"collect", "runs/tiny", "--output", "runs/all.h5"});
@@ -135,18 +147,34 @@ TEST_F(StudyProgram, CollectLinksByRelativePaths) {
   ASSERT_GE(file, 0);
   const hid_t steps = H5Dopen(file, "runs/experts4-seed2/steps/step", H5P_DEFAULT);
   EXPECT_GE(steps, 0) << "the link leads to the results";
-  const auto column = [&](const char* name) {
-    std::vector<double> values(2, -1);
-    const hid_t dataset = H5Dopen(file, name, H5P_DEFAULT);
-    EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
-    H5Dclose(dataset);
-    return values;
-  };
+  H5Dclose(steps);
+  H5Fclose(file);
+  const auto column = [&](const char* name) { return numbers(path("moved/all.h5"), name, 2); };
   EXPECT_EQ(column("axes/ffn.experts"), (std::vector<double>{1, 4}));
   EXPECT_GT(column("table/test_accuracy")[1], 0);
   EXPECT_LE(column("table/test_accuracy")[1], 1);
-  H5Dclose(steps);
-  H5Fclose(file);
+}
+
+TEST_F(StudyProgram, ScoresAreInTheTableAndInTheCollectedFile) {
+  folder_.write("tiny.cfg", base_ + kStudy + "set = run.measure_training: true if ffn.experts: 4\n");
+  ASSERT_EQ(run().code, 0);
+  const Outcome table = study({"table", "tiny.cfg", "--markdown"});
+  const std::string heading = table.line("| ffn.experts |");
+  EXPECT_TRUE(testing::internal::RE::PartialMatch(heading, "M_A % [|] +best [|] +ETT [|]$")) << table;
+  EXPECT_TRUE(testing::internal::RE::PartialMatch(table.line("|           1 "), "[|] +- [|] +- [|] +- [|]$")) << table;
+  EXPECT_TRUE(
+      testing::internal::RE::PartialMatch(table.line("|           4 "), "[+]- [0-9.]+ [|] +[0-9.]+ [|] +[0-9.]+ "))
+      << table;
+  EXPECT_EQ(heading.find("G_A"), std::string::npos) << "nothing was kept for validation";
+  expect_part(table.out, "M_A: best accuracy on the training split");
+
+  ASSERT_EQ(study({"collect", "tiny.cfg", "--output", "all.h5"}).code, 0);
+  const std::vector<double> accuracy = numbers(path("all.h5"), "table/memorisation_accuracy", 4),
+                            epoch = numbers(path("all.h5"), "table/memorisation_epoch", 4);
+  EXPECT_TRUE(std::isnan(accuracy[0]) && std::isnan(epoch[1])) << "not measured";
+  EXPECT_GT(accuracy[2], 0);
+  EXPECT_GE(epoch[3], 1);
+  EXPECT_TRUE(std::isnan(numbers(path("all.h5"), "table/generalisation_accuracy", 4)[3]));
 }
 
 TEST_F(StudyProgram, PlanCountsAndMeasures) {
