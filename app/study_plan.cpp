@@ -76,13 +76,15 @@ Cost cost_of(const StudyRun& run, const DataSize& data) {
                run.name, config.train.batch, data.train);
   ParameterTable table;
   const VisionTransformer model(vit_options(config, data.shape), table);
-  double flop_per_image = attention_training_flop(model.options());
-  for (const ProductShape& product : training_products(model.options(), 1)) flop_per_image += product.flop();
+  const auto batch = static_cast<double>(config.train.batch);
+  double flop_per_step = batch * attention_training_flop(model.options());
+  for (const ProductShape& product : training_products(model.options(), config.train.batch))
+    flop_per_step += product.flop();
   Cost cost;
   const Index epoch_steps = data.train / config.train.batch, eval_steps = config.run.eval_every * epoch_steps;
   cost.steps = config.run.steps > 0 ? config.run.steps : config.run.epochs * epoch_steps;
   cost.evaluations = eval_steps > 0 ? (cost.steps + eval_steps - 1) / eval_steps : 1;  // one after the last step
-  cost.flop = flop_per_image * static_cast<double>(cost.steps * config.train.batch);
+  cost.flop = flop_per_step * static_cast<double>(cost.steps);
   cost.bytes = least_bytes(config, table, run.ranks);
   return cost;
 }
@@ -155,6 +157,20 @@ void measure_all(const Study& study, const CommandLine& line, const std::vector<
   }
 }
 
+struct Unit {
+  const char* name;
+  double flop;
+};
+
+// The largest in which the dearest run is not below 1.
+Unit unit_of(const std::vector<Cost>& costs) {
+  double most = 0;
+  for (const Cost& cost : costs) most = std::max(most, cost.flop);
+  for (const Unit unit : {Unit{"EFLOP", 1e18}, Unit{"PFLOP", 1e15}, Unit{"TFLOP", 1e12}})
+    if (most >= unit.flop) return unit;
+  return {"GFLOP", 1e9};
+}
+
 // Until the last run ends, when each starts, in their order, as soon as there are cores for it.
 double seconds_together(const Study& study, const std::vector<Cost>& costs) {
   std::multimap<double, int> ends;  // cores by the time that they are free again
@@ -185,18 +201,20 @@ int study_plan(const Study& study, const CommandLine& line) {
     costs.push_back(cost_of(run, data.back()));
   }
   if (measures) measure_all(study, line, data, costs);
-  TextTable table({"run", "ranks", "threads", "steps", "PFLOP", measures ? "MiB a rank" : "MiB a rank, above", "time"});
+  const Unit unit = unit_of(costs);
+  TextTable table(
+      {"run", "ranks", "threads", "steps", unit.name, measures ? "MiB a rank" : "MiB a rank, above", "time"});
   double flop = 0, seconds = 0;
   for (std::size_t i = 0; i < costs.size(); ++i) {
     const StudyRun& run = study.runs[i];
     flop += costs[i].flop, seconds += costs[i].seconds;
     table.add({run.name, std::to_string(run.ranks), std::to_string(run.config.parallel.threads),
-               group_digits(costs[i].steps), fmt::format("{:.4g}", costs[i].flop / 1e15),
+               group_digits(costs[i].steps), fmt::format("{:.4g}", costs[i].flop / unit.flop),
                group_digits(costs[i].bytes >> 20), measures ? duration(costs[i].seconds) : "-"});
   }
   table.print();
-  fmt::print("\n{}: {}, {:.4g} PFLOP of matrix products", study.name,
-             plural(static_cast<Index>(study.runs.size()), "run"), flop / 1e15);
+  fmt::print("\n{}: {}, {:.4g} {} of matrix products", study.name, plural(static_cast<Index>(study.runs.size()), "run"),
+             flop / unit.flop, unit.name);
   if (measures)
     fmt::print("; {} one after another, about {} as they fit {}", duration(seconds),
                duration(seconds_together(study, costs)), plural(num_cores(), "core"));
