@@ -1,5 +1,7 @@
 // switchyard study table: what came out, for each combination of the axes but run.seed.
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <optional>
 
@@ -66,6 +68,18 @@ void Group::add(const RunReport& report) {
   active = group_digits(std::atoll(report.attribute("parameters_active").c_str()));
 }
 
+// A dense run has no router, whatever its configuration says.
+std::string cell_of(const StudyRun& run, const std::string& key) {
+  if (key == "ffn.router" && run.config.ffn.kind == "dense") return "-";
+  return setting_of(run.config, run.ranks, key);
+}
+
+bool is_number(const std::string& text) {
+  char* end = nullptr;
+  std::strtod(text.c_str(), &end);
+  return !text.empty() && *end == '\0';
+}
+
 }  // namespace
 
 int study_table(const Study& study, const CommandLine& line) {
@@ -77,7 +91,7 @@ int study_table(const Study& study, const CommandLine& line) {
   std::map<std::vector<std::string>, std::size_t> place_of;
   for (const StudyRun& run : study.runs) {
     std::vector<std::string> axes;
-    for (std::size_t i = 0; i < num_axes; ++i) axes.push_back(setting_of(run.config, run.ranks, heading[i]));
+    for (std::size_t i = 0; i < num_axes; ++i) axes.push_back(cell_of(run, heading[i]));
     const auto [place, is_new] = place_of.emplace(axes, groups.size());
     if (is_new) groups.push_back({axes, 0, 0, {}, {}, {}, "-", "-"});
     groups[place->second].add(look_at(study, run));
@@ -85,6 +99,9 @@ int study_table(const Study& study, const CommandLine& line) {
   heading.insert(heading.end(),
                  {"runs", "test accuracy %", "test loss", "seconds an epoch", "parameters stored", "active"});
   TextTable table(heading);
+  for (std::size_t i = 0; i < num_axes; ++i)
+    if (!std::all_of(groups.begin(), groups.end(), [&](const Group& group) { return is_number(group.axes[i]); }))
+      table.left_align(i);
   Index num_runs = 0, num_done = 0;
   for (const Group& group : groups) {
     num_runs += group.num_runs, num_done += group.num_done;

@@ -1,6 +1,8 @@
 // switchyard study: a few tiny runs, finished, skipped, failed, summed up and linked.
 #include <hdf5.h>
 
+#include <sstream>
+
 #include "study_program.hpp"
 
 namespace switchyard::test {
@@ -29,6 +31,17 @@ TEST_F(StudyProgram, RunsOnceAndThenNothing) {
   expect_part(table.out, "4 runs, 4 of 4 done");
   const std::string single = study({"table", "tiny.cfg", "--run.seed", "1"}).out;
   EXPECT_EQ(single.find("+-"), single.rfind("Mean +-") + 5) << "one run has no interval\n" << single;
+}
+
+TEST_F(StudyProgram, ADenseRunHasNoRouterInTheTable) {
+  folder_.write("tiny.cfg", base_ + kStudy +
+                                "axis = ffn.router: switch, top_k\n"
+                                "set = ffn.router: switch if ffn.experts: 1\n");
+  const Outcome table = study({"table", "tiny.cfg", "--markdown"});
+  expect_part(table.out, "| ffn.experts | ffn.router |");
+  expect_part(table.out, "|-------------|------------|--");
+  expect_part(table.out, "| 1           | -          |");
+  expect_part(table.out, "| 4           | top_k      |");
 }
 
 TEST_F(StudyProgram, OneRunByItsIndexOrName) {
@@ -140,6 +153,16 @@ TEST_F(StudyProgram, PlanCountsAndMeasures) {
   const Outcome counted = study({"plan", "tiny.cfg", "--no-measure"});
   EXPECT_EQ(counted.code, 0) << counted;
   expect_part(counted.out, "tiny: 4 runs, ");
+  // Of four experts a token visits one: what is more is the rounding of a batch's shares.
+  const auto flop = [&](const std::string& name) {
+    std::istringstream line(counted.line(name + " "));
+    std::string ranks, threads, steps;
+    double value = 0;
+    line >> ranks >> threads >> steps >> value;
+    return value;
+  };
+  EXPECT_GT(flop("experts1-seed1"), 0) << counted;
+  EXPECT_LT(flop("experts4-seed1"), 1.01 * flop("experts1-seed1")) << counted;
   EXPECT_FALSE(fs::exists(path("runs"))) << "a plan leaves nothing behind";
   const Outcome measured = study({"plan", "tiny.cfg"});
   EXPECT_EQ(measured.code, 0) << measured;
