@@ -63,7 +63,8 @@ How it ran, and its configuration.
 %%
 for name, value in run.attributes.items():
     print(f"{{name:18}} {{value}}")
-display(pd.Series(run.config, name="value").to_frame())
+with pd.option_context("display.max_rows", None):
+    display(pd.Series(run.config, name="value").to_frame())
 """
 
 NOTEBOOKS["routing"] = f"""\
@@ -226,9 +227,9 @@ if not bench.empty:
 ### Extrapolated to {1024:,} ranks
 %%
 if groups:
-    step = loggp.step_of(groups[0][2].iloc[0], CORES)
+    words, step = scaling.to_extrapolate(groups, CORES)
     table = scaling.extrapolate(step, NETWORK, MOST_RANKS)
-    print("Assumed:")
+    print(f"The step of {{words}}. Assumed:")
     for assumption in scaling.assumptions(step, NETWORK, RANKS_PER_NODE):
         print("-", assumption)
     display(scaling.extrapolation_figure(table, NETWORK))

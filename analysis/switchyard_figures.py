@@ -9,9 +9,9 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 SHARE_COLOURS = "PuOr_r"  # of a share of the load, from 0 (no token) to 2: white in the middle is even
 WIDTH = 9.0  # inches
 
-STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-         "axes.spines.right": False, "legend.frameon": False, "figure.dpi": 100, "figure.constrained_layout.use": True,
-         "lines.linewidth": 1.6}
+STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
+         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.dpi": 100,
+         "figure.constrained_layout.use": True, "lines.linewidth": 1.6}
 
 
 def figure(rows=1, columns=1, height=3.2, width=WIDTH, **options):
@@ -25,6 +25,11 @@ def figure(rows=1, columns=1, height=3.2, width=WIDTH, **options):
 def line_style(index, markers=False):
     style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
     return {**style, "marker": MARKERS[index % len(MARKERS)], "markersize": 5} if markers else style
+
+
+def whole_ticks(axis):
+    """Steps and epochs are whole numbers."""
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def no_data(axis, words):

@@ -1,11 +1,14 @@
 """Where the tokens went: heat maps of the load over time, one run's curves, collapse and what cures it."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
-from switchyard_figures import figure, line_style, no_data, SHARE_COLOURS
+from switchyard_figures import figure, line_style, no_data, SHARE_COLOURS, whole_ticks
 
 MOST_BINS = 120  # of time, in a heat map
+TITLE_CHARACTERS = 76  # that fit across the figure, of the names of its runs
 
 
 def one_of_each(runs, most):
@@ -39,7 +42,7 @@ def load_heat_maps(runs):
                 axis.set_ylabel(f"block {block}\nexpert")
             elif block != runs[0].blocks()[min(row, len(runs[0].blocks()) - 1)]:
                 axis.set_ylabel(f"block {block}")
-        axes[0, column].set_title(run.name)
+        axes[0, column].set_title(textwrap.fill(run.name, max(8, TITLE_CHARACTERS // len(runs))))
         axes[len(run.blocks()) - 1, column].set_xlabel("step")
         axes[len(run.blocks()) - 1, column].tick_params(labelbottom=True)
     if image is not None:
@@ -58,6 +61,7 @@ def heat_map(axis, routing):
     image = axis.imshow(means, aspect="auto", interpolation="nearest", cmap=SHARE_COLOURS, vmin=0, vmax=2,
                         extent=extent)
     axis.grid(False)
+    whole_ticks(axis)
     axis.set_yticks(range(0, len(shares), max(1, len(shares) // 4)))
     return image
 
@@ -142,4 +146,6 @@ def run_figure(run):
     time.stackplot(steps["step"], shares, labels=parts, colors=[line_style(i)["color"] for i in (0, 1, 2, 4)])
     time.set(title="Where the time goes (rank 0)", xlabel="step", ylabel="% of a step", ylim=(0, 100))
     time.legend(loc="lower left", ncol=2, frameon=True)
+    for axis in axes.flat:
+        whole_ticks(axis)
     return drawn

@@ -89,7 +89,8 @@ def scaling_figure(words, by_rank, weak, cores):
                   yerr=1e3 * np.stack([by_rank["seconds"] - by_rank["low"], by_rank["high"] - by_rank["seconds"]]))
     bars.set(title=words, xlabel="ranks", ylabel="median step, ms (bar: quartiles)", xticks=places)
     bars.set_xticklabels(ranks)
-    bars.legend(fontsize=8)
+    bars.set_ylim(0, 1.35 * bars.get_ylim()[1])  # room for the legend
+    bars.legend(fontsize=8, ncol=2, loc="upper left")
     samples = by_rank["train.batch"] / by_rank["seconds"]
     speed.plot(ranks, samples, label="measured", **line_style(0, markers=True))
     speed.plot(ranks, samples.iloc[0] * ranks / ranks[0], label="ideal", color="black", linestyle=":")
@@ -97,7 +98,7 @@ def scaling_figure(words, by_rank, weak, cores):
     speed.legend(fontsize=8)
     share.plot(ranks, 100 * efficiency(by_rank, weak), **line_style(0, markers=True))
     share.axhline(100, color="black", linestyle=":")
-    share.set(title="Efficiency", ylabel="%", ylim=(0, None))
+    share.set(title="Efficiency", ylabel="%", ylim=(0, 105 * max(1, *efficiency(by_rank, weak))))
     for axis in (speed, share):
         axis.set_xscale("log", base=2)
         axis.set(xlabel="ranks", xticks=ranks)
@@ -146,6 +147,13 @@ def check_table(by_rank, network, cores):
                      "reduce measured": 1e3 * row["reduce"], "reduce predicted": 1e3 * parts["reduce"],
                      "wait measured": 1e3 * row["wait"]})
     return pd.DataFrame(rows).round(2)
+
+
+def to_extrapolate(groups, cores):
+    """(words, Step) of the first group with a mixture, whose tokens travel; without one, of the first."""
+    mixtures = [group for group in groups if group[2].iloc[0]["ffn.kind"] == "moe"]
+    _, words, runs = (mixtures or groups)[0]
+    return words, step_of(runs.iloc[0], cores)
 
 
 def extrapolate(step, network, most_ranks):
