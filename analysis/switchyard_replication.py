@@ -9,7 +9,7 @@ import pandas as pd
 
 from switchyard_compare import (SEED, paired_differences, summarize, varying_keys, with_interval,
                                 without_repeats)
-from switchyard_figures import figure, line_style, no_data
+from switchyard_figures import figure, line_style, no_data, whole_ticks
 
 VIT, MOE, RANDOM = "ViT", "MoE", "MoE & random routing"
 MODELS = [VIT, MOE, RANDOM]
@@ -46,6 +46,10 @@ LOG_FINDINGS = [
 ]
 # Keys in which the models differ by what they are.
 OWN_KEYS = ("ffn.granularity", "ffn.draw", "ffn.inference", "ffn.expert_init", "ffn.balance_loss")
+# Keys of mixtures that a router leaves unused.
+UNUSED_KEYS = {"switch": ("ffn.top_k", "ffn.scores", "ffn.granularity", "ffn.draw", "ffn.hash", "ffn.bias_rate"),
+               "random": ("ffn.top_k", "ffn.scores", "ffn.hash", "ffn.bias_rate", "ffn.renormalise", "ffn.gate_init",
+                          "ffn.gate_tilt", "ffn.gate_jitter", "ffn.gate_dropout")}
 MODEL_KEYS = ("ffn.kind", "ffn.router", "ffn.experts", "train.batch", *OWN_KEYS)
 
 
@@ -54,6 +58,26 @@ def model_of(config):
     if config["ffn.kind"] == "dense":
         return VIT
     return {"switch": MOE, "random": RANDOM}.get(config["ffn.router"])
+
+
+def is_unused(key, config):
+    """Whether what a run computes is the same for any value of the key."""
+    if key.startswith("data.synthetic_"):
+        return config["data.kind"] != "synthetic"
+    if not key.startswith("ffn.") or key in ("ffn.kind", "ffn.hidden") or key.startswith("ffn.consistency"):
+        return False
+    return config["ffn.kind"] == "dense" or key in UNUSED_KEYS.get(config["ffn.router"], ())
+
+
+def without_unused_keys(table):
+    """With the usual value of each key for the runs that leave it unused: they do not differ in it."""
+    known = table.copy()
+    for key in table.columns:
+        unused = table.apply(lambda config, key=key: is_unused(key, config), axis=1)
+        if unused.any():
+            used = table.loc[~unused, key].mode()
+            known[key] = table[key].where(~unused, used[0] if len(used) else "-")
+    return known
 
 
 def study_table(table):
@@ -66,6 +90,8 @@ def study_table(table):
     table["experts"] = table["ffn.experts"].where(table["model"] != VIT, 1)
     table["batch"] = table["train.batch"]
     table["accuracy"] = 100 * table["test_accuracy"]
+    if len(table):
+        table = without_unused_keys(table)
     words = setting_of_each(table)
     if words.nunique() > 1:
         letters = {text: letter_of(index) for index, text in enumerate(words.value_counts(sort=True).index)}
@@ -237,12 +263,12 @@ def accuracy_figure(runs, table):
         table = table[table["setting"] == setting]
     batch = common_batch(table)
     table = table[table["batch"] == batch]
-    by_name = {run.name: run for run in runs}
+    by_path = {str(run.path): run for run in runs}
     for index, model in enumerate(MODELS):
         group = table[table["model"] == model]
         if group.empty:
             continue
-        curves = pd.concat([by_name[name].evaluations() for name in group["run"]])
+        curves = pd.concat([by_path[path].evaluations() for path in group["path"]])
         curves = curves.assign(accuracy=100 * curves["accuracy"], epoch=curves["epoch"].round(6))
         curve = summarize(curves, ["epoch"], ["accuracy"])
         style, half = line_style(index, markers=len(curve) < 30), curve["accuracy_half"].fillna(0)
@@ -255,6 +281,6 @@ def accuracy_figure(runs, table):
     axis.set(xlabel="epoch", ylabel="test accuracy, %",
              title=f"{', '.join(sorted(set(table['data.kind'])))}, batch {batch}"
                    f"{', setting ' + setting if setting else ''}; band: 95 % interval of the mean")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axis)
     axis.legend(loc="lower right")
     return drawn

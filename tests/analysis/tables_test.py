@@ -3,7 +3,9 @@
 tables_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
 """
 
+import types
 import unittest
+import unittest.mock
 
 import support  # first: it looks for the libraries
 import numpy as np
@@ -73,6 +75,25 @@ class Replication(unittest.TestCase):
         accuracy = replication.tables(table)[-1][1]
         self.assertIn("50.00 ± 0.00 (2)", list(accuracy["measured"]))
 
+    def test_keys_that_a_run_leaves_unused_make_no_setting(self):
+        rows = [{"ffn.kind": "dense", "ffn.router": "random", "ffn.experts": 1}, {"ffn.kind": "dense", "ffn.top_k": 1},
+                {"ffn.top_k": 1}, {}, {"ffn.granularity": "balanced"}, {"ffn.router": "random"},
+                {"data.synthetic_size": 8}]
+        table = replication.study_table(self.runs(*(
+            {"ffn.top_k": 2, "ffn.granularity": "batch", "data.synthetic_size": 32, "run.seed": seed, **row}
+            for row in rows for seed in (1, 2))))
+        self.assertNotIn("setting", table)
+        accuracy = replication.tables(table)[-1][1]  # the same bits again are no further evidence
+        self.assertEqual(list(accuracy["measured"]), ["50.00 ± 0.00 (2)"] * 3)
+
+    def test_a_figure_draws_runs_of_one_name_apart(self):
+        table = replication.study_table(self.runs(*({"run": "seed1", "path": path, "ffn.router": router}
+                                                    for path, router in [("a", "switch"), ("b", "random")])))
+        runs = [types.SimpleNamespace(name="seed1", path=path, evaluations=lambda accuracy=accuracy: pd.DataFrame(
+            {"epoch": [1.0], "accuracy": [accuracy]})) for path, accuracy in [("a", 0.25), ("b", 0.75)]]
+        (axis,) = replication.accuracy_figure(runs, table).axes
+        self.assertEqual([line.get_ydata()[0] for line in axis.lines[:2]], [25, 75])
+
     def test_claims(self):
         accuracies = [(0.60, 0.61), (0.70, 0.71), (0.65, 0.66)]
         table = replication.study_table(self.runs(*(
@@ -114,6 +135,15 @@ class Scaling(unittest.TestCase):
         self.assertEqual(words, "strong scaling, switch, batch 8")
         self.assertEqual(list(by_rank["seconds"]), [4, 2.5])
         self.assertEqual(list(scaling.efficiency(by_rank, weak=False)), [1, 0.8])
+
+
+    def test_what_is_extrapolated_has_a_mixture(self):
+        runs = {kind: pd.DataFrame([{"ffn.kind": kind, "ffn.experts": 4, "train.batch": 8, "train.microbatch": 2,
+                                     "tokens": 10, "ranks": 1, "threads": 1}]) for kind in ("dense", "moe")}
+        groups = [(weak, kind, runs[kind]) for weak in (False, True) for kind in ("dense", "moe")]
+        with unittest.mock.patch.object(scaling, "step_of", lambda run, cores: (run["ffn.kind"], cores)):
+            self.assertEqual(scaling.to_extrapolate(groups, 2), ("moe", ("moe", 2)))
+            self.assertEqual(scaling.to_extrapolate(groups[:1], 2), ("dense", ("dense", 2)))
 
 
 class Messages(unittest.TestCase):
