@@ -88,7 +88,8 @@ problems = []
 mixtures = [run for run in open_runs(RUNS, problems) if run.has_routing()]
 for problem in problems:
     print(problem)
-selected = [run for run in mixtures if fnmatch.fnmatch(run.name, SELECT)]
+tilted = [run for run in mixtures if run.config.get("ffn.gate_tilt", 0) != 0]  # of the second part
+selected = [run for run in mixtures if run not in tilted and fnmatch.fnmatch(run.name, SELECT)]
 shown = routing.one_of_each(selected, MOST)
 if len(selected) > MOST:
     print(f"{{len(selected)}} runs with a mixture; SWITCHYARD_SELECT chooses others than these {{MOST}}")
@@ -101,8 +102,7 @@ display(routing.load_heat_maps(shown))
 %% md
 ## Collapse, and its cures
 %%
-collapse = sorted((run for run in mixtures if run.config.get("ffn.gate_tilt", 0) != 0),
-                  key=lambda run: not run.name.endswith("plain"))[:6]
+collapse = sorted(tilted, key=lambda run: not run.name.endswith("plain"))[:6]
 if collapse:
     table = routing.collapse_table(collapse)
     display(routing.load_heat_maps(collapse[:4]))

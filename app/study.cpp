@@ -50,6 +50,8 @@ constexpr const char* kHelp =
     "  axis = train.batch, train.lr: 128 & 1e-3, 256 & 2e-3       keys that move together\n"
     "  set = ffn.kind: dense if ffn.experts: 1                    where the condition holds, the key takes the value\n"
     "  exclude = ffn.experts: 8; train.batch: 128, 256            runs for which all hold are left out\n\n"
+    "  [ffn]\n"
+    "  kind = moe                           and so on: the configuration of all runs\n\n"
     "SIGINT, SIGTERM, SIGHUP or SIGUSR1 to `study run` make its runs write a checkpoint; it exits with code 75, and\n"
     "the same command goes on. A second signal ends them at once.\n";
 

@@ -110,7 +110,8 @@ TEST_F(StudyProgram, AnotherStudyOrAnotherRunInItsFolderIsRefused) {
   ASSERT_EQ(run({"--only", "3"}).code, 0);
   const Outcome other = run({"--train.lr", "0.5"});
   EXPECT_EQ(other.code, 2) << other;
-  expect_part(other.err, "runs/tiny holds another study of this name");
+  expect_part(other.err,
+              "runs/tiny holds another study of this name: its run experts1-seed1 is another one (train.lr: ");
   expect_part(other.err, "--run.out");
   EXPECT_EQ(run({"--run.seed", "2", "--only", "1"}).code, 0) << "a part of it is the same study";
 

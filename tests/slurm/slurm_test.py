@@ -62,7 +62,7 @@ class Job:
     def wait_for(self, text, seconds=60):
         self.wait_until(lambda: text in self.text(), seconds)
 
-    def end(self, seconds=120):
+    def end(self, seconds=300):
         """Its last state."""
         self.wait_until(lambda: self.state() in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds)
         return self.state()
@@ -145,7 +145,9 @@ class Train(Scripts):
         self.assertEqual(self.digest(job.text()), self.plain_digest())
 
     def test_threads_are_the_cpus_of_a_task(self):
-        job = self.train("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2")
+        # Few and large microbatches: four threads take turns on the cores, and wait for one another in each.
+        job = self.train("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2",
+                         words=["--run.epochs", "1", "--train.microbatch", "12"])
         self.assertEqual(job.end(), "COMPLETED", job.text())
         self.assertIn("mesh: 2 ranks x 2 threads", job.text())
         self.assertNotIn("warning", job.text())
