@@ -237,6 +237,71 @@ if groups:
     display(table.assign(**{{f"{{part}}, ms": 1e3 * table[part] for part in parts}}).drop(columns=parts).round(3))
 """
 
+NOTEBOOKS["fff"] = f"""\
+%% md
+# Fast feedforward networks
+
+Trees over small leaves (Belcak & Wattenhofer, 2308.14711) beside dense networks of the same training width: accuracies as
+published and as measured, and the time of evaluation. M_A: accuracy on the training split at its best; G_A: on the test
+split, of the parameters that did best on the validation split; ETT: epochs elapsed then. The paper reports the best of
+10 runs; here the best stands beside the mean over seeds with its 95 % interval. Runs are made by
+
+    build/release/switchyard study run configs/studies/fff-table1.cfg
+
+(`fff-table2.cfg` and `fff-table3.cfg` need CIFAR-10 and more time), times by
+`build/release/switchyard bench inference --output inference.h5`, in the same folder.
+%%
+{SETUP}
+import switchyard_fff as fff
+
+runs = open_runs(RUNS)
+table = fff.measures_table(runs)
+print(f"{{len(table)}} finished runs with measures")
+%% md
+## Table 1: Fashion-MNIST
+%%
+display(fff.table_1(table))
+%%
+display(fff.accuracy_figure(table))
+%% md
+## Table 2: CIFAR-10, beside a mixture of experts 16 wide
+%%
+display(fff.table_2(table))
+%% md
+## Table 3: a vision transformer on CIFAR-10
+%%
+display(fff.table_3(table))
+%% md
+## Time of evaluation
+
+Speed-up over the dense network of the same training width, layers alone: published on one A100 with batch 2048, here on
+this machine's processor.
+%%
+display(fff.speed_table(RUNS))
+display(fff.speed_figure(RUNS))
+%% md
+## How a tree hardens
+%%
+display(fff.entropy_figure(runs))
+"""
+
+NOTEBOOKS["mixtures"] = f"""\
+%% md
+# Mixtures of experts: two experiments of the literature
+
+## What the importance and load losses do
+
+Shazeer et al. (1701.06538), Table 6: the coefficient of variation of importance and load under six pairs of weights. There
+it is a language model; here a small vision transformer, so that the order is what can be compared. Runs are made by
+`build/release/switchyard study run configs/studies/shazeer-table6.cfg`.
+%%
+{SETUP}
+import switchyard_mixtures as mixtures
+
+runs = open_runs(RUNS)
+display(mixtures.table_6(runs))
+"""
+
 
 def cells_of(text):
     cells = []
