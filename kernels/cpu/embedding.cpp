@@ -24,32 +24,43 @@ Augmentation draw_augmentation(const Patchify& args, Index sample) {
 
 using PixelValues = std::array<std::array<float, 256>, kMaxChannels>;  // normalised, by channel
 
-// Patches of one pixel, as they lie in the image.
-void flatten_sample(const Patchify& args, const PixelValues& values, Index sample) {
-  const Index channels = args.channels, pixels = args.height * args.width, first = sample * pixels * channels;
-  for (Index channel = 0; channel < channels; ++channel) {
-    const float* value = values[static_cast<std::size_t>(channel)].data();
-    const std::uint8_t* image = args.images + first + channel;
-    float* out = args.patches + first + channel;
-    for (Index i = 0; i < pixels * channels; i += channels) out[i] = value[image[i]];
-  }
-}
-
-void patchify_sample(const Patchify& args, const PixelValues& values, Index sample) {
+// kMoved: cropped or mirrored; otherwise pixels stay where they are.
+template <bool kMoved>
+void patchify_sample(const Patchify& args, const PixelValues& values, const Augmentation& moved,
+                     const std::uint8_t* image, float* out) {
   const Index height = args.height, width = args.width, channels = args.channels, patch = args.patch;
-  const Augmentation augmentation = draw_augmentation(args, sample);
-  const std::uint8_t* image = args.images + sample * height * width * channels;
-  float* out = args.patches + sample * height * width * channels;
   for (Index patch_y = 0; patch_y < height; patch_y += patch)
     for (Index patch_x = 0; patch_x < width; patch_x += patch)
       for (Index channel = 0; channel < channels; ++channel)
         for (Index y = patch_y; y < patch_y + patch; ++y)
           for (Index x = patch_x; x < patch_x + patch; ++x) {
-            const Index from_y = y + augmentation.dy;
-            const Index from_x = (augmentation.mirror ? width - 1 - x : x) + augmentation.dx;
-            const bool inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
+            Index from_y = y, from_x = x;
+            bool inside = true;
+            if constexpr (kMoved) {
+              from_y = y + moved.dy;
+              from_x = (moved.mirror ? width - 1 - x : x) + moved.dx;
+              inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
+            }
             *out++ = values[channel][inside ? image[(from_y * width + from_x) * channels + channel] : 0];
           }
+}
+
+// A sample of pixels as they lie: patches of one pixel are in the image's own order.
+void normalise_sample(const Patchify& args, const PixelValues& values, const std::uint8_t* image, float* out) {
+  const Index pixels = args.height * args.width;
+  for (Index channel = 0; channel < args.channels; ++channel)
+    for (Index i = channel; i < pixels * args.channels; i += args.channels) out[i] = values[channel][image[i]];
+}
+
+void patchify_sample(const Patchify& args, const PixelValues& values, Index sample) {
+  const Index first = sample * args.height * args.width * args.channels;
+  const Augmentation moved = draw_augmentation(args, sample);
+  if (moved.dy != 0 || moved.dx != 0 || moved.mirror)
+    patchify_sample<true>(args, values, moved, args.images + first, args.patches + first);
+  else if (args.patch == 1)
+    normalise_sample(args, values, args.images + first, args.patches + first);
+  else
+    patchify_sample<false>(args, values, moved, args.images + first, args.patches + first);
 }
 
 std::int32_t word_of_patch(const PatchWords& args, const float* values) {
@@ -82,10 +93,7 @@ void patchify(const Context& context, const Patchify& args) {
   for (Index channel = 0; channel < args.channels; ++channel)
     for (int v = 0; v < 256; ++v)
       values[channel][v] = (static_cast<float>(v) / 255.0f - args.mean[channel]) / args.deviation[channel];
-  const bool is_flat = args.patch == 1 && args.crop_padding == 0 && !args.flip;
-  context.threads->parallel_for(args.samples, [&](Index sample) {
-    is_flat ? flatten_sample(args, values, sample) : patchify_sample(args, values, sample);
-  });
+  context.threads->parallel_for(args.samples, [&](Index sample) { patchify_sample(args, values, sample); });
 }
 
 void patch_words(const Context& context, const PatchWords& args) {

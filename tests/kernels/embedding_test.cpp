@@ -14,7 +14,7 @@ struct PatchCase {
 };
 constexpr PatchCase kPatchCases[] = {{0, 4, 4, 1, 2, 1, true},   {1, 1, 1, 1, 1, 0, false}, {3, 4, 6, 3, 2, 0, false},
                                      {9, 28, 28, 1, 7, 2, true}, {5, 8, 8, 3, 4, 4, false}, {5, 6, 6, 4, 3, 0, true},
-                                     {3, 5, 7, 3, 1, 0, false},  {4, 5, 7, 2, 1, 1, true}};
+                                     {4, 5, 7, 3, 1, 0, false},  {4, 5, 7, 3, 1, 1, true}};
 
 class PatchifyCases : public testing::TestWithParam<PatchCase> {};
 
