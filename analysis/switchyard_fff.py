@@ -7,6 +7,7 @@ import pandas as pd
 
 from switchyard_compare import mean_and_interval, with_interval
 from switchyard_figures import figure, line_style, no_data
+from switchyard_results import open_benches
 
 # Table 1, Fashion-MNIST, best of 10 runs: (training width, leaf): (M_A %, G_A %, speed-up); leaf 0: the dense network.
 TABLE_1 = {
@@ -123,15 +124,51 @@ def accuracy_figure(table):
     return drawn
 
 
+def speeds(folder):
+    """Rows of every `bench inference --output` file below the folder: layers alone, on one thread."""
+    tables = [table.assign(file=file.name, model=attributes["config"]["model.kind"], host=attributes["host"])
+              for file, table, attributes in open_benches(folder, "inference")]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    return table[(table["part"] == "layer") & (table["threads"] == 1)]
+
+
+def published_speed_up(model, leaf):
+    """At training width 128: Table 1 for a network by itself, Table 3 inside a vision transformer."""
+    value = TABLE_1.get((128, leaf), (None,) * 3)[2] if model == "mlp" else TABLE_3.get(leaf, (None,))[0]
+    return math.nan if value is None else value
+
+
 def speed_table(folder):
-    """Speed-up over dense of layers alone by files of `bench inference` in the folder, beside the published."""
-    rows = []
-    for bench in inference_benches(folder):
-        found = bench[(bench["kind"] == "layer") & (bench["network"] == "fff")]
-        for _, row in found[found["batch"] == found["batch"].max()].iterrows():
-            rows.append({"file": row["file"], "model": row["model"], "threads": row["threads"], "batch": row["batch"], "leaf": row["leaf"],
-                         "microseconds": round(row["microseconds"], 1), "speed-up": round(row["speed_up"], 2)})
-    return pd.DataFrame(rows)
+    """At the largest batch: time, and speed-up over the dense network, measured in turn with it."""
+    table = speeds(folder)
+    if table.empty:
+        return "no file of `bench inference --output`"
+    largest = table[table["batch"] == table.groupby("file")["batch"].transform("max")]
+    shown = largest[["file", "model", "network", "leaf", "batch", "speed_up", "speed_up_least"]].copy()
+    shown.insert(5, "microseconds", (1e6 * largest["seconds"]).round(1))
+    shown["published (width 128)"] = [published_speed_up(row["model"], row["leaf"]) if row["network"] == "fff" else math.nan
+                                      for _, row in largest.iterrows()]
+    return shown.round(2)
+
+
+def speed_figure(folder):
+    """Speed-up over dense by batch size, a line for each leaf."""
+    drawn, axes = figure()
+    axis, table = axes[0, 0], speeds(folder)
+    trees = table[table["network"] == "fff"] if len(table) else table
+    if trees.empty:
+        no_data(axis, "no file of `bench inference --output`")
+        return drawn
+    for index, ((file, leaf), rows) in enumerate(trees.groupby(["file", "leaf"])):
+        axis.plot(rows["batch"], rows["speed_up"], label=f"{file}, leaf {leaf}", **line_style(index, markers=True))
+    axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+    axis.set_xscale("log", base=2)
+    axis.set_xlabel("batch: tokens")
+    axis.set_ylabel("speed-up over dense")
+    axis.legend(fontsize=8)
+    return drawn
 
 
 def entropy_figure(runs):

@@ -10,12 +10,11 @@ what ranks sum together takes 2 log2(W) messages and 2 (W - 1) / W of its bytes 
 
 import dataclasses
 import math
-import pathlib
 
 import numpy as np
 import pandas as pd
 
-from switchyard_results import ResultsError, open_bench
+from switchyard_results import open_benches
 
 FORWARD, BACKWARD = 4, 2  # operations
 BYTES = 4  # of a number
@@ -45,16 +44,8 @@ class Network:
 
 def exchange_benches(folder):
     """The rows of every `bench exchange --output` file below the folder, with columns ranks (of the experts), file."""
-    tables = []
-    for file in sorted(pathlib.Path(folder).rglob("*.h5")):
-        if file.name == "results.h5" or file.name.startswith("checkpoint-"):
-            continue
-        try:
-            table, attributes = open_bench(file)
-        except ResultsError:
-            continue  # another kind of file
-        if attributes["benchmark"] == "exchange":
-            tables.append(table.assign(ranks=int(attributes["experts_over"]), file=file.name, host=attributes["host"]))
+    tables = [table.assign(ranks=int(attributes["experts_over"]), file=file.name, host=attributes["host"])
+              for file, table, attributes in open_benches(folder, "exchange")]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

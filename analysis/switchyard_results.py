@@ -62,6 +62,10 @@ class Run:
         """A row for each step and block: load_cv, max_over_mean, load_entropy, gate_entropy, dead_experts."""
         return self._long(ROUTING_STEP, ROUTING_LAYER, MIXTURE_BLOCKS, ["step", "block"])
 
+    def has_trees(self):
+        with open_h5(self.path) as file:
+            return "trees/step" in file
+
     def tree_nodes(self):
         """A row for each step, block and node of its tree: entropy (nats) of its choice, mean over tokens."""
         return self._long(TREES_STEP, TREES_NODE, TREE_BLOCKS, ["step", "block", "node"])
@@ -233,6 +237,21 @@ def evaluations_of(runs):
 
 def routing_of(runs):
     return long_form(runs, Run.routing)
+
+
+def open_benches(folder, benchmark):
+    """[(file, table, attributes)] of what `bench BENCHMARK --output` wrote below the folder."""
+    found = []
+    for file in sorted(pathlib.Path(folder).rglob("*.h5")):
+        if file.name == "results.h5" or file.name.startswith("checkpoint-"):
+            continue
+        try:
+            table, attributes = open_bench(file)
+        except ResultsError:
+            continue  # another kind of file
+        if attributes["benchmark"] == benchmark:
+            found.append((file, table, attributes))
+    return found
 
 
 def open_bench(path):

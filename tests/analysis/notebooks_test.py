@@ -12,7 +12,7 @@ import tempfile
 import unittest
 import unittest.mock
 
-from support import PROGRAM, ROOT, bench_exchange, start, train  # first: it looks for the libraries
+from support import PROGRAM, ROOT, bench, bench_exchange, start, train  # first: it looks for the libraries
 import nbclient
 import nbformat
 import notebooks
@@ -89,6 +89,27 @@ class Notebooks(unittest.TestCase):
                         r"MOEvit rtx_2 .* 72.04 ", "two of the README's three rows have no source"]:
             self.assertRegex(words, pattern)
         self.assertEqual(figures, 1)
+
+    def test_trees_stand_beside_their_paper(self):
+        folder = self.folder / "trees"
+        for seed in (1, 2):
+            for name, keys in [("dense", ["--ffn.kind", "dense"]), ("tree", ["--ffn.kind", "fff", "--ffn.leaf", 8])]:
+                train(folder, f"{name}-seed{seed}", "--run.seed", seed, "--run.epochs", 2, "--model.kind", "mlp",
+                      "--ffn.hidden", 16, "--data.kind", "fashion-mnist", "--data.limit", 512, "--data.validation", 0.1,
+                      "--run.measure_training", "true", *keys)
+        bench("inference", folder / "inference.h5", "--model.kind", "mlp", "--ffn.hidden", 16, "--leaves", 8, "--batches",
+              "1,16")
+        words, figures = execute("fff", SWITCHYARD_RUNS=folder)
+        for pattern in [r"16 +dense +91.0 +[\d.]+; [\d.]+ ± [\d.]+ \(2\) +86.4 ", r"16 +8 +86.7 ",
+                        r"inference.h5 +mlp +fff +8 +16 "]:
+            self.assertRegex(words, pattern)
+        self.assertEqual(figures, 3)
+
+    def test_mixtures_stand_beside_their_paper(self):
+        for seed in (1, 2):
+            train(self.folder / "mixtures", f"seed{seed}", "--run.seed", seed, "--ffn.router", "noisy_top_k")
+        words, _ = execute("mixtures", SWITCHYARD_RUNS=self.folder / "mixtures")
+        self.assertRegex(words, r"0.1 +0.1 +0.06 +[\d.]+ ± [\d.]+ \(2\) +0.05 ")
 
     def test_scaling_and_the_report_of_the_same_runs(self):
         folder = self.folder / "scaling"

@@ -62,10 +62,14 @@ def train(folder, name, *keys, **others):
     return pathlib.Path(folder, name, "results.h5")
 
 
-def bench_exchange(file, ranks):
+def bench(benchmark, file, *keys, ranks=1):
     config = file.with_suffix(".cfg")
     config.write_text(TINY, encoding="utf-8")
-    words = [ROOT / "scripts/mpirun.sh", ranks, PROGRAM, "bench", "exchange", "--config", config, "--parallel.experts",
-             ranks, "--steps", 3, "--output", file]
+    words = [ROOT / "scripts/mpirun.sh", ranks, PROGRAM, "bench", benchmark, "--config", config, "--steps", 3,
+             "--output", file, *keys]
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
     return file
+
+
+def bench_exchange(file, ranks):
+    return bench("exchange", file, "--parallel.experts", ranks, ranks=ranks)
