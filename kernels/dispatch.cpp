@@ -61,6 +61,7 @@ SWITCHYARD_DISPATCH(sort_by_expert, SortByExpert)
 SWITCHYARD_DISPATCH(sum_of_squares, SumOfSquares)
 SWITCHYARD_DISPATCH(tree_carry, TreeCarry)
 SWITCHYARD_DISPATCH(tree_descent, TreeDescent)
+SWITCHYARD_DISPATCH(tree_forward, TreeForward)
 SWITCHYARD_DISPATCH(tree_mixture, TreeMixture)
 SWITCHYARD_DISPATCH(tree_mixture_backward, TreeMixtureBackward)
 

@@ -74,7 +74,10 @@ struct ScaleLeavesBackward {
 };
 void scale_leaves_backward(const Context& context, const ScaleLeavesBackward& args);
 
-// leaf[r] = where row r comes out, turning right at a node where x w^T + bias >= 0. A row's bits depend on it alone.
+// Evaluation. What a row comes to depends, bit by bit, on that row alone, whether its descent and its leaf are asked
+// for apart or together.
+
+// leaf[r] = where row r comes out, turning right at a node where x w^T + bias >= 0.
 struct TreeDescent {
   Index rows = 0, width = 0, depth = 0;
   const float* x = nullptr;       // (rows, width)
@@ -84,7 +87,7 @@ struct TreeDescent {
 };
 void tree_descent(const Context& context, const TreeDescent& args);
 
-// Rows that came to one leaf: y = max(x w1^T + b1, 0) w2 + b2. The bits depend on the shape alone.
+// Rows that came to one leaf: y = max(x w1^T + b1, 0) w2 + b2.
 struct LeafForward {
   Index rows = 0, width = 0, leaf_width = 0, out = 0;
   const float* x = nullptr;   // (rows, width)
@@ -95,5 +98,21 @@ struct LeafForward {
   float* y = nullptr;         // (rows, out)
 };
 void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
+
+// Both, where all leaves are at hand: y = residual + leaf(x), a missing residual being 0. Nothing is sorted or copied
+// but a list of rows.
+struct TreeForward {
+  Index rows = 0, width = 0, depth = 0, leaf_width = 0, out = 0;
+  const float* x = nullptr;         // (rows, width)
+  const float* weight = nullptr;    // (nodes, width)
+  const float* bias = nullptr;      // (nodes)
+  const float* w1 = nullptr;        // (leaves, leaf_width, width)
+  const float* b1 = nullptr;        // (leaves, leaf_width)
+  const float* w2 = nullptr;        // (leaves, leaf_width, out)
+  const float* b2 = nullptr;        // (leaves, out)
+  const float* residual = nullptr;  // (rows, out); null: none
+  float* y = nullptr;               // (rows, out)
+};
+void tree_forward(const Context& context, const TreeForward& args);
 
 }  // namespace switchyard::kernels

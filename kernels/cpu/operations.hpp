@@ -78,5 +78,6 @@ void scale_leaves(const Context& context, const ScaleLeaves& args);
 void scale_leaves_backward(const Context& context, const ScaleLeavesBackward& args);
 void tree_descent(const Context& context, const TreeDescent& args);
 void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
+void tree_forward(const Context& context, const TreeForward& args);
 
 }  // namespace switchyard::kernels::cpu

@@ -39,6 +39,7 @@ class FffFfn final : public Ffn {
 
   float* forward_all_leaves(const Pass& pass, AuxiliaryLosses* losses);
   float* forward_one_leaf(const Pass& pass);
+  float* forward_at_home(const Pass& pass) const;
   RoutePlan descend(const Pass& pass) const;
   float* visit_leaves(const Pass& pass, const std::vector<Segment>& segments, Index rows, const float* x) const;
   // y = residual + dropout(y), where there is a residual.
@@ -253,6 +254,7 @@ void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x
 }
 
 float* FffFfn::forward_one_leaf(const Pass& pass) {
+  if (pass.expert_group.size() == 1) return forward_at_home(pass);
   const RoutePlan plan = descend(pass);
   Exchange exchange(pass.context, pass.expert_group, plan, pass.seconds);
   float* sorted = pass.arena.take<float>(exchange.num_slots() * options_.width);
@@ -272,6 +274,27 @@ float* FffFfn::forward_one_leaf(const Pass& pass) {
                                   .slot_of_assignment = plan.slot_of_assignment,
                                   .residual = input_.residual,
                                   .y = y});
+  return y;
+}
+
+// All leaves are this rank's own: nothing travels.
+float* FffFfn::forward_at_home(const Pass& pass) const {
+  const ParameterStore& p = pass.parameters;
+  float* y = pass.arena.take<float>(input_.rows() * options_.out);
+  kernels::tree_forward(pass.context, {.rows = input_.rows(),
+                                       .width = options_.width,
+                                       .depth = options_.tree.depth,
+                                       .leaf_width = options_.tree.leaf,
+                                       .out = options_.out,
+                                       .x = input_.x,
+                                       .weight = p.value(node_.weight),
+                                       .bias = p.value(node_.bias),
+                                       .w1 = p.value(weights_.id(kW1)),
+                                       .b1 = p.value(weights_.id(kB1)),
+                                       .w2 = p.value(weights_.id(kW2)),
+                                       .b2 = p.value(weights_.id(kB2)),
+                                       .residual = input_.residual,
+                                       .y = y});
   return y;
 }
 
