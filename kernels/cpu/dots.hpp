@@ -11,18 +11,30 @@ typedef float FourFloats __attribute__((vector_size(4 * sizeof(float))));
 // The sum over the lanes of each; the same bits in whichever place.
 inline FourFloats sums_of(const FloatLanes& a, const FloatLanes& b, const FloatLanes& c, const FloatLanes& d) {
 #ifdef __AVX512F__
-  const auto pairs = [](const FloatLanes& first, const FloatLanes& second) {
-    return (FloatLanes)_mm512_unpacklo_ps((__m512)first, (__m512)second) +
-           (FloatLanes)_mm512_unpackhi_ps((__m512)first, (__m512)second);
+  constexpr Units kLow = {0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29},
+                  kLowPairs = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29},
+                  kSwapHalves = {8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7};
+  const auto add_lanes = [](const FloatLanes& first, const FloatLanes& second, const Units& low) {
+    return __builtin_shuffle(first, second, low) + __builtin_shuffle(first, second, low + 2);
   };
-  const __m512d ab = _mm512_castps_pd((__m512)pairs(a, b)), cd = _mm512_castps_pd((__m512)pairs(c, d));
-  const FloatLanes fours = (FloatLanes)_mm512_unpacklo_pd(ab, cd) + (FloatLanes)_mm512_unpackhi_pd(ab, cd);
-  const __m512 halves = (__m512)(fours + (FloatLanes)_mm512_shuffle_f32x4((__m512)fours, (__m512)fours, 0x4e));
-  return (FourFloats)_mm_add_ps(_mm512_castps512_ps128(halves), _mm512_extractf32x4_ps(halves, 1));
+  // Every four lanes: one of each of a, b, c and d.
+  const FloatLanes fours = add_lanes(add_lanes(a, b, kLow), add_lanes(c, d, kLow), kLowPairs);
+  const FloatLanes eights = fours + __builtin_shuffle(fours, kSwapHalves);
+  return FourFloats{eights[0], eights[1], eights[2], eights[3]} +
+         FourFloats{eights[4], eights[5], eights[6], eights[7]};
 #else
   FourFloats sums{};
   for (int lane = 0; lane < kUnitLanes; ++lane) sums += FourFloats{a[lane], b[lane], c[lane], d[lane]};
   return sums;
+#endif
+}
+
+// GCC would load a value that it multiplies several times once for each of them.
+inline void keep_in_register(FloatLanes& value) {
+#ifdef __AVX512F__
+  asm("" : "+v"(value));
+#else
+  asm("" : "+x"(value));
 #endif
 }
 

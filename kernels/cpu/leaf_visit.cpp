@@ -23,10 +23,14 @@ inline void hidden_units(const LeafForward& leaf, const std::int32_t* rows, Inde
   for_vectors(leaf.width, [&](Index i, auto at) {
     FloatLanes values[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) values[r] = at(x[r] + i);
+    for (int r = 0; r < kRows; ++r) {
+      values[r] = at(x[r] + i);
+      keep_in_register(values[r]);
+    }
 #pragma GCC unroll 4
     for (int u = 0; u < kUnits; ++u) {
-      const FloatLanes weights = at(w + u * leaf.width + i);
+      FloatLanes weights = at(w + u * leaf.width + i);
+      keep_in_register(weights);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) sums[r * kUnits + u] += values[r] * weights;
     }
@@ -57,7 +61,8 @@ inline void outputs(const LeafForward& leaf, const std::int32_t* rows, const flo
   for (Index unit = 0; unit < leaf.leaf_width; ++unit, w += leaf.out) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const FloatLanes weights = kVectors > 1 ? load_floats(w + v * kUnitLanes) : load_floats(w, count);
+      FloatLanes weights = kVectors > 1 ? load_floats(w + v * kUnitLanes) : load_floats(w, count);
+      keep_in_register(weights);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) sums[r][v] += hidden[r * leaf.leaf_width + unit] * weights;
     }
@@ -77,6 +82,12 @@ inline void outputs(const LeafForward& leaf, const std::int32_t* rows, const flo
 
 template <int kRows>
 void visit_rows(const LeafForward& leaf, const std::int32_t* rows, const float* residual, float* hidden) {
+  // What is written, and what is added to it, come to the caches while the hidden units are computed.
+  for (int r = 0; r < kRows; ++r)
+    for (Index col = 0; col < leaf.out; col += kUnitLanes) {
+      __builtin_prefetch(leaf.y + rows[r] * leaf.out + col, 1);
+      if (residual) __builtin_prefetch(residual + rows[r] * leaf.out + col);
+    }
   Index unit = 0;
   for (; unit + kMostUnits <= leaf.leaf_width; unit += kMostUnits)
     hidden_units<kRows, kMostUnits>(leaf, rows, unit, hidden);

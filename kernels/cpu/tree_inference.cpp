@@ -25,7 +25,10 @@ inline void descend(const TreeDescent& args, Index first_row) {
     FloatLanes chains[kChains][kRows] = {};
     const auto add = [&](int chain, Index i, auto at) {
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) chains[chain][r] += at(x + r * args.width + i) * at(w[r] + i);
+      for (int r = 0; r < kRows; ++r) {
+        chains[chain][r] += at(x + r * args.width + i) * at(w[r] + i);
+        if (level == 0) __builtin_prefetch(x + (kRows + r) * args.width + i);
+      }
     };
     Index first = 0;
     constexpr Index kStep = kChains * kUnitLanes;
