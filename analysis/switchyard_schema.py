@@ -74,6 +74,18 @@ BENCH = {
     "exchange/seconds_counts": ("s", 1),
     "exchange/seconds_kernels": ("s", 1),
     "exchange/seconds_least": ("s", 1),
+    "inference/part": ("1", 1),
+    "inference/network": ("1", 1),
+    "inference/leaf": ("units", 1),
+    "inference/threads": ("1", 1),
+    "inference/batch": ("1", 1),
+    "inference/seconds": ("s", 1),
+    "inference/seconds_least": ("s", 1),
+    "inference/rate": ("1/s", 1),
+    "inference/speed_up": ("1", 1),
+    "inference/speed_up_least": ("1", 1),
+    "inference/weights": ("B", 1),
+    "inference/activations": ("B", 1),
     "exchange/seconds_alltoallv_least": ("s", 1),
 }
 STUDY_VERSION = 2

@@ -26,11 +26,10 @@ struct Benchmark {
   bool writes_file;
   bool transformers_only;  // with feed-forward networks that are dense or mixtures
 };
-constexpr Benchmark kBenchmarks[] = {{"step", bench_step, false, false},
-                                     {"products", bench_products, false, false},
-                                     {"kernels", bench_kernels, true, true},
-                                     {"exchange", bench_exchange, true, true},
-                                     {"routers", bench_routers, false, true}};
+constexpr Benchmark kBenchmarks[] = {
+    {"step", bench_step, false, false},      {"products", bench_products, false, false},
+    {"kernels", bench_kernels, true, true},  {"exchange", bench_exchange, true, true},
+    {"routers", bench_routers, false, true}, {"inference", bench_inference, true, false}};
 
 const Benchmark& benchmark_named(const CommandLine& line) {
   if (!line.positional.empty())
@@ -50,18 +49,39 @@ Index steps_from(const std::string& text) {
   return steps;
 }
 
+// "32,8,1"
+std::vector<Index> sizes_from(const char* option, const std::string& text) {
+  std::vector<Index> sizes;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at < end) {
+    Index size = 0;
+    const auto [stop, error] = std::from_chars(at, end, size);
+    if (error != std::errc() || size < 1 || (stop != end && (*stop != ',' || stop + 1 == end)))
+      fail_usage("--{} = {}: give whole numbers of at least 1, with commas between them: --{} 32,8,1", option, text,
+                 option);
+    sizes.push_back(size);
+    at = stop == end ? end : stop + 1;
+  }
+  return sizes;
+}
+
 BenchOptions options_from(const CommandLine& line, const Benchmark& benchmark, const std::string& command) {
   const BenchOptions options{.steps = steps_from(line.options["steps"].as<std::string>()),
                              .profile = line.options["profile"].as<bool>(),
                              .output = line.options["output"].as<std::string>(),
                              .overwrite = line.options["overwrite"].as<bool>(),
+                             .leaves = sizes_from("leaves", line.options["leaves"].as<std::string>()),
+                             .batches = sizes_from("batches", line.options["batches"].as<std::string>()),
                              .has_files = !line.files.empty(),
                              .command = command};
   if (!benchmark.writes_file && !options.output.empty())
-    fail_usage("--output: bench {} writes no file; bench kernels and bench exchange do", benchmark.name);
+    fail_usage("--output: bench {} writes no file; bench kernels, exchange and inference do", benchmark.name);
   if (options.overwrite && options.output.empty())
     fail_usage("--overwrite: there is no file to be replaced without --output FILE");
   if (options.profile && benchmark.run != bench_step) fail_usage("--profile: bench step alone has a profile");
+  if (benchmark.run != bench_inference && !(options.leaves.empty() && options.batches.empty()))
+    fail_usage("--leaves, --batches: bench inference alone has leaves and batch sizes to choose");
   return options;
 }
 
@@ -71,6 +91,7 @@ void check_mesh(const Benchmark& benchmark, const World& world, const Config& co
                config.model.kind);
   if (benchmark.transformers_only && config.ffn.kind == "fff")
     fail_usage("bench {}: knows no tree: take ffn.kind = dense or moe; bench step times any model.", benchmark.name);
+  if (benchmark.run == bench_inference) require_one_rank(world, config, options);
   if (benchmark.run == bench_exchange) require_a_journey(world, config, options);
   if (world.size() == 1 && config.parallel.experts > 1)
     fail_usage(
@@ -112,7 +133,8 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
   own.add_options()("steps", po::value<std::string>()->default_value("10")->implicit_value(""), "")(
       "profile", po::bool_switch(), "")("output", po::value<std::string>()->default_value(""), "")(
-      "overwrite", po::bool_switch(), "");
+      "overwrite", po::bool_switch(), "")("leaves", po::value<std::string>()->default_value(""), "")(
+      "batches", po::value<std::string>()->default_value(""), "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
   if (line.help) {
     if (world.speaks()) fmt::print("{}", bench_help(line.positional.empty() ? "" : line.positional[0]));

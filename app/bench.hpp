@@ -11,10 +11,11 @@ namespace switchyard {
 struct BenchOptions {
   Index steps = 10;
   bool profile = false;
-  std::string output;  // of kernels and exchange: a file to write; empty: none
+  std::string output;  // of kernels, exchange and inference: a file to write; empty: none
   bool overwrite = false;
-  bool has_files = false;  // --config was given
-  std::string command;     // as it was given
+  std::vector<Index> leaves, batches;  // of inference; empty: its own
+  bool has_files = false;              // --config was given
+  std::string command;                 // as it was given
 };
 
 // The first lines of what a benchmark prints, without the last line's end: the model.
@@ -42,6 +43,12 @@ void require_a_journey(const World& world, const Config& config, const BenchOpti
 
 // A training step of the dense model and of every router with one expert per token, in turn.
 int bench_routers(World& world, const Config& config, const BenchOptions& options);
+
+// Evaluation of the dense network, mixtures and trees of the same training width, in turn, layers alone and whole
+// models, over batch sizes, on one thread and on all.
+int bench_inference(World& world, const Config& config, const BenchOptions& options);
+// Fails with kUsage where there is nothing to compare.
+void require_one_rank(const World& world, const Config& config, const BenchOptions& options);
 
 double median(std::vector<double> values);
 

@@ -81,6 +81,24 @@ model and then one of its own:
   median           of the dense model's time over the router's within each round; least and most the same
   fastest          the same of the fastest step of each, which other programs disturbed least
 )"},
+    {"inference",
+     "switchyard bench inference [--config FILE] [--leaves N,N,...] [--batches N,N,...] [--steps N]\n"
+     "                           [--output FILE.h5 [--overwrite]] [--KEY VALUE ...]\n",
+     R"(inference: times the evaluation of networks of one training width w: dense, w hidden units; moe, w / leaf experts of
+`leaf` units each, of which a token visits the top 1 (and as many as ffn.top_k where ffn.kind = moe); fff, a tree over
+w / leaf leaves, of which a token visits one. w is ffn.hidden, or 2^ffn.depth * ffn.leaf where ffn.kind = fff. First of
+layers alone, then of whole models; on one thread, then on parallel.threads or, where that is 1, on every processor.
+Hidden units are relu in all of them. One rank. Each network N times in turn with the dense one:
+
+  leaf             hidden units that a token visits in an expert or a leaf
+  batch            tokens of a layer, images of a model. A model evaluates more than train.microbatch images in
+                   microbatches, as eval does
+  microseconds     of a batch, median; /s: batch over that time
+  speed-up         the dense network's time over its own: of the medians, and (fastest) of the fastest step of each,
+                   which other programs disturbed least
+  weights          MB of parameters, and of the copies of them in the order that products read
+  activations      MB, the most that was held at a time beside the layer's input
+)"},
 };
 
 constexpr const char* kOptions =
@@ -89,8 +107,12 @@ constexpr const char* kOptions =
 )";
 constexpr const char* kProfileOption =
     "  --profile          step: also where the time of a step goes on rank 0, by kernel and by phase\n";
+constexpr const char* kInferenceOptions =
+    R"(  --leaves N,N,...   inference: units of a leaf; all powers of two up to 32, below w, unless told
+  --batches N,N,...  inference: batch sizes; 1,4,16,64,256,1024,2048 unless told
+)";
 constexpr const char* kFileOptions =
-    R"(  --output FILE.h5   kernels, exchange: the printed table as an HDF5 file as well; switchyard inspect describes it
+    R"(  --output FILE.h5   kernels, exchange, inference: the printed table as an HDF5 file as well; switchyard inspect describes it
   --overwrite        replace FILE.h5, if a benchmark wrote it
 )";
 constexpr const char* kKeyOption =
@@ -109,7 +131,8 @@ std::string bench_help(const std::string& name) {
   }
   std::string options = kOptions;
   if (!is_part || name == "step") options += kProfileOption;
-  if (!is_part || name == "kernels" || name == "exchange") options += kFileOptions;
+  if (!is_part || name == "inference") options += kInferenceOptions;
+  if (!is_part || name == "kernels" || name == "exchange" || name == "inference") options += kFileOptions;
   return synopses + texts + "\n" + options + kKeyOption +
          (is_part ? "\nThe other benchmarks: switchyard bench --help\n"
                   : "\nOne of them alone: switchyard bench step --help\n");

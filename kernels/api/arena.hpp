@@ -21,28 +21,35 @@ class Arena {
 
   // How many times memory was asked of the device so far.
   Index num_allocations() const { return static_cast<Index>(chunks_.size()); }
+  // The most that was taken at a time since the last restart_most(), in bytes.
+  Index most_bytes() const { return most_; }
+  void restart_most() { most_ = next_.taken; }
 
  private:
   friend class ArenaScope;
   struct Position {
     std::size_t chunk = 0;
     Index used = 0;
+    Index taken = 0;  // in all chunks
   };
   static constexpr Index kSmallestChunk = Index{64} << 20;  // bytes
 
   std::byte* take_bytes(Index bytes) {
     bytes = round_up(std::max<Index>(bytes, 1), 64);
     while (next_.chunk < chunks_.size() && next_.used + bytes > chunks_[next_.chunk].size())
-      next_ = {next_.chunk + 1, 0};
+      next_ = {next_.chunk + 1, 0, next_.taken};
     if (next_.chunk == chunks_.size()) chunks_.emplace_back(device_, std::max(bytes, kSmallestChunk));
     std::byte* taken = chunks_[next_.chunk].data() + next_.used;
     next_.used += bytes;
+    next_.taken += bytes;
+    most_ = std::max(most_, next_.taken);
     return taken;
   }
 
   Device device_;
   std::vector<Array<std::byte>> chunks_;
   Position next_;
+  Index most_ = 0;
 };
 
 // What was taken since it began goes back when it ends.

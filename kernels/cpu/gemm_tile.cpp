@@ -52,6 +52,7 @@ void multiply_rows(const GemmTile& tile) {
     if (tile.rows > 8) return multiply<Unit, kGemmRows, kVectors>(tile);
   if constexpr (kGemmRows > 4)
     if (tile.rows > 4) return multiply<Unit, 8, kVectors>(tile);
+  if (tile.rows <= 2) return multiply<Unit, 2, kVectors>(tile);
   return multiply<Unit, 4, kVectors>(tile);
 }
 

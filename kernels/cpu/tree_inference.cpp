@@ -27,7 +27,7 @@ inline void descend(const TreeDescent& args, Index first_row) {
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         chains[chain][r] += at(x + r * args.width + i) * at(w[r] + i);
-        if (level == 0) __builtin_prefetch(x + (kRows + r) * args.width + i);
+        if (r % args.depth == level) __builtin_prefetch(x + (kRows + r) * args.width + i);
       }
     };
     Index first = 0;
@@ -61,8 +61,8 @@ void descend(const TreeDescent& args, Index first_row, Index end_row) {
 // Rows whose descent and leaves are done together: they stay in the second-level cache, and come in groups to each
 // leaf.
 Index rows_together(const TreeForward& args, int num_threads) {
-  constexpr Index kFloats = 128 << 10;
-  const Index rows = std::clamp<Index>(kFloats / std::max<Index>(1, args.width), 16, 512);
+  constexpr Index kFloats = 96 << 10;
+  const Index rows = std::clamp<Index>(kFloats / (args.width + 2 * args.out), 16, 512);
   return std::max<Index>(16, std::min(rows, ceil_div(args.rows, num_threads)));
 }
 

@@ -107,7 +107,8 @@ inline constexpr std::array<Column, 5> kRoutingLayerColumns = {{
 inline constexpr Column kTreesEntropy = {"trees/entropy", "nats", 3};  // of each node's choice
 inline constexpr Column kTreesShare = {"trees/share", "1", 3};         // of each leaf in a token's output
 
-// Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` writes exchange/*. Columns of one length,
+// Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` writes exchange/*,
+// `bench inference` inference/*. Columns of one length,
 // a row for each line of the printed table. Beside format, schema_version and the dataset config the root has these
 // attributes, all of them strings, numbers in decimal digits: benchmark ("kernels"), command, date (UTC, ISO 8601),
 // host and machine (of rank 0), model (in words), ranks, threads (of each rank), experts_over (ranks that share the
@@ -132,6 +133,18 @@ inline constexpr Column kExchangeCounts = {"exchange/seconds_counts", "s"};    /
 inline constexpr Column kExchangeKernels = {"exchange/seconds_kernels", "s"};  // beside it: the kernels at both ends
 inline constexpr Column kExchangeLeast = {"exchange/seconds_least", "s"};      // of the fastest step, not the median
 inline constexpr Column kExchangeBareLeast = {"exchange/seconds_alltoallv_least", "s"};
+inline constexpr Column kInferencePart = {"inference/part", "1"};        // string: layer or model
+inline constexpr Column kInferenceNetwork = {"inference/network", "1"};  // string: dense, moe top-1, fff, ...
+inline constexpr Column kInferenceLeaf = {"inference/leaf", "units"};    // int64: of a leaf or an expert; 0: dense
+inline constexpr Column kInferenceThreads = {"inference/threads", "1"};  // int64
+inline constexpr Column kInferenceBatch = {"inference/batch", "1"};      // int64: tokens of a layer, samples of a model
+inline constexpr Column kInferenceSeconds = {"inference/seconds", "s"};  // float64, as all below: of a batch
+inline constexpr Column kInferenceLeast = {"inference/seconds_least", "s"};  // of the fastest step, not the median
+inline constexpr Column kInferenceRate = {"inference/rate", "1/s"};          // batch / seconds
+inline constexpr Column kInferenceSpeedUp = {"inference/speed_up", "1"};     // over dense, measured in turn: of medians
+inline constexpr Column kInferenceSpeedUpLeast = {"inference/speed_up_least", "1"};  // and of the fastest steps
+inline constexpr Column kInferenceWeights = {"inference/weights", "B"};              // parameters and packed copies
+inline constexpr Column kInferenceActivations = {"inference/activations", "B"};      // the most at a time
 
 // A study, collected: /runs/NAME is an external link, by a path relative to this file, to the results of a run that has
 // any; table/* are columns with a row for each run. axes/KEY, float64 where all values are numbers and strings

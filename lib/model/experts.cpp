@@ -30,12 +30,15 @@ float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, 
   activated_ = pass.arena.take<float>(num_rows_ * hidden);
   float* y = pass.arena.take<float>(num_rows_ * out);
   products_.clear();
-  for (const Segment& s : segments_)
+  for (const Segment& s : segments_) {
+    if (s.rows == 0) continue;
     products_.push_back(pass.by_weight(pass.linear(s.rows, width, hidden)
                                            .forward(x + s.first_row * width, pass.parameters.value(w1_, s.local_expert),
                                                     hidden_ + s.first_row * hidden)));
+  }
   kernels::gemm(pass.context, products_);
-  for (const Segment& s : segments_)
+  for (const Segment& s : segments_) {
+    if (s.rows == 0) continue;
     kernels::bias_activation_dropout(pass.context, {.rows = s.rows,
                                                     .cols = hidden,
                                                     .activation = options_.activation,
@@ -43,17 +46,22 @@ float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, 
                                                     .bias = pass.parameters.value(b1_, s.local_expert),
                                                     .y = activated_ + s.first_row * hidden,
                                                     .dropout = dropout(pass, s)});
+  }
   products_.clear();
-  for (const Segment& s : segments_)
+  for (const Segment& s : segments_) {
+    if (s.rows == 0) continue;
     products_.push_back(
         pass.by_weight(pass.linear(s.rows, hidden, out)
                            .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
                                     y + s.first_row * out)));
+  }
   kernels::gemm(pass.context, products_);
-  for (const Segment& s : segments_)
+  for (const Segment& s : segments_) {
+    if (s.rows == 0) continue;
     kernels::bias_add(
         pass.context,
         {.rows = s.rows, .cols = out, .x = y + s.first_row * out, .bias = pass.parameters.value(b2_, s.local_expert)});
+  }
   return y;
 }
 

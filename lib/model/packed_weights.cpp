@@ -13,6 +13,12 @@ kernels::Gemm PackedWeights::with_packed_b(kernels::Gemm product) {
   return product;
 }
 
+Index PackedWeights::bytes() const {
+  Index sum = 0;
+  for (const auto& [key, pack] : packs_) sum += pack.data.size();
+  return sum;
+}
+
 void PackedWeights::make_room(const kernels::Gemm& product) {
   const Index bytes = kernels::packed_b_bytes(context_, product);
   const auto make_one = [&](const float* weight) {

@@ -19,6 +19,8 @@ class PackedWeights {
   // The same product, its B packed.
   kernels::Gemm with_packed_b(kernels::Gemm product);
 
+  Index bytes() const;
+
  private:
   struct Pack {
     kernels::Array<std::byte> data;

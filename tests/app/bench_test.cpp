@@ -183,6 +183,58 @@ TEST_F(Program, BenchExchangeWithReplicas) {
   EXPECT_NE(outcome.out.find("4 ranks, experts over 2 ranks"), std::string::npos) << outcome;
 }
 
+TEST_F(Program, BenchInferenceOfAFlatModel) {
+  const Outcome outcome =
+      run(1, {"bench", "inference", "--model.kind", "mlp", "--ffn.hidden", "32", "--data.kind", "synthetic", "--leaves",
+              "8,1", "--batches", "1,40", "--steps", "2", "--parallel.threads", "2", "--output", "i.h5"});
+  ASSERT_EQ(outcome.code, 0) << outcome;
+  EXPECT_EQ(outcome.err, "");
+  expect_at_most_columns(outcome.out, 100);
+  const Table table(path("i.h5"));
+  // Dense, then a mixture and a tree with each leaf; both batches; layer and model; both numbers of threads.
+  constexpr std::size_t kRows = 5 * 2 * 2 * 2;
+  const std::vector<std::string> networks = table.texts(schema::kInferenceNetwork),
+                                 parts = table.texts(schema::kInferencePart);
+  ASSERT_EQ(networks.size(), kRows);
+  EXPECT_EQ((std::vector<std::string>{networks.begin(), networks.begin() + 6}),
+            (std::vector<std::string>{"dense", "moe top-1", "fff", "moe top-1", "fff", "dense"}));
+  EXPECT_EQ(parts.front(), "layer");
+  EXPECT_EQ(parts.back(), "model");
+  const std::vector<double> leaves = table.numbers(schema::kInferenceLeaf),
+                            threads = table.numbers(schema::kInferenceThreads),
+                            batches = table.numbers(schema::kInferenceBatch),
+                            seconds = table.numbers(schema::kInferenceSeconds),
+                            rates = table.numbers(schema::kInferenceRate),
+                            least = table.numbers(schema::kInferenceLeast),
+                            weights = table.numbers(schema::kInferenceWeights),
+                            activations = table.numbers(schema::kInferenceActivations),
+                            speed_up = table.numbers(schema::kInferenceSpeedUp);
+  EXPECT_EQ((std::vector<double>{leaves.begin(), leaves.begin() + 5}), (std::vector<double>{0, 8, 8, 1, 1}));
+  EXPECT_EQ(threads.front(), 1);
+  EXPECT_EQ(threads.back(), 2);
+  for (const auto& each : {schema::kInferenceSeconds, schema::kInferenceSpeedUp, schema::kInferenceSpeedUpLeast})
+    expect_positive(table.numbers(each), kRows, each.path);
+  for (std::size_t i = 0; i < kRows; ++i) {
+    EXPECT_NEAR(rates[i] * seconds[i], batches[i], 1e-9 * batches[i]);
+    EXPECT_LE(least[i], seconds[i]);
+    if (networks[i] == "dense") {
+      EXPECT_EQ(speed_up[i], 1);
+    }
+  }
+  // The layer of four leaves of 8 units under 3 nodes, at batch 40: nothing is packed, and nothing is held but y.
+  EXPECT_EQ(networks[7], "fff");
+  EXPECT_EQ(weights[7], 4.0 * (3 * (784 + 1) + 4 * (8 * (784 + 1) + (8 + 1) * 10)));
+  EXPECT_EQ(activations[7], 4.0 * 40 * 10);
+}
+
+TEST_F(Program, BenchInferenceOfATransformer) {
+  const Outcome outcome = run(1, {"bench", "inference", "--config", "small.cfg", "--ffn.hidden", "12", "--ffn.top_k",
+                                  "2", "--ffn.router", "top_k", "--leaves", "6", "--batches", "3", "--steps", "1"});
+  ASSERT_EQ(outcome.code, 0) << outcome;
+  for (const char* part : {"Layer 24 -> 12 -> 24, 1 thread", "Whole model, 1 thread", "moe top-1", "moe top-2", "fff"})
+    EXPECT_NE(outcome.out.find(part), std::string::npos) << part << "\n" << outcome;
+}
+
 TEST_F(Program, BenchReplacesItsOwnFilesOnlyAndOnlyWhenTold) {
   const Words command = {"bench", "exchange", "--config", "small.cfg", "--parallel.experts",
                          "2",     "--steps",  "1",        "--output",  "e.h5"};
@@ -283,7 +335,27 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"exchange_without_experts",
                 {"bench", "exchange", "--config", "small.cfg", "--ffn.kind", "dense"},
                 kUsage,
-                {"ffn.kind = dense", "moe"}}),
+                {"ffn.kind = dense", "moe"}},
+        Mistake{"inference_on_two_ranks",
+                {"bench", "inference", "--config", "small.cfg"},
+                kUsage,
+                {"2 ranks", "leave mpirun out"}},
+        Mistake{"inference_in_leaves_that_do_not_halve",
+                {"bench", "inference", "--ffn.hidden", "96", "--leaves", "24,5"},
+                kUsage,
+                {"--leaves", "96 hidden units", "leaves of 5"},
+                1},
+        Mistake{"inference_without_leaves_of_its_own",
+                {"bench", "inference", "--ffn.hidden", "96"},
+                kUsage,
+                {"96 hidden units", "--leaves 48"},
+                1},
+        Mistake{"inference_of_no_batch",
+                {"bench", "inference", "--batches", "1,,4"},
+                kUsage,
+                {"--batches = 1,,4", "whole numbers"},
+                1},
+        Mistake{"steps_in_leaves", {"bench", "step", "--leaves", "8"}, kUsage, {"--leaves", "bench inference"}}),
     name_of);
 
 }  // namespace

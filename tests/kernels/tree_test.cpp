@@ -172,8 +172,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Tree, testing::ValuesIn(kCases), [](const auto&
 struct LeafCase {
   Index rows, depth, width, leaf_width, out;
 };
-constexpr LeafCase kLeafCases[] = {{0, 2, 5, 3, 2},    {1, 1, 1, 1, 1},       {7, 2, 17, 3, 10},   {33, 3, 25, 8, 25},
-                                   {65, 4, 100, 1, 7}, {40, 2, 128, 32, 128}, {300, 2, 33, 16, 65}};
+constexpr LeafCase kLeafCases[] = {
+    {0, 2, 5, 3, 2},       {1, 1, 1, 1, 1},      {7, 2, 17, 3, 10},  {33, 3, 25, 8, 25},   {65, 4, 100, 1, 7},
+    {40, 2, 128, 32, 128}, {300, 2, 33, 16, 65}, {37, 6, 40, 2, 20}, {260, 1, 784, 6, 10}, {90, 7, 128, 1, 128}};
 
 class Leaves : public testing::TestWithParam<LeafCase> {
  protected:
@@ -242,6 +243,93 @@ TEST_P(Leaves, ForwardOfOneLeaf) {
     expected.insert(expected.end(), y.begin(), y.end());
   }
   expect_near(outputs[0], expected, 1e-5, "y");
+}
+
+// A row's path and its leaf, each by itself, give the bits of all rows together.
+TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
+  const Index leaves = num_leaves(shape.depth), leaf_size = shape.leaf_width * shape.width;
+  const Floats weight = random_floats(nodes * shape.width, 2), bias = random_floats(nodes, 3, 0.1f),
+               w1 = random_floats(leaves * leaf_size, 4), b1 = random_floats(leaves * shape.leaf_width, 5),
+               w2 = random_floats(leaves * shape.leaf_width * shape.out, 6), b2 = random_floats(leaves * shape.out, 7),
+               residual = random_floats(shape.rows * shape.out, 8);
+  const TreeForward args{.rows = shape.rows,
+                         .width = shape.width,
+                         .depth = shape.depth,
+                         .leaf_width = shape.leaf_width,
+                         .out = shape.out,
+                         .x = x.data(),
+                         .weight = weight.data(),
+                         .bias = bias.data(),
+                         .w1 = w1.data(),
+                         .b1 = b1.data(),
+                         .w2 = w2.data(),
+                         .b2 = b2.data()};
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output alone(shape.rows * shape.out), added(shape.rows * shape.out);
+    TreeForward with = args;
+    with.y = alone.data();
+    tree_forward(context, with);
+    with.residual = residual.data();
+    with.y = added.data();
+    tree_forward(context, with);
+    return {alone.values(), added.values()};
+  });
+
+  Floats alone, added;
+  ThreadPool one_thread(1);
+  const Context context{.threads = &one_thread};
+  for (Index row = 0; row < shape.rows; ++row) {
+    std::int32_t leaf = -1;
+    tree_descent(context, {.rows = 1,
+                           .width = shape.width,
+                           .depth = shape.depth,
+                           .x = x.data() + row * shape.width,
+                           .weight = weight.data(),
+                           .bias = bias.data(),
+                           .leaf = &leaf});
+    ASSERT_GE(leaf, 0);
+    ASSERT_LT(leaf, leaves);
+    Floats y(static_cast<std::size_t>(shape.out));
+    const LeafForward visit{.rows = 1,
+                            .width = shape.width,
+                            .leaf_width = shape.leaf_width,
+                            .out = shape.out,
+                            .x = x.data() + row * shape.width,
+                            .w1 = w1.data() + leaf * leaf_size,
+                            .b1 = b1.data() + leaf * shape.leaf_width,
+                            .w2 = w2.data() + leaf * shape.leaf_width * shape.out,
+                            .b2 = b2.data() + leaf * shape.out,
+                            .y = y.data()};
+    leaf_forward(context, std::span(&visit, 1));
+    for (Index o = 0; o < shape.out; ++o) {
+      const float value = y[static_cast<std::size_t>(o)];
+      alone.push_back(value);
+      added.push_back(residual[static_cast<std::size_t>(row * shape.out + o)] + value);
+    }
+  }
+  EXPECT_TRUE(same_bits(outputs[0], alone));
+  EXPECT_TRUE(same_bits(outputs[1], added)) << "with a residual";
+}
+
+// What is not a number shows in the result.
+TEST(LeafForward, KeepsNaN) {
+  const Floats x(20, std::nanf("")), w1(60, 1), b1(3), w2(6, 1), b2(2);
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output y(2);
+    const LeafForward leaf{.rows = 1,
+                           .width = 20,
+                           .leaf_width = 3,
+                           .out = 2,
+                           .x = x.data(),
+                           .w1 = w1.data(),
+                           .b1 = b1.data(),
+                           .w2 = w2.data(),
+                           .b2 = b2.data(),
+                           .y = y.data()};
+    leaf_forward(context, std::span(&leaf, 1));
+    return {y.values()};
+  });
+  for (float value : outputs[0]) EXPECT_TRUE(std::isnan(value));
 }
 
 TEST_P(Leaves, ScalingBothWays) {
