@@ -68,7 +68,7 @@ Measured measure(const KernelCase::Prepared& prepared, Index steps) {
 }
 
 void print_heading(const Heading& heading) {
-  fmt::print("\n{}\n{:<27}{:<26}{:>12}{:>9}{:>9}{:>9}{:>7}\n", heading.title, "", "", "microseconds", heading.work,
+  fmt::print("\n{}\n{:<33}{:<25}{:>12}{:>8}{:>8}{:>8}{:>6}\n", heading.title, "", "", "microseconds", heading.work,
              heading.unit, "limit", "share");
 }
 
@@ -118,7 +118,7 @@ int bench_kernels(World& world, const Config& config, const BenchOptions& option
     if (!world.speaks()) continue;
     if (heading != &heading_of(each.limit)) print_heading(*(heading = &heading_of(each.limit)));
     const double share = measured.rate / measured.limit;
-    fmt::print("{:<27}{:<26}{:>12.1f}{:>9.3g}{:>9.3g}{:>9.3g}{:>7.2f}\n", each.name, each.shape, measured.seconds * 1e6,
+    fmt::print("{:<33}{:<25}{:>12.1f}{:>8.3g}{:>8.3g}{:>8.3g}{:>6.2f}\n", each.name, each.shape, measured.seconds * 1e6,
                prepared.work / 1e6, measured.rate / 1e9, measured.limit / 1e9, share);
     columns.name.push_back(each.name);
     columns.shape.push_back(each.shape);
