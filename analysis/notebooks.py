@@ -299,6 +299,7 @@ it is a language model; here a small vision transformer, so that the order is wh
 import switchyard_mixtures as mixtures
 
 runs = open_runs(RUNS)
+%%
 display(mixtures.table_6(runs))
 """
 

@@ -110,8 +110,9 @@ inline constexpr Column kTreesShare = {"trees/share", "1", 3};         // of eac
 // Benchmarks: `switchyard bench kernels` writes kernels/*, `bench exchange` exchange/*, `bench inference` inference/*.
 // Columns of one length, a row for each line of the printed table. Beside format, schema_version and the dataset config
 // the root has these attributes, all of them strings, numbers in decimal digits: benchmark ("kernels"), command, date
-// (UTC, ISO 8601), host and machine (of rank 0), model (in words), ranks, threads (of each rank), experts_over (ranks
-// that share the experts), steps (repetitions behind a median), switchyard (its version), versions (of the libraries).
+// (UTC, ISO 8601), host and machine (of rank 0), model (in words), ranks, threads (of each rank; the most that were
+// used), experts_over (ranks that share the experts), steps (repetitions behind a median), switchyard (its version),
+// versions (of the libraries).
 inline constexpr std::int64_t kBenchVersion = 1;
 inline constexpr Column kKernelsName = {"kernels/name", "1"};             // string
 inline constexpr Column kKernelsShape = {"kernels/shape", "1"};           // string
