@@ -74,7 +74,8 @@ void Optimizer::update_normalized(const Context& context, ParameterStore& parame
       double squares = 0;
       kernels::sum_of_squares(
           context, {.size = table[id].slice_size(), .x = gradients + parameters.offset(id, expert), .sum = &squares});
-      sum_of_norms += std::sqrt(squares);
+      // As a float, which is 0 for norms below 1e-23: of such gradients, all but vanished, 1 / norm could be infinite.
+      sum_of_norms += std::sqrt(double{static_cast<float>(squares)});
     }
     if (sum_of_norms == 0) continue;
     for (const ParameterId id : ids)

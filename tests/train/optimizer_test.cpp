@@ -83,8 +83,8 @@ TEST(Normalized, DividesAnExpertsGradientByTheSumOfItsNorms) {
   table.add({"experts.b", {3, 1}, true, {}});
   ParameterStore store(Device::kCpu, table, 0, 3);
   std::fill_n(store.values(), store.size(), 1.0f);
-  // Expert 0: norms 5 and 2; expert 1 has no gradient; expert 2: norms 0.5 and 0.
-  const std::vector<float> gradients = {4, -8, 3, -4, 0, 0, 0, 0.5f, 2, 0, 0};
+  // Expert 0: norms 5 and 2; expert 1 has next to no gradient; expert 2: norms 0.5 and 0.
+  const std::vector<float> gradients = {4, -8, 3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0};
   const Cpu cpu;
   Optimizer optimizer(cpu, {.kind = "normalized", .gate_rate = 100}, store.size());
   optimizer.update(cpu, store, gradients.data(), 1e-3, 0.5, 1);
