@@ -39,7 +39,8 @@ inline Batch random_batch(const ModelOptions& options, Index samples, Index micr
   for (float value : random_floats(bytes, 21)) batch.images.push_back(static_cast<std::uint8_t>(128 + 127 * value));
   for (Index sample = 0; sample < batch.samples; ++sample)
     batch.labels.push_back(static_cast<std::int32_t>(sample % options.classes));
-  if (options.kind == "patch_cnn") batch.features = random_floats(bytes, 22);
+  if (options.kind == "patch_cnn")
+    for (float value : random_floats(bytes, 22)) batch.features.push_back(8 * value);
   return batch;
 }
 

@@ -42,7 +42,7 @@ TEST(Clusters, ExpertsLearnWhatOneNetworkCannot) {
   EXPECT_FALSE(single->dispatch_entropy().has_value());
 }
 
-TEST(Clusters, DispatchEntropyDoesNotDependOnTheLayout) {
+TEST(Clusters, NothingDependsOnTheLayout) {
   const Config config = clusters_config(true, 200);
   SmallRun alone = run_alone(config);
   alone.train(5);
@@ -53,6 +53,7 @@ TEST(Clusters, DispatchEntropyDoesNotDependOnTheLayout) {
     SmallRun together = run_on_all_ranks(layout);
     together.train(5);
     EXPECT_EQ(together->dispatch_entropy().value(), expected) << experts;
+    EXPECT_EQ(together->digest(), alone->digest()) << experts;
   }
 }
 
