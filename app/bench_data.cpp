@@ -7,7 +7,7 @@ namespace switchyard {
 
 Dataset data_for_bench(const Config& config) {
   const std::optional<ImageShape> shape = known_shape(data_options(config));
-  if (!shape) return load_dataset(data_options(config));
+  if (!shape || config.data.kind == "clusters") return load_dataset(data_options(config));
   Dataset data{"random images", shape->height, shape->width, shape->channels, shape->classes};
   data.train.count = config.train.batch;
   data.test.count = 1;

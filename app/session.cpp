@@ -19,6 +19,7 @@ DataOptions data_options(const Config& config) {
   options.synthetic_size = config.data.synthetic_size;
   options.synthetic_channels = config.data.synthetic_channels;
   options.synthetic_classes = config.data.synthetic_classes;
+  options.clusters_setting = config.data.clusters_setting;
   options.seed = config.data.synthetic_seed;
   options.validation = config.data.validation;
   options.validation_seed = config.data.validation_seed;

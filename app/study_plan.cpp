@@ -35,6 +35,8 @@ DataSize size_of_data(const Config& config) {
   DataSize size{known_shape(data_options(config)).value_or(ImageShape{}), 0, 0};
   if (data.kind == "synthetic") {
     size.train = data.synthetic_samples, size.test = std::max<Index>(1, data.synthetic_samples / 4);
+  } else if (data.kind == "clusters") {
+    size.train = size.test = 16000;
   } else if (data.kind == "hdf5") {
     const Dataset loaded = load_dataset(data_options(config));
     return {{loaded.height, loaded.width, loaded.channels, loaded.classes},

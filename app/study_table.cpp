@@ -54,6 +54,7 @@ struct Group {
   std::vector<std::string> axes;
   Index num_runs = 0, num_done = 0;
   Values accuracy = {}, loss = {}, seconds = {};  // percent, nats, seconds an epoch
+  Values dispatch_entropy = {};                   // nats
   Score memorisation = {}, generalisation = {};   // of those runs that measure them
   std::string stored = "-", active = "-";
 
@@ -75,6 +76,7 @@ void Group::add(const RunReport& report) {
   add_value(memorisation.epoch, io::schema::kMemorisationEpoch, 1);
   add_value(generalisation.accuracy, io::schema::kGeneralisationAccuracy, 100);
   add_value(generalisation.epoch, io::schema::kGeneralisationEpoch, 1);
+  add_value(dispatch_entropy, "dispatch_entropy", 1);
   stored = group_digits(std::atoll(report.attribute("parameters_stored").c_str()));
   active = group_digits(std::atoll(report.attribute("parameters_active").c_str()));
 }
@@ -107,6 +109,14 @@ void add_score(const char* name, Score Group::*score, const std::vector<Group>& 
   }
 }
 
+// The same for the dispatch entropy, which runs on data of known clusters have.
+void add_dispatch_entropy(const std::vector<Group>& groups, std::vector<std::vector<std::string>>& rows) {
+  const auto has_it = [](const Group& group) { return !group.dispatch_entropy.empty(); };
+  if (std::none_of(groups.begin(), groups.end(), has_it)) return;
+  rows[0].push_back("dispatch entropy");
+  for (std::size_t i = 0; i < groups.size(); ++i) rows[i + 1].push_back(with_interval(groups[i].dispatch_entropy, 3));
+}
+
 }  // namespace
 
 int study_table(const Study& study, const CommandLine& line) {
@@ -137,6 +147,8 @@ int study_table(const Study& study, const CommandLine& line) {
   }
   add_score("M_A", &Group::memorisation, groups, rows);
   add_score("G_A", &Group::generalisation, groups, rows);
+  const bool has_scores = rows[0].size() > heading.size();
+  add_dispatch_entropy(groups, rows);
   TextTable table(rows[0]);
   for (std::size_t i = 0; i < num_axes; ++i)
     if (!std::all_of(groups.begin(), groups.end(), [&](const Group& group) { return is_number(group.axes[i]); }))
@@ -147,7 +159,7 @@ int study_table(const Study& study, const CommandLine& line) {
       "\n{}, {} of {} done. Mean {} half the 95 % confidence interval (Student's t) where there is more than one "
       "run.\n",
       plural(num_runs, "run"), num_done, num_runs, speaks_unicode() ? "±" : "+-");
-  if (rows[0].size() > heading.size())
+  if (has_scores)
     fmt::print(
         "M_A: best accuracy on the training split; G_A: accuracy on the test split when that on the validation split "
         "was best; best: of the runs; ETT: epochs elapsed when it was observed.\n");

@@ -43,6 +43,7 @@ TrainingRun::TrainingRun(World& world, const Config& config, const Dataset& data
       stop_signal_(stop_signal),
       folder_(fs::path(config.run.out) / config.run.name),
       session_(config, world),
+      knows_clusters_(!dataset.train.clusters.empty()),
       trainer_(world.together([&] {
         auto trainer = std::make_unique<Trainer>(config, session_.context, session_.mesh, dataset);
         check_length(config, *trainer);
@@ -124,6 +125,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {io::schema::kGeneralisationEpoch, ""},
       {"seconds_per_epoch", ""},
   };
+  if (knows_clusters_) attributes["dispatch_entropy"] = "";
   attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
   return attributes;
 }
@@ -252,13 +254,17 @@ int TrainingRun::finish(bool stopped) {
     measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
     trainer_->observe(*measures_);
   }
+  const std::optional<double> dispatch_entropy = trainer_->dispatch_entropy();
   const std::string digest = trainer_->digest();
   if (!world_.speaks()) return 0;
   progress_.reset();
+  if (dispatch_entropy) results_->set_attribute("dispatch_entropy", fmt::format("{}", *dispatch_entropy));
   record_outcome(digest);
   fmt::print("result {}\ncheckpoint {}\n", folder_.results().string(), checkpoint.string());
   print_scores();
-  fmt::print("test accuracy {:.2f} % loss {:.4f}\ndigest {}\n", measures_->test.accuracy, measures_->test.loss, digest);
+  fmt::print("test accuracy {:.2f} % loss {:.4f}\n", measures_->test.accuracy, measures_->test.loss);
+  if (dispatch_entropy) fmt::print("dispatch entropy {:.4f} nats\n", *dispatch_entropy);
+  fmt::print("digest {}\n", digest);
   return 0;
 }
 

@@ -50,6 +50,7 @@ class TrainingRun {
   const volatile std::sig_atomic_t& stop_signal_;
   RunFolder folder_;
   Session session_;
+  bool knows_clusters_;  // of its data
   std::unique_ptr<Trainer> trainer_;
   std::optional<io::ResultsWriter> results_;  // rank 0
   std::optional<Progress> progress_;

@@ -6,9 +6,9 @@
 
 namespace switchyard::kernels {
 
-// Gaussian error linear unit u/2 (1 + erf(u / sqrt 2)) (Hendrycks & Gimpel, 1606.08415), or max(u, 0), whose derivative
-// at 0 is taken as 0.
-enum class Activation { kGelu, kRelu };
+// Gaussian error linear unit u/2 (1 + erf(u / sqrt 2)) (Hendrycks & Gimpel, 1606.08415); max(u, 0), whose derivative at
+// 0 is taken as 0; u^3; u.
+enum class Activation { kGelu, kRelu, kCube, kIdentity };
 
 // y = dropout(activation(x + bias))
 struct BiasActivationDropout {

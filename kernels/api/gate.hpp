@@ -114,6 +114,28 @@ struct NoisyBackward {
 };
 void noisy_backward(const Context& context, const NoisyBackward& args);
 
+// One choice by raw logits (Chen et al., 2208.02813): noisy[t, e] = logits[t, e] + u, u uniform over [0, 1):
+// to_unit_float(word e % 4 of block e / 4 of row first_row + t). The choice is the first largest, its weight the noisy
+// logit itself. A row with NaN takes an expert that exists.
+struct NoisyChoice {
+  Index tokens = 0, num_experts = 0;
+  const float* logits = nullptr;  // (tokens, num_experts)
+  RandomKey key{};
+  std::uint32_t first_row = 0;
+  std::int32_t* experts = nullptr;  // (tokens)
+  float* weights = nullptr;         // (tokens)
+};
+void noisy_choice(const Context& context, const NoisyChoice& args);
+
+// d_logits[t, e] = d_weights[t] where e was chosen, 0 elsewhere.
+struct NoisyChoiceBackward {
+  Index tokens = 0, num_experts = 0;
+  const std::int32_t* experts = nullptr;  // (tokens)
+  const float* d_weights = nullptr;       // (tokens)
+  float* d_logits = nullptr;              // (tokens, num_experts), overwritten
+};
+void noisy_choice_backward(const Context& context, const NoisyChoiceBackward& args);
+
 // Expert choice (Zhou et al., 2202.09368): every expert takes the `capacity` tokens with its largest scores, the
 // earlier token where equal. experts[t * num_experts + e] = e where e took t, else -1; weights there = scores[t, e],
 // else 0. capacity <= tokens. A score that is NaN is smaller than all others.

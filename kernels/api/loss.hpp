@@ -10,12 +10,15 @@ namespace switchyard::kernels {
 // loss[r] = logsumexp(z) - z[label], z = logits[r] + bias; correct[r] = 1 where z[label] is the (first) maximum, else
 // 0. d_logits[r] = scale (softmax(z) - onehot(label)); null: not wanted. A row with NaN is never correct, its loss is
 // NaN.
+// With of_softmax z = p, p = softmax(logits[r] + bias), as where a network that ends in a softmax meets a loss that
+// takes one of its own: d_logits[r] = scale p (g - p.g), g = softmax(p) - onehot(label).
 struct SoftmaxCrossEntropy {
   Index rows = 0, classes = 0;
   const float* logits = nullptr;         // (rows, classes)
   const float* bias = nullptr;           // (classes); null: zeros
   const std::int32_t* labels = nullptr;  // (rows), each in [0, classes)
   float scale = 1;
+  bool of_softmax = false;
   float* loss = nullptr;      // (rows)
   float* correct = nullptr;   // (rows)
   float* d_logits = nullptr;  // (rows, classes); may be logits

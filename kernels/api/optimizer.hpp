@@ -31,7 +31,7 @@ struct Sgd {
   Index size = 0;
   float* parameters = nullptr;
   const float* gradients = nullptr;
-  float* velocities = nullptr;
+  float* velocities = nullptr;  // null: no momentum
   float learning_rate = 0, momentum = 0, weight_decay = 0;
   float gradient_scale = 1;
 };

@@ -1,26 +1,12 @@
+#include "kernels/cpu/activations.hpp"
 #include "kernels/cpu/column_sums.hpp"
 #include "kernels/cpu/dropout_scales.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/row_blocks.hpp"
-#include "kernels/cpu/vector_math.hpp"
 
 namespace switchyard::kernels::cpu {
 
 namespace {
-
-// value(u) and slope(u)
-struct Gelu {
-  static float value(float u) { return u * gaussian(u).cdf; }
-  static float slope(float u) {
-    const Gaussian g = gaussian(u);
-    return g.cdf + u * g.pdf;
-  }
-};
-
-struct Relu {
-  static float value(float u) { return u < 0 ? 0.0f : u; }  // NaN stays
-  static float slope(float u) { return u > 0 ? 1.0f : 0.0f; }
-};
 
 template <typename Function>
 void activate(const Context& context, const BiasActivationDropout& args) {
@@ -60,12 +46,11 @@ void activate_backward(const Context& context, const BiasActivationDropoutBackwa
 }  // namespace
 
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
-  args.activation == Activation::kGelu ? activate<Gelu>(context, args) : activate<Relu>(context, args);
+  with_function(args.activation, [&](auto function) { activate<decltype(function)>(context, args); });
 }
 
 void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
-  args.activation == Activation::kGelu ? activate_backward<Gelu>(context, args)
-                                       : activate_backward<Relu>(context, args);
+  with_function(args.activation, [&](auto function) { activate_backward<decltype(function)>(context, args); });
 }
 
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {

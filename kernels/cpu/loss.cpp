@@ -74,13 +74,26 @@ void softmax_cross_entropy(const Context& context, const SoftmaxCrossEntropy& ar
   const Index classes = args.classes;
   for_rows(context, args.rows, [&](Index row) {
     thread_local Scratch<float> scratch;
+    float* const room = scratch.get(5 * classes);
+    float* const inner = room + 4 * classes;  // p, with of_softmax
     const Index label = args.labels[row];
-    const SoftmaxRow softmax = softmax_row(classes, args.logits + row * classes, args.bias, scratch.get(2 * classes));
+    SoftmaxRow softmax = softmax_row(classes, args.logits + row * classes, args.bias, room);
+    if (args.of_softmax) {
+      for (Index c = 0; c < classes; ++c) inner[c] = softmax.p(c);
+      softmax = softmax_row(classes, inner, nullptr, room + 2 * classes);
+    }
     args.loss[row] = softmax.loss(label);
     args.correct[row] = softmax.correct(label);
     if (!args.d_logits) return;
     float* d_logits = args.d_logits + row * classes;
-    for (Index c = 0; c < classes; ++c) d_logits[c] = args.scale * (softmax.p(c) - (c == label ? 1.0f : 0.0f));
+    const auto d_z = [&](Index c) { return softmax.p(c) - (c == label ? 1.0f : 0.0f); };
+    if (!args.of_softmax) {
+      for (Index c = 0; c < classes; ++c) d_logits[c] = args.scale * d_z(c);
+      return;
+    }
+    float dot = 0;
+    for (Index c = 0; c < classes; ++c) dot += inner[c] * d_z(c);
+    for (Index c = 0; c < classes; ++c) d_logits[c] = args.scale * inner[c] * (d_z(c) - dot);
   });
 }
 

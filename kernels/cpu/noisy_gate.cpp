@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/error.hpp"
@@ -135,6 +136,34 @@ void noisy_backward(const Context& context, const NoisyBackward& args) {
   for_row_blocks(context, args.tokens, [&](Index, Index first_token, Index end_token) {
     through_the_noise(args, first_token * args.num_experts, end_token * args.num_experts);
     if (args.d_load) through_the_load(args, first_token, end_token);
+  });
+}
+
+void noisy_choice(const Context& context, const NoisyChoice& args) {
+  const Index num_experts = args.num_experts;
+  for_rows(context, args.tokens, [&](Index token) {
+    const float* logits = args.logits + token * num_experts;
+    const auto row = args.first_row + static_cast<std::uint32_t>(token);
+    Index chosen = 0;
+    float largest = 0;
+    std::array<std::uint32_t, 4> words{};
+    for (Index e = 0; e < num_experts; ++e) {
+      if (e % 4 == 0) words = random_words(args.key, row, static_cast<std::uint32_t>(e / 4));
+      const float noisy = logits[e] + to_unit_float(words[static_cast<std::size_t>(e % 4)]);
+      if (e > 0 && !(noisy > largest)) continue;
+      chosen = e;
+      largest = noisy;
+    }
+    args.experts[token] = static_cast<std::int32_t>(chosen);
+    args.weights[token] = largest;
+  });
+}
+
+void noisy_choice_backward(const Context& context, const NoisyChoiceBackward& args) {
+  for_rows(context, args.tokens, [&](Index token) {
+    float* d_logits = args.d_logits + token * args.num_experts;
+    std::fill_n(d_logits, args.num_experts, 0.0f);
+    d_logits[args.experts[token]] = args.d_weights[token];
   });
 }
 

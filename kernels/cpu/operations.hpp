@@ -12,6 +12,7 @@
 #include "kernels/api/loss.hpp"
 #include "kernels/api/memory.hpp"
 #include "kernels/api/optimizer.hpp"
+#include "kernels/api/patch_conv.hpp"
 #include "kernels/api/reduce.hpp"
 #include "kernels/api/routing.hpp"
 #include "kernels/api/tree.hpp"
@@ -42,6 +43,10 @@ void patch_words(const Context& context, const PatchWords& args);
 void embed_tokens(const Context& context, const EmbedTokens& args);
 void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args);
 
+void patch_pool(const Context& context, const PatchPool& args);
+void patch_pool_backward(const Context& context, const PatchPoolBackward& args);
+void patch_sum(const Context& context, const PatchSum& args);
+
 void perturb_input(const Context& context, const PerturbInput& args);
 void perturb_input_backward(const Context& context, const PerturbInput& args);
 void gate(const Context& context, const Gate& args);
@@ -49,6 +54,8 @@ void gate_backward(const Context& context, const GateBackward& args);
 void noisy_logits(const Context& context, const NoisyLogits& args);
 void load_probability(const Context& context, const LoadProbability& args);
 void noisy_backward(const Context& context, const NoisyBackward& args);
+void noisy_choice(const Context& context, const NoisyChoice& args);
+void noisy_choice_backward(const Context& context, const NoisyChoiceBackward& args);
 void expert_choice(const Context& context, const ExpertChoice& args);
 void route_statistics(const Context& context, const RouteStatistics& args);
 

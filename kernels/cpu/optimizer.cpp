@@ -35,8 +35,8 @@ void sgd(const Context& context, const Sgd& args) {
 #pragma omp simd
     for (Index i = first; i < end; ++i) {
       const float g = args.gradient_scale * args.gradients[i] + args.weight_decay * p[i];
-      velocity[i] = args.momentum * velocity[i] + g;
-      p[i] -= args.learning_rate * velocity[i];
+      if (velocity) velocity[i] = args.momentum * velocity[i] + g;
+      p[i] -= args.learning_rate * (velocity ? velocity[i] : g);
     }
   });
 }

@@ -23,7 +23,7 @@ struct Config {
     bool measure_training = false;  // evaluate the training split too
   } run;
   struct Data {
-    std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic
+    std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic | clusters
     std::string path;                    // folder or file; empty: the kind's default place
     Index limit = 0;                     // above 0: the first so many samples of each split
     double validation = 0;               // part of the training split kept apart
@@ -34,6 +34,7 @@ struct Config {
     double mean = 0.5, deviation = 0.5;  // of pixel values in [0, 1]
     // Synthetic data only:
     Index synthetic_samples = 1024, synthetic_size = 28, synthetic_channels = 1, synthetic_classes = 10;
+    Index clusters_setting = 1;        // of the four of the clusters
     std::uint64_t synthetic_seed = 1;  // apart from run.seed: repeated seeds see the same data
   } data;
   struct Model {
@@ -45,7 +46,7 @@ struct Config {
   struct Ffn {
     std::string kind = "dense";  // dense | moe | fff
     Index hidden = 256;
-    std::string activation = "gelu";  // gelu | relu
+    std::string activation = "gelu";  // gelu | relu | cube | identity
     Index depth = 0, leaf = 32;       // of a tree; depth 0: so deep that leaves are `hidden` wide together
     double hardening = 3, region_leak = 0;
     std::string tree = "soft";  // soft | hard
@@ -74,8 +75,9 @@ struct Config {
   struct Train {
     Index batch = 128;
     Index microbatch = 16;
-    std::string optimizer = "adam";  // adam | adamw | sgd
+    std::string optimizer = "adam";  // adam | adamw | sgd | normalized
     double lr = 1e-3, weight_decay = 0, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+    double gate_lr = 0.1;             // of what is not in experts (normalized)
     std::string schedule = "cosine";  // constant | cosine
     Index schedule_epochs = 0;        // length of the cosine; 0: the run's own
     Index warmup_steps = 0;           // linear from 0

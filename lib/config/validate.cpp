@@ -52,8 +52,27 @@ void check_model(const Config& config) {
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
 }
 
+// Real numbers have a model of their own.
+void check_clusters(const Config& config) {
+  const bool has_model = config.model.kind == "patch_cnn", has_data = config.data.kind == "clusters";
+  if (has_model && !has_data)
+    fail_usage(
+        "model.kind = patch_cnn reads patches of real numbers, data.kind = {} has images: set data.kind = clusters.",
+        config.data.kind);
+  if (has_data && !has_model)
+    fail_usage(
+        "data.kind = clusters has patches of real numbers, model.kind = {} reads images: set model.kind = patch_cnn.",
+        config.model.kind);
+  if (has_model && config.train.dropout > 0)
+    fail_usage("train.dropout = {}: model.kind = patch_cnn has no dropout: set it to 0.", config.train.dropout);
+}
+
 void check_training(const Config& config) {
   const Config::Train& train = config.train;
+  if (train.optimizer == "normalized" && config.ffn.kind != "moe")
+    fail_usage("train.optimizer = normalized is for experts: set ffn.kind = moe, or another optimizer.");
+  if (train.optimizer == "normalized" && train.lr == 0)
+    fail_usage("train.lr = 0: train.optimizer = normalized needs a step above 0.");
   if (train.batch % train.microbatch != 0)
     fail_usage("train.microbatch = {} does not divide train.batch = {}: a batch is a whole number of microbatches: {}.",
                train.microbatch, train.batch, nearest_divisors("train.microbatch", train.batch, train.microbatch));
@@ -163,6 +182,7 @@ void check_names(const Config& config) {
 void validate(const Config& config) {
   check_names(config);
   check_model(config);
+  check_clusters(config);
   check_training(config);
   check_scores(config);
   check_ffn(config);

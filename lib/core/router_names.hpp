@@ -5,7 +5,7 @@
 
 namespace switchyard {
 
-inline constexpr std::array kRouterNames = {"switch",        "top_k",  "noisy_top_k", "loss_free",
-                                            "expert_choice", "random", "hash"};
+inline constexpr std::array kRouterNames = {"switch",        "top_k",     "noisy_top_k", "loss_free",
+                                            "expert_choice", "patch_sum", "random",      "hash"};
 
 }  // namespace switchyard

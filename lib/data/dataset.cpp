@@ -16,18 +16,21 @@ namespace {
 Dataset load_kind(const DataOptions& options, const std::string& path) {
   const std::string& kind = options.kind;
   if (kind == "synthetic") return make_synthetic(options);
+  if (kind == "clusters") return make_clusters(options);
   if (path.empty()) fail("data.kind = {} needs data.path: give the file that holds the data.", kind);
   if (kind == "fashion-mnist" || kind == "mnist") return load_idx(path, kind, options.limit);
   if (kind == "cifar10" || kind == "cifar100") return load_cifar(path, kind, options.limit);
   if (kind == "hdf5") return load_hdf5(path, options.limit);
-  fail("data.kind = {} is not known: use fashion-mnist, mnist, cifar10, cifar100, hdf5 or synthetic.", kind);
+  fail("data.kind = {} is not known: use fashion-mnist, mnist, cifar10, cifar100, hdf5, synthetic or clusters.", kind);
 }
 
 std::string describe_split(const Split& split) {
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
   XXH3_128bits_reset(state.get());
-  XXH3_128bits_update(state.get(), split.images.data(), split.images.size());
-  XXH3_128bits_update(state.get(), split.labels.data(), split.labels.size() * sizeof(split.labels[0]));
+  const auto add = [&](const auto& values) {
+    XXH3_128bits_update(state.get(), values.data(), values.size() * sizeof(values[0]));
+  };
+  add(split.images), add(split.features), add(split.labels), add(split.clusters);
   const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
   return fmt::format("{} samples, XXH3-128 {:016x}{:016x}", split.count, hash.high64, hash.low64);
 }
@@ -59,6 +62,7 @@ std::optional<ImageShape> known_shape(const DataOptions& options) {
   if (options.kind == "fashion-mnist" || options.kind == "mnist") return ImageShape{28, 28, 1, 10};
   if (options.kind == "cifar10") return ImageShape{32, 32, 3, 10};
   if (options.kind == "cifar100") return ImageShape{32, 32, 3, 100};
+  if (options.kind == "clusters") return ImageShape{4, 50, 1, 2};
   if (options.kind == "synthetic")
     return ImageShape{options.synthetic_size, options.synthetic_size, options.synthetic_channels,
                       options.synthetic_classes};

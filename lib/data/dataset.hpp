@@ -1,4 +1,4 @@
-// Labelled images in memory, and where they come from.
+// Labelled images, or samples of real numbers, in memory, and where they come from.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,10 @@ namespace switchyard {
 
 struct Split {
   Index count = 0;
-  std::vector<std::uint8_t> images;  // (count, height, width, channels)
-  std::vector<std::int32_t> labels;  // (count), each in 0 .. classes-1
+  std::vector<std::uint8_t> images;    // (count, height, width, channels)
+  std::vector<std::int32_t> labels;    // (count), each in 0 .. classes-1
+  std::vector<float> features;         // instead of images, where samples are real numbers
+  std::vector<std::int32_t> clusters;  // (count) that a sample was drawn from; empty where nobody knows
 };
 
 struct ImageShape {
@@ -30,12 +32,13 @@ struct Dataset {
 
 // Fields as the keys of the configuration's [data].
 struct DataOptions {
-  std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic
+  std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic | clusters
   std::string path = {};               // folder, or HDF5 file; empty: default_path(kind)
   Index limit = 0;                     // above 0: the first so many samples of each split
   Index synthetic_samples = 1024, synthetic_size = 28, synthetic_channels = 1, synthetic_classes = 10;
-  std::uint64_t seed = 1;  // of synthetic data
-  double validation = 0;   // this part of the training split becomes a validation split
+  Index clusters_setting = 1;  // of clusters: 1 .. 4
+  std::uint64_t seed = 1;      // of synthetic data and clusters
+  double validation = 0;       // this part of the training split becomes a validation split
   std::uint64_t validation_seed = 1;
 };
 
@@ -58,7 +61,7 @@ Index num_validation_samples(double fraction, Index count);
 void split_validation(Dataset& data, double fraction, std::uint64_t seed);
 
 // What tells one data set from another, for files: `data` (shape and classes), `data_train`, `data_test` and, where
-// there is one, `data_validation` (number of samples, XXH3-128 over images and labels).
+// there is one, `data_validation` (number of samples, XXH3-128 over images or features, labels and clusters).
 std::map<std::string, std::string> data_attributes(const Dataset& dataset);
 
 // The order in which an epoch visits `count` samples: a random permutation, a function of its arguments only.

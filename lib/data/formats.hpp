@@ -23,5 +23,6 @@ Dataset load_idx(const std::string& path, const std::string& kind, Index limit);
 Dataset load_cifar(const std::string& path, const std::string& kind, Index limit);  // cifar10, cifar100
 Dataset load_hdf5(const std::string& path, Index limit);
 Dataset make_synthetic(const DataOptions& options);
+Dataset make_clusters(const DataOptions& options);
 
 }  // namespace switchyard

@@ -16,6 +16,25 @@ Index num_validation_samples(double fraction, Index count) {
   return chosen;
 }
 
+namespace {
+
+// Moves the chosen rows of `size` elements from one array to the other; both keep theirs in order. Of an empty array
+// there is nothing to move.
+template <typename T>
+void move_rows(const std::vector<bool>& is_chosen, Index size, std::vector<T>& from, std::vector<T>& to) {
+  if (from.empty()) return;
+  auto kept = from.begin(), row = from.begin();
+  for (std::size_t i = 0; i < is_chosen.size(); ++i, row += size) {
+    if (is_chosen[i])
+      to.insert(to.end(), row, row + size);
+    else
+      kept = kept == row ? row + size : std::copy(row, row + size, kept);
+  }
+  from.erase(kept, from.end());
+}
+
+}  // namespace
+
 void split_validation(Dataset& data, double fraction, std::uint64_t seed) {
   const Index chosen = num_validation_samples(fraction, data.train.count);
   // Epochs are shuffled with layer 0.
@@ -24,27 +43,15 @@ void split_validation(Dataset& data, double fraction, std::uint64_t seed) {
   std::vector<bool> is_chosen(order.size());
   for (Index i = 0; i < chosen; ++i) is_chosen[order[static_cast<std::size_t>(i)]] = true;
 
-  const Index image_bytes = data.height * data.width * data.channels;
   Split& train = data.train;
   Split& validation = data.validation;
+  const Index size = data.height * data.width * data.channels;
+  move_rows(is_chosen, size, train.images, validation.images);
+  move_rows(is_chosen, size, train.features, validation.features);
+  move_rows(is_chosen, 1, train.labels, validation.labels);
+  move_rows(is_chosen, 1, train.clusters, validation.clusters);
   validation.count = chosen;
-  validation.images.reserve(static_cast<std::size_t>(chosen * image_bytes));
-  validation.labels.reserve(static_cast<std::size_t>(chosen));
-  Index kept = 0;
-  for (Index i = 0; i < train.count; ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    const auto image = train.images.begin() + i * image_bytes;
-    if (is_chosen[at]) {
-      validation.images.insert(validation.images.end(), image, image + image_bytes);
-      validation.labels.push_back(train.labels[at]);
-      continue;
-    }
-    if (kept != i) std::copy(image, image + image_bytes, train.images.begin() + kept * image_bytes);
-    train.labels[static_cast<std::size_t>(kept++)] = train.labels[at];
-  }
-  train.count = kept;
-  train.images.resize(static_cast<std::size_t>(kept * image_bytes));
-  train.labels.resize(static_cast<std::size_t>(kept));
+  train.count -= chosen;
 }
 
 }  // namespace switchyard

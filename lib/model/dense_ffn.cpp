@@ -106,7 +106,8 @@ std::unique_ptr<Ffn> make_dense_ffn(const FfnOptions& options, ParameterTable& t
 }
 
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table) {
-  if (options.kind == "dense") return make_dense_ffn(options, table);
+  if (options.kind == "dense")
+    return options.patches > 0 ? make_patch_network(options, table) : make_dense_ffn(options, table);
   if (options.kind == "moe") return make_moe_ffn(options, table);
   if (options.kind == "fff") return make_fff_ffn(options, table);
   fail_usage("ffn.kind: \"{}\" is not one of dense, moe, fff.", options.kind);

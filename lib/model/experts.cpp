@@ -1,5 +1,6 @@
 #include "model/experts.hpp"
 
+#include <array>
 #include <cmath>
 
 #include "comm/collectives.hpp"
@@ -7,7 +8,38 @@
 
 namespace switchyard {
 
-Experts::Experts(const FfnOptions& options, ParameterTable& table) : options_(options) {
+namespace {
+
+// Feed-forward networks.
+class FfnExperts final : public Experts {
+ public:
+  FfnExperts(const FfnOptions& options, ParameterTable& table);
+
+  float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+                 const std::int32_t* ids) override;
+  float* backward(const Pass& pass, const float* d_y, bool wants_d_x) override;
+  void average(const Pass& pass) override { average_over_experts(pass, ids_of_all_, averages_); }
+  float* forward_average(const Pass& pass, const Ffn::Input& input) const override;
+
+ private:
+  kernels::Dropout dropout(const Pass& pass, const Segment& segment) const;
+
+  FfnOptions options_;
+  ParameterId w1_, b1_, w2_, b2_;
+  std::array<ParameterId, 4> ids_of_all_;
+  std::array<kernels::Array<float>, 4> averages_;  // of w1, b1, w2, b2
+
+  // Of the segments at hand; rows lie by segment.
+  std::vector<Segment> segments_;
+  Index num_rows_ = 0;
+  const float* x_ = nullptr;           // (rows, width)
+  const std::int32_t* ids_ = nullptr;  // (rows)
+  float* hidden_ = nullptr;            // (rows, hidden): without bias
+  float* activated_ = nullptr;         // (rows, hidden)
+  std::vector<kernels::Gemm> products_;
+};
+
+FfnExperts::FfnExperts(const FfnOptions& options, ParameterTable& table) : options_(options) {
   const Index experts = options.num_experts, width = options.width, out = options.out, hidden = options.hidden;
   const auto uniform = [&](Index in) {
     return Initializer{Initializer::Kind::kUniform, 1 / std::sqrt(static_cast<double>(in)), options.same_start};
@@ -17,10 +49,11 @@ Experts::Experts(const FfnOptions& options, ParameterTable& table) : options_(op
   b1_ = table.add({name + ".b1", {experts, hidden}, true, uniform(width)});
   w2_ = table.add({name + ".w2", {experts, out, hidden}, true, uniform(hidden)});
   b2_ = table.add({name + ".b2", {experts, out}, true, uniform(hidden)});
+  ids_of_all_ = {w1_, b1_, w2_, b2_};
 }
 
-float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
-                        const std::int32_t* ids) {
+float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+                           const std::int32_t* ids) {
   segments_ = segments;
   num_rows_ = segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
   x_ = x;
@@ -65,27 +98,29 @@ float* Experts::forward(const Pass& pass, const std::vector<Segment>& segments, 
   return y;
 }
 
-float* Experts::backward(const Pass& pass, const float* d_y) {
+float* FfnExperts::backward(const Pass& pass, const float* d_y, bool wants_d_x) {
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
   float* d_hidden = pass.arena.take<float>(num_rows_ * hidden);
-  float* d_x = pass.arena.take<float>(num_rows_ * width);
+  float* d_x = wants_d_x ? pass.arena.take<float>(num_rows_ * width) : nullptr;
   // d_w2 = d_y^T activated and d_activated = d_y w2
   const kernels::ArenaScope scope(pass.arena);
-  begin_leaves();
+  ExpertLeaves d_b2, d_b1;
+  products_.clear();
   for (const Segment& s : segments_) {
-    if (skip_if_empty(pass, s)) continue;
+    if (!ExpertLeaves::has_rows(pass, ids_of_all_, s)) continue;
     const float* d_out = d_y + s.first_row * out;
     const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
-    products_.push_back(leaf_product(pass, w2_, s, second.weight_gradient(d_out, activated_ + s.first_row * hidden)));
+    products_.push_back(
+        ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_ + s.first_row * hidden)));
     products_.push_back(pass.by_weight(
         second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden)));
-    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = new_leaf(pass, b2_, s)});
+    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
   }
   kernels::gemm(pass.context, products_);
-  add_leaves(pass);
+  d_b2.add(pass);
 
   // d_w1 = d_hidden^T x and d_x = d_hidden w1
-  begin_leaves();
+  products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     float* d_segment = d_hidden + s.first_row * hidden;
@@ -96,43 +131,27 @@ float* Experts::backward(const Pass& pass, const float* d_y) {
                                                              .bias = pass.parameters.value(b1_, s.local_expert),
                                                              .d_y = d_segment,
                                                              .d_x = d_segment,
-                                                             .d_bias = new_leaf(pass, b1_, s),
+                                                             .d_bias = d_b1.take(pass, b1_, s),
                                                              .dropout = dropout(pass, s)});
     const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
-    products_.push_back(leaf_product(pass, w1_, s, first.weight_gradient(d_segment, x_ + s.first_row * width)));
-    products_.push_back(pass.by_weight(
-        first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert), d_x + s.first_row * width)));
+    products_.push_back(
+        ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_ + s.first_row * width)));
+    if (wants_d_x)
+      products_.push_back(pass.by_weight(
+          first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert), d_x + s.first_row * width)));
   }
   kernels::gemm(pass.context, products_);
-  add_leaves(pass);
+  d_b1.add(pass);
   return d_x;
 }
 
-void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
-                          ParameterId id, float* scratch, float* mean) {
-  const ParameterSpec& spec = parameters.table()[id];
-  require_memory(expert_group, context.device, "average of experts");
-  all_gather(expert_group, "average of experts", parameters.value(id),
-             parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, scratch);
-  kernels::mean(context, {.count = spec.num_slices(), .size = spec.slice_size(), .x = scratch, .mean = mean});
+float* FfnExperts::forward_average(const Pass& pass, const Ffn::Input& input) const {
+  const FfnWeights averages{averages_[0].data(), averages_[1].data(), averages_[2].data(), averages_[3].data()};
+  FfnActivations unused;
+  return feed_forward(pass, options_, averages, input, {}, unused);
 }
 
-void Experts::average(const Pass& pass) {
-  const ParameterId ids[] = {w1_, b1_, w2_, b2_};
-  for (std::size_t i = 0; i < averages_.size(); ++i) {
-    const kernels::ArenaScope scope(pass.arena);
-    const Index size = pass.parameters.table()[ids[i]].slice_size();
-    if (averages_[i].size() == 0) averages_[i] = kernels::Array<float>(pass.context.device, size);
-    average_over_experts(pass.context, pass.expert_group, pass.parameters, ids[i],
-                         pass.arena.take<float>(options_.num_experts * size), averages_[i].data());
-  }
-}
-
-FfnWeights Experts::averages() const {
-  return {averages_[0].data(), averages_[1].data(), averages_[2].data(), averages_[3].data()};
-}
-
-kernels::Dropout Experts::dropout(const Pass& pass, const Segment& segment) const {
+kernels::Dropout FfnExperts::dropout(const Pass& pass, const Segment& segment) const {
   kernels::Dropout dropout = pass.dropout_for(Purpose::kFfnDropout, options_.layer, 0);
   if (pass.training && options_.expert_dropout) dropout.probability = static_cast<float>(*options_.expert_dropout);
   // A token's experts draw apart from each other.
@@ -143,30 +162,53 @@ kernels::Dropout Experts::dropout(const Pass& pass, const Segment& segment) cons
   return dropout;
 }
 
-bool Experts::skip_if_empty(const Pass& pass, const Segment& segment) {
-  if (segment.rows > 0) return false;
-  for (ParameterId id : {w1_, b1_, w2_, b2_})
-    pass.gradients->skip_expert(pass.context, id, segment.local_expert, segment.source);
-  return true;
+}  // namespace
+
+void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
+                          ParameterId id, float* scratch, float* mean) {
+  const ParameterSpec& spec = parameters.table()[id];
+  require_memory(expert_group, context.device, "average of experts");
+  all_gather(expert_group, "average of experts", parameters.value(id),
+             parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, scratch);
+  kernels::mean(context, {.count = spec.num_slices(), .size = spec.slice_size(), .x = scratch, .mean = mean});
 }
 
-void Experts::begin_leaves() {
-  products_.clear();
-  leaves_.clear();
+void average_over_experts(const Pass& pass, std::span<const ParameterId> ids, std::span<kernels::Array<float>> means) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const kernels::ArenaScope scope(pass.arena);
+    const ParameterSpec& spec = pass.parameters.table()[ids[i]];
+    if (means[i].size() == 0) means[i] = kernels::Array<float>(pass.context.device, spec.slice_size());
+    average_over_experts(pass.context, pass.expert_group, pass.parameters, ids[i], pass.arena.take<float>(spec.size()),
+                         means[i].data());
+  }
 }
 
-float* Experts::new_leaf(const Pass& pass, ParameterId id, const Segment& segment) {
+bool ExpertLeaves::has_rows(const Pass& pass, std::span<const ParameterId> ids, const Segment& segment) {
+  if (segment.rows > 0) return true;
+  for (ParameterId id : ids) pass.gradients->skip_expert(pass.context, id, segment.local_expert, segment.source);
+  return false;
+}
+
+float* ExpertLeaves::take(const Pass& pass, ParameterId id, const Segment& segment) {
   leaves_.push_back(pass.gradients->expert_leaf(id, segment.local_expert, segment.source, pass.arena));
   return leaves_.back().data;
 }
 
-kernels::Gemm Experts::leaf_product(const Pass& pass, ParameterId id, const Segment& segment,
+void ExpertLeaves::add(const Pass& pass) {
+  for (const GradientSums::Leaf& leaf : leaves_) pass.gradients->add(pass.context, leaf);
+}
+
+kernels::Gemm ExpertLeaves::product(const Pass& pass, ParameterId id, const Segment& segment,
                                     const kernels::Gemm& product) {
   return pass.gradients->expert_leaf_product(id, segment.local_expert, segment.source, product);
 }
 
-void Experts::add_leaves(const Pass& pass) {
-  for (const GradientSums::Leaf& leaf : leaves_) pass.gradients->add(pass.context, leaf);
+std::unique_ptr<Experts> make_ffn_experts(const FfnOptions& options, ParameterTable& table) {
+  return std::make_unique<FfnExperts>(options, table);
+}
+
+std::unique_ptr<Experts> make_experts(const FfnOptions& options, ParameterTable& table) {
+  return options.patches > 0 ? make_patch_experts(options, table) : make_ffn_experts(options, table);
 }
 
 }  // namespace switchyard

@@ -1,8 +1,7 @@
-// The experts of a mixture: feed-forward networks over segments of tokens, a segment being the tokens that one source
-// microbatch sends to one expert. Gradients of an expert's weights are leaves of the tree of their source rank.
+// The experts of a mixture: networks over segments of tokens, a segment being the tokens that one source microbatch
+// sends to one expert. Gradients of an expert's weights are leaves of the tree of their source rank.
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "model/ffn.hpp"
@@ -14,43 +13,41 @@ namespace switchyard {
 // scratch: (experts, one expert's size). Collective over the expert group.
 void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
                           ParameterId id, float* scratch, float* mean);
+// The same for each id, whose means are made as large as they must be.
+void average_over_experts(const Pass& pass, std::span<const ParameterId> ids, std::span<kernels::Array<float>> means);
 
 class Experts {
  public:
-  Experts(const FfnOptions& options, ParameterTable& table);
+  virtual ~Experts() = default;
 
   // x: (rows of all segments, width), by segment; ids: (rows) each token's own identity, which keys dropout. Returns
   // (rows, out) from the arena.
-  float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x, const std::int32_t* ids);
-  // Of the segments that forward saw last: d_y (rows, out) -> d_x (rows, width), from the arena.
-  float* backward(const Pass& pass, const float* d_y);
+  virtual float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+                         const std::int32_t* ids) = 0;
+  // Of the segments that forward saw last: d_y (rows, out) -> d_x (rows, width), from the arena; null: not wanted.
+  virtual float* backward(const Pass& pass, const float* d_y, bool wants_d_x) = 0;
 
-  // Of each weight, for averages(). Collective over the expert group.
-  void average(const Pass& pass);
-  FfnWeights averages() const;
+  // The network whose weights are the means of the experts', for forward_average(). Collective over the expert group.
+  virtual void average(const Pass& pass) = 0;
+  virtual float* forward_average(const Pass& pass, const Ffn::Input& input) const = 0;
+};
+
+// One expert's leaves of the tree, that are still to be added to it, and products that add their own.
+class ExpertLeaves {
+ public:
+  // False, with a leaf of no token for each of the ids, where the segment is empty.
+  static bool has_rows(const Pass& pass, std::span<const ParameterId> ids, const Segment& segment);
+  float* take(const Pass& pass, ParameterId id, const Segment& segment);
+  void add(const Pass& pass);
+  static kernels::Gemm product(const Pass& pass, ParameterId id, const Segment& segment, const kernels::Gemm& product);
 
  private:
-  kernels::Dropout dropout(const Pass& pass, const Segment& segment) const;
-  bool skip_if_empty(const Pass& pass, const Segment& segment);
-  void begin_leaves();
-  float* new_leaf(const Pass& pass, ParameterId id, const Segment& segment);
-  static kernels::Gemm leaf_product(const Pass& pass, ParameterId id, const Segment& segment,
-                                    const kernels::Gemm& product);
-  void add_leaves(const Pass& pass);
-
-  FfnOptions options_;
-  ParameterId w1_, b1_, w2_, b2_;
-  std::array<kernels::Array<float>, 4> averages_;  // of w1, b1, w2, b2
-
-  // Of the segments at hand; rows lie by segment.
-  std::vector<Segment> segments_;
-  Index num_rows_ = 0;
-  const float* x_ = nullptr;           // (rows, width)
-  const std::int32_t* ids_ = nullptr;  // (rows)
-  float* hidden_ = nullptr;            // (rows, hidden): without bias
-  float* activated_ = nullptr;         // (rows, hidden)
-  std::vector<kernels::Gemm> products_;
   std::vector<GradientSums::Leaf> leaves_;
 };
+
+// By what FfnOptions says of patches.
+std::unique_ptr<Experts> make_experts(const FfnOptions& options, ParameterTable& table);
+std::unique_ptr<Experts> make_ffn_experts(const FfnOptions& options, ParameterTable& table);
+std::unique_ptr<Experts> make_patch_experts(const FfnOptions& options, ParameterTable& table);
 
 }  // namespace switchyard

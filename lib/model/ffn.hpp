@@ -61,6 +61,9 @@ struct FfnOptions {
   std::string kind;  // dense | moe | fff
   Index width = 0, out = 0, hidden = 0, layer = 0;
   kernels::Activation activation = kernels::Activation::kGelu;
+  // Above 0: networks are convolutional, over rows of so many patches, and hidden is the number of their filters (dense
+  // and moe; patch_network.cpp).
+  Index patches = 0;
   std::string prefix;  // "blocks.3"
   // Mixtures only:
   Index num_experts = 0;
@@ -80,6 +83,8 @@ struct FfnOptions {
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table);
 std::unique_ptr<Ffn> make_moe_ffn(const FfnOptions& options, ParameterTable& table);
 std::unique_ptr<Ffn> make_fff_ffn(const FfnOptions& options, ParameterTable& table);
+
+std::unique_ptr<Ffn> make_patch_network(const FfnOptions& options, ParameterTable& table);
 
 // What is drawn for the dropout of a network: its own two purposes where a block has two of them.
 struct FfnDropout {

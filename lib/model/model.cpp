@@ -10,7 +10,8 @@ namespace switchyard {
 std::unique_ptr<Model> make_model(const ModelOptions& options, ParameterTable& table) {
   if (options.kind == "vit") return make_vit(options, table);
   if (options.kind == "mlp") return make_mlp(options, table);
-  fail_usage("model.kind: \"{}\" is not one of vit, mlp.", options.kind);
+  if (options.kind == "patch_cnn") return make_patch_cnn(options, table);
+  fail_usage("model.kind: \"{}\" is not one of vit, mlp, patch_cnn.", options.kind);
 }
 
 void Model::add_ffn(FfnOptions ffn, ParameterTable& table) {
@@ -61,7 +62,7 @@ float* Model::image_patches(const Pass& pass, const Microbatch& microbatch, Inde
   return patches;
 }
 
-Model::Losses Model::measure(const Pass& pass, const Microbatch& microbatch, float* logits) {
+Model::Losses Model::measure(const Pass& pass, const Microbatch& microbatch, float* logits, bool of_softmax) {
   logits_ = logits;
   d_logits_ = pass.gradients ? pass.arena.take<float>(samples_ * options_.classes) : nullptr;
   const float* bias = logits_bias_ >= 0 ? pass.parameters.value(logits_bias_) : nullptr;
@@ -75,6 +76,7 @@ Model::Losses Model::measure(const Pass& pass, const Microbatch& microbatch, flo
                                                 .bias = bias,
                                                 .labels = microbatch.labels,
                                                 .scale = static_cast<float>(pass.loss_scale),
+                                                .of_softmax = of_softmax,
                                                 .loss = loss,
                                                 .correct = correct,
                                                 .d_logits = d_logits_});

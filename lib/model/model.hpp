@@ -17,7 +17,7 @@
 namespace switchyard {
 
 struct ModelOptions {
-  std::string kind = "vit";  // vit | mlp
+  std::string kind = "vit";  // vit | mlp | patch_cnn
   Index image_height = 0, image_width = 0, channels = 0, classes = 0;
   FfnOptions ffn;  // width, out, layer and prefix are filled in by the model
   // Pixels: (v / 255 - mean) / deviation, and what training does to them before.
@@ -86,7 +86,8 @@ class Model {
   // As Patchify; repeated for every pass: (samples_ * patches, channels * patch * patch), from the arena.
   float* image_patches(const Pass& pass, const Microbatch& microbatch, Index patch) const;
   // logits: (samples_, classes). With a backward pass to come d_logits_ holds the loss's gradient afterwards.
-  Losses measure(const Pass& pass, const Microbatch& microbatch, float* logits);
+  // of_softmax: as in SoftmaxCrossEntropy, for one pass.
+  Losses measure(const Pass& pass, const Microbatch& microbatch, float* logits, bool of_softmax = false);
 
   ModelOptions options_;
   ParameterId logits_bias_ = -1;
@@ -108,5 +109,6 @@ class Model {
 std::unique_ptr<Model> make_model(const ModelOptions& options, ParameterTable& table);
 std::unique_ptr<Model> make_vit(const ModelOptions& options, ParameterTable& table);
 std::unique_ptr<Model> make_mlp(const ModelOptions& options, ParameterTable& table);
+std::unique_ptr<Model> make_patch_cnn(const ModelOptions& options, ParameterTable& table);
 
 }  // namespace switchyard

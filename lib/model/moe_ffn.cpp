@@ -2,6 +2,8 @@
 //   route -> dispatch -> exchange -> experts -> exchange -> combine
 // Shared experts, which every token visits, are one network as wide as all of them together:
 //   y = residual + dropout(shared(x)) + dropout(sum over the chosen e of weight_e expert_e(x))
+#include <algorithm>
+
 #include "kernels/api/routing.hpp"
 #include "model/experts.hpp"
 #include "routing/gating_dropout.hpp"
@@ -16,6 +18,7 @@ RouterOptions router_options(const FfnOptions& options) {
   RouterOptions router = options.router;
   router.num_experts = options.num_experts;
   router.width = options.width;
+  router.patches = std::max<Index>(1, options.patches);
   router.prefix = options.prefix + ".gate";
   return router;
 }
@@ -26,7 +29,7 @@ class MoeFfn final : public Ffn {
       : options_(options),
         router_options_(router_options(options)),
         router_(make_router(router_options_, table)),
-        experts_(options, table) {
+        experts_(make_experts(options, table)) {
     if (options.shared == 0) return;
     FfnOptions shared = options;
     shared.hidden = options.shared * options.hidden;
@@ -36,16 +39,13 @@ class MoeFfn final : public Ffn {
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
     input_ = input;
     if (shared_) input_.residual = shared_->forward(pass, input, losses);
-    if (!pass.training && options_.average_inference) {
-      FfnActivations unused;
-      return feed_forward(pass, options_, experts_.averages(), input_, {}, unused);
-    }
+    if (!pass.training && options_.average_inference) return experts_->forward_average(pass, input_);
     plan_ = router_->route(route_input(pass), losses);
     plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
                                         pass.expert_group.size(), pass.microbatches_per_rank);
     exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
     const float* received = send_tokens(pass);
-    float* outputs = experts_.forward(pass, exchange_->segments(), received, received_ids_);
+    float* outputs = experts_->forward(pass, exchange_->segments(), received, received_ids_);
     slots_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
 
     float* y = pass.arena.take<float>(input.rows() * options_.out);
@@ -65,7 +65,6 @@ class MoeFfn final : public Ffn {
   void backward(const Pass& pass, const float* d_y, float* d_x) override {
     const kernels::ArenaScope scope(pass.arena);
     const Index width = options_.width, out = options_.out, size = input_.rows() * width;
-    if (!d_x) d_x = pass.arena.take<float>(size);
     const bool wants_weights = router_->needs_weight_gradients();
     float* d_slots = pass.arena.take<float>(exchange_->num_slots() * out);
     float* d_weights = wants_weights ? pass.arena.take<float>(plan_.tokens * plan_.top_k) : nullptr;
@@ -82,24 +81,26 @@ class MoeFfn final : public Ffn {
                        .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
 
     const float* d_outputs = exchange_->to_experts(pass.arena, d_slots, out);
-    float* d_received = experts_.backward(pass, d_outputs);
-    const float* d_sent = exchange_->to_tokens(pass.arena, d_received, width);
-    kernels::dispatch_backward(pass.context, {.tokens = plan_.tokens,
-                                              .cols = width,
-                                              .top_k = plan_.top_k,
-                                              .d_slots = d_sent,
-                                              .slot_of_assignment = plan_.slot_of_assignment,
-                                              .d_rows = d_x});
+    float* d_received = experts_->backward(pass, d_outputs, d_x != nullptr);
+    if (d_x) {
+      const float* d_sent = exchange_->to_tokens(pass.arena, d_received, width);
+      kernels::dispatch_backward(pass.context, {.tokens = plan_.tokens,
+                                                .cols = width,
+                                                .top_k = plan_.top_k,
+                                                .d_slots = d_sent,
+                                                .slot_of_assignment = plan_.slot_of_assignment,
+                                                .d_rows = d_x});
+    }
     if (wants_weights)
       router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, d_x, *pass.gradients);
     if (!shared_) return;
-    float* d_shared = pass.arena.take<float>(size);
+    float* d_shared = d_x ? pass.arena.take<float>(size) : nullptr;
     shared_->backward(pass, d_y, d_shared);
-    add(pass, d_shared, d_x, size);
+    if (d_x) add(pass, d_shared, d_x, size);
   }
 
   void prepare_evaluation(const Pass& pass) override {
-    if (options_.average_inference) experts_.average(pass);
+    if (options_.average_inference) experts_->average(pass);
   }
 
   const RoutePlan* plan() const override { return &plan_; }
@@ -159,7 +160,7 @@ class MoeFfn final : public Ffn {
   FfnOptions options_;
   RouterOptions router_options_;
   std::unique_ptr<Router> router_;
-  Experts experts_;
+  std::unique_ptr<Experts> experts_;
   std::unique_ptr<Ffn> shared_;
 
   // Of the microbatch at hand:

@@ -59,8 +59,9 @@ struct Pass {
 struct Microbatch {
   Index samples = 0;                     // may be 0: a rank without data still takes part in the exchange
   Index first_sample = 0;                // place of its first sample in the batch, or in the test set
-  const std::uint8_t* images = nullptr;  // (samples, height, width, channels) device
+  const std::uint8_t* images = nullptr;  // (samples, height, width, channels) device; null where features are given
   const std::int32_t* labels = nullptr;  // (samples) device
+  const float* features = nullptr;       // as images, of data that are real numbers
 };
 
 }  // namespace switchyard

@@ -139,6 +139,10 @@ void LearnedGate::backward(const RouteInput& input, const float* d_logits, Param
   const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
   kernels::PerturbInput perturb = perturbation(input);
   const bool perturbed = perturbs(input);
+  if (!d_x) {
+    kernels::gemm(input.context, gradients.leaf_product(weight, linear.weight_gradient(d_logits, x_)));
+    return;
+  }
   float* d_input = perturbed ? input.arena.take<float>(perturb.rows * perturb.cols) : d_x;
   kernels::Gemm products[] = {
       gradients.leaf_product(weight, linear.weight_gradient(d_logits, x_)),

@@ -44,7 +44,7 @@ class LearnedGate {
   // d_logits (tokens, experts) from the arena, by way of the weights and of the auxiliary losses but the load loss.
   float* choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
                          double auxiliary_scale) const;
-  // From d_logits to the gradients of Wg and bg, and added to d_x.
+  // From d_logits to the gradients of Wg and bg, and added to d_x, where that is not null.
   void backward(const RouteInput& input, const float* d_logits, float* d_x, GradientSums& gradients) const;
   // The same for another weight.
   void backward(const RouteInput& input, const float* d_logits, ParameterId weight, float* d_x,

@@ -20,6 +20,7 @@ constexpr RouterRow kRouters[] = {
     {"loss_free", "top-k balanced by a bias on the choice instead of a loss (DeepSeek)", true, make_loss_free_router},
     {"expert_choice", "each expert takes its best tokens of the microbatch (Zhou et al.)", true,
      make_expert_choice_router},
+    {"patch_sum", "raw noisy logits of a row of patches choose one expert (Chen et al.)", true, make_patch_sum_router},
     {"random", "no gate: experts are drawn, per ffn.granularity and ffn.draw", false, make_random_router},
     {"hash", "no gate: a fixed hash of ffn.hash chooses the expert (Hash Layers)", false, make_hash_router},
 };

@@ -44,8 +44,8 @@ class Router {
   // Whether the loss reaches the router through the weights it gave.
   virtual bool needs_weight_gradients() const { return false; }
 
-  // d_weights: (tokens * top_k). Adds to d_x (tokens, width) and gives parameters their gradients. The auxiliary losses
-  // count auxiliary_scale each: one over the batch's microbatches.
+  // d_weights: (tokens * top_k). Adds to d_x (tokens, width; null: not wanted) and gives parameters their gradients.
+  // The auxiliary losses count auxiliary_scale each: one over the batch's microbatches.
   virtual void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
                         float* d_x, GradientSums& gradients) {
     static_cast<void>(input), static_cast<void>(plan), static_cast<void>(d_weights);
@@ -61,6 +61,7 @@ class Router {
 struct RouterOptions {
   std::string name = "switch";        // a row of router_table()
   Index num_experts = 0, width = 0;   // of the mixture
+  Index patches = 1;                  // that a row consists of
   std::string prefix = "";            // of the router's parameters' names: "blocks.3.gate"
   Index top_k = 2;                    // experts per token, for routers that take any number
   std::string scores = "softmax";     // softmax | sigmoid
@@ -109,6 +110,7 @@ std::unique_ptr<Router> make_top_k_router(const RouterOptions& options, Paramete
 std::unique_ptr<Router> make_noisy_top_k_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_loss_free_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_expert_choice_router(const RouterOptions& options, ParameterTable& table);
+std::unique_ptr<Router> make_patch_sum_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_random_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_hash_router(const RouterOptions& options, ParameterTable& table);
 

@@ -14,8 +14,8 @@ Optimizer::Optimizer(const Context& context, const OptimizerOptions& options, In
     names = {"first_moment", "second_moment"};
   } else if (options.kind == "sgd") {
     names = {"velocity"};
-  } else {
-    fail_usage("train.optimizer: \"{}\" is not one of adam, adamw, sgd", options.kind);
+  } else if (options.kind != "normalized") {
+    fail_usage("train.optimizer: \"{}\" is not one of adam, adamw, sgd, normalized", options.kind);
   }
   for (const std::string& name : names) {
     states_.push_back({name, kernels::Array<float>(context.device, size)});
@@ -25,6 +25,8 @@ Optimizer::Optimizer(const Context& context, const OptimizerOptions& options, In
 
 void Optimizer::update(const Context& context, ParameterStore& parameters, const float* gradients, double learning_rate,
                        double gradient_scale, Index step) {
+  if (options_.kind == "normalized")
+    return update_normalized(context, parameters, gradients, learning_rate, gradient_scale);
   if (options_.kind == "sgd") {
     kernels::sgd(context, {.size = parameters.trained_size(),
                            .parameters = parameters.values(),
@@ -49,6 +51,36 @@ void Optimizer::update(const Context& context, ParameterStore& parameters, const
                           .decoupled = options_.kind == "adamw",
                           .gradient_scale = static_cast<float>(gradient_scale),
                           .step = step});
+}
+
+void Optimizer::update_normalized(const Context& context, ParameterStore& parameters, const float* gradients,
+                                  double learning_rate, double gradient_scale) const {
+  const auto descend = [&](Index first, Index size, double rate, double scale) {
+    kernels::sgd(context, {.size = size,
+                           .parameters = parameters.values() + first,
+                           .gradients = gradients + first,
+                           .learning_rate = static_cast<float>(rate),
+                           .weight_decay = static_cast<float>(options_.weight_decay),
+                           .gradient_scale = static_cast<float>(scale)});
+  };
+  descend(0, parameters.replicated_size(), learning_rate * options_.gate_rate, gradient_scale);
+  const ParameterTable& table = parameters.table();
+  for (Index expert = 0; expert < parameters.num_local_experts(); ++expert) {
+    std::vector<ParameterId> ids;
+    double sum_of_norms = 0;
+    for (ParameterId id = 0; id < table.size(); ++id) {
+      if (!table[id].trained || !table[id].per_expert) continue;
+      ids.push_back(id);
+      double squares = 0;
+      kernels::sum_of_squares(
+          context, {.size = table[id].slice_size(), .x = gradients + parameters.offset(id, expert), .sum = &squares});
+      // As a float, which is 0 for norms below 1e-23: of such gradients, all but vanished, 1 / norm could be infinite.
+      sum_of_norms += std::sqrt(double{static_cast<float>(squares)});
+    }
+    if (sum_of_norms == 0) continue;
+    for (const ParameterId id : ids)
+      descend(parameters.offset(id, expert), table[id].slice_size(), learning_rate, 1 / sum_of_norms);
+  }
 }
 
 double gradient_norm(const Context& context, const ParameterStore& parameters, Communicator& expert_group,

@@ -1,5 +1,5 @@
-// Adam, AdamW or SGD over all that a rank owns, in one pass over flat arrays. Replicated parameters are updated by
-// every rank, with the same bits.
+// Adam, AdamW, SGD or normalised gradient descent over all that a rank owns, in passes over flat arrays. Replicated
+// parameters are updated by every rank, with the same bits.
 #pragma once
 
 #include <string>
@@ -11,8 +11,9 @@
 namespace switchyard {
 
 struct OptimizerOptions {
-  std::string kind;  // adam | adamw | sgd
+  std::string kind;  // adam | adamw | sgd | normalized
   double weight_decay = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0;
+  double gate_rate = 1;  // normalized: times the learning rate, for what is not in experts
 };
 
 class Optimizer {
@@ -31,6 +32,12 @@ class Optimizer {
   std::vector<State>& states() { return states_; }
 
  private:
+  // Normalised gradient descent (Chen et al., 2208.02813), as in their code: for each expert, with g its parameters'
+  // gradients and s the sum, over its parameters, of the norms of these,  p -= learning_rate g / s,  and nothing where
+  // s is 0, or below 1e-23; for other parameters plain SGD.
+  void update_normalized(const Context& context, ParameterStore& parameters, const float* gradients,
+                         double learning_rate, double gradient_scale) const;
+
   OptimizerOptions options_;
   std::vector<State> states_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 
 #include "core/error.hpp"
 
@@ -35,6 +36,16 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   return options;
 }
 
+namespace {
+
+kernels::Activation activation_of(const std::string& name) {
+  if (name == "relu") return kernels::Activation::kRelu;
+  if (name == "cube") return kernels::Activation::kCube;
+  return name == "identity" ? kernels::Activation::kIdentity : kernels::Activation::kGelu;
+}
+
+}  // namespace
+
 ModelOptions model_options(const Config& config, const ImageShape& image) {
   ModelOptions options;
   options.kind = config.model.kind;
@@ -59,7 +70,7 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
   if (config.ffn.expert_dropout >= 0) options.ffn.expert_dropout = config.ffn.expert_dropout;
   options.ffn.router = router_options(config.ffn);
   if (options.is_vit()) options.mixture_every = config.ffn.every;
-  options.ffn.activation = config.ffn.activation == "relu" ? kernels::Activation::kRelu : kernels::Activation::kGelu;
+  options.ffn.activation = activation_of(config.ffn.activation);
   options.consistency = config.ffn.consistency;
   options.consistency_kind =
       config.ffn.consistency_kind == "adamix" ? kernels::Consistency::kAdamix : kernels::Consistency::kThor;
@@ -113,7 +124,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   optimizer_ = std::make_unique<Optimizer>(
       context,
       OptimizerOptions{config.train.optimizer, config.train.weight_decay, config.train.momentum, config.train.beta1,
-                       config.train.beta2, config.train.epsilon},
+                       config.train.beta2, config.train.epsilon, config.train.gate_lr / config.train.lr},
       parameters_->trained_size());
   const Index schedule_steps =
       config.train.schedule_epochs > 0 ? config.train.schedule_epochs * steps_per_epoch_ : total_steps_;
@@ -122,22 +133,32 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
                   config.train.plateau_factor, config.train.plateau_of == "training"};
 }
 
+namespace {
+
+// The samples' rows of `size` elements of `values`, one after the other, by way of `staged` to an array of the arena.
+template <typename T>
+T* gather_rows(const Context& context, kernels::Arena& arena, const std::vector<T>& values, Index size,
+               std::span<const std::uint32_t> samples, std::vector<T>& staged) {
+  const auto row = static_cast<std::size_t>(size);
+  staged.resize(samples.size() * row);
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    std::memcpy(staged.data() + i * row, values.data() + samples[i] * row, row * sizeof(T));
+  T* rows = arena.take<T>(std::ssize(staged));
+  kernels::copy_to_device(context, rows, staged.data(), std::ssize(staged) * Index{sizeof(T)});
+  return rows;
+}
+
+}  // namespace
+
 Microbatch Trainer::load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample) {
-  const Index image_bytes = dataset_.height * dataset_.width * dataset_.channels;
-  const auto num_samples = static_cast<Index>(samples.size());
-  staged_images_.resize(static_cast<std::size_t>(num_samples * image_bytes));
-  staged_labels_.resize(samples.size());
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    std::memcpy(staged_images_.data() + static_cast<Index>(i) * image_bytes,
-                split.images.data() + static_cast<Index>(samples[i]) * image_bytes,
-                static_cast<std::size_t>(image_bytes));
-    staged_labels_[i] = split.labels[samples[i]];
-  }
-  auto* images = arena_.take<std::uint8_t>(num_samples * image_bytes);
-  auto* labels = arena_.take<std::int32_t>(num_samples);
-  kernels::copy_to_device(context_, images, staged_images_.data(), num_samples * image_bytes);
-  kernels::copy_to_device(context_, labels, staged_labels_.data(), num_samples * Index{sizeof(std::int32_t)});
-  return {num_samples, first_sample, images, labels};
+  const Index size = dataset_.height * dataset_.width * dataset_.channels;
+  Microbatch microbatch{.samples = std::ssize(samples), .first_sample = first_sample};
+  if (split.features.empty())
+    microbatch.images = gather_rows(context_, arena_, split.images, size, samples, staged_images_);
+  else
+    microbatch.features = gather_rows(context_, arena_, split.features, size, samples, staged_features_);
+  microbatch.labels = gather_rows(context_, arena_, split.labels, 1, samples, staged_labels_);
+  return microbatch;
 }
 
 }  // namespace switchyard

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,11 @@ class Trainer {
   const Scores& scores() const { return scores_; }
   // By train.patience.
   bool is_over() const { return score_rules_.patience > 0 && switchyard::is_over(scores_); }
+
+  // How well experts know the clusters of the data apart: sum over experts e of n_e / n H(cluster | e), in nats, over
+  // the training split as evaluation sends it to experts (Chen et al., 2208.02813). Nothing where samples are of no
+  // known cluster, or the model has no mixture that evaluation routes by.
+  std::optional<double> dispatch_entropy();
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }
@@ -123,6 +129,7 @@ class Trainer {
   Index order_epoch_ = -1;
   std::vector<std::uint32_t> order_;  // of the epoch
   std::vector<std::uint8_t> staged_images_;
+  std::vector<float> staged_features_;
   std::vector<std::int32_t> staged_labels_;
   std::vector<float> counts_;  // on their way into the metrics
 };

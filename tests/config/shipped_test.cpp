@@ -77,7 +77,8 @@ TEST(ShippedStudies, AllExpandUnderTheNameOfTheirFile) {
                                                        {"parameters-small", 5},
                                                        {"strong-scaling", 2 * 5 * 3},
                                                        {"weak-scaling", 30},
-                                                       {"routers", kRouterNames.size() * 3}};
+                                                       {"chen", 4 * 4 * 10},
+                                                       {"routers", (kRouterNames.size() - 1) * 3}};
   EXPECT_EQ(num_runs, expected);
 }
 

@@ -62,6 +62,65 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
                                          std::pair<Index, Index>{3, 2}, std::pair<Index, Index>{17, 10},
                                          std::pair<Index, Index>{65, 100}, std::pair<Index, Index>{40, 17}));
 
+// softmax(z) as if it were logits.
+TEST(CrossEntropyOfSoftmax, MatchesTheReference) {
+  for (const auto& [rows, classes] : {std::pair<Index, Index>{0, 2}, {33, 2}, {17, 5}}) {
+    const Floats logits = random_floats(rows * classes, 3, 4), bias = random_floats(classes, 4);
+    std::vector<std::int32_t> labels;
+    for (Index r = 0; r < rows; ++r) labels.push_back(static_cast<std::int32_t>(r * 7 % classes));
+    const auto outputs = on_all_threads([&, rows = rows, classes = classes](const Context& context) {
+      Output loss(rows), correct(rows), d_logits(rows * classes);
+      softmax_cross_entropy(context, {.rows = rows,
+                                      .classes = classes,
+                                      .logits = logits.data(),
+                                      .bias = bias.data(),
+                                      .labels = labels.data(),
+                                      .scale = 0.5f,
+                                      .of_softmax = true,
+                                      .loss = loss.data(),
+                                      .correct = correct.data(),
+                                      .d_logits = d_logits.data()});
+      return std::vector<Floats>{loss.values(), correct.values(), d_logits.values()};
+    });
+    const auto softmax = [classes = classes](Doubles z) {
+      double sum = 0;
+      for (double& value : z) sum += value = std::exp(value);
+      for (double& value : z) value /= sum;
+      return z;
+    };
+    const auto losses = [&, rows = rows, classes = classes](const Doubles& all) {
+      Doubles loss;
+      for (Index r = 0; r < rows; ++r) {
+        Doubles z(all.begin() + r * classes, all.begin() + (r + 1) * classes);
+        for (std::size_t c = 0; c < z.size(); ++c) z[c] += double{bias[c]};
+        loss.push_back(-std::log(softmax(softmax(z))[static_cast<std::size_t>(labels[static_cast<std::size_t>(r)])]));
+      }
+      return loss;
+    };
+    expect_near(outputs[0], losses(widen(logits)), 1e-6, "loss");
+    expect_gradient(losses, widen(logits), Floats(static_cast<std::size_t>(rows), 0.5f), outputs[2], 1e-5, "d_logits");
+    for (const float correct : outputs[1]) EXPECT_TRUE(correct == 0 || correct == 1);
+  }
+}
+
+TEST(CrossEntropyOfSoftmax, HasAFloor) {
+  ThreadPool threads(1);
+  const Context context{.threads = &threads};
+  const Floats logits = {50, 0};
+  const std::int32_t label = 0;
+  Output loss(1), correct(1), d_logits(2);
+  softmax_cross_entropy(context, {.rows = 1,
+                                  .classes = 2,
+                                  .logits = logits.data(),
+                                  .labels = &label,
+                                  .of_softmax = true,
+                                  .loss = loss.data(),
+                                  .correct = correct.data(),
+                                  .d_logits = d_logits.data()});
+  EXPECT_NEAR(loss.values()[0], std::log1p(std::exp(-1.0)), 1e-6);
+  EXPECT_EQ(correct.values()[0], 1);
+}
+
 struct OneRow {
   float loss, correct;
 };

@@ -39,6 +39,8 @@ inline Batch random_batch(const ModelOptions& options, Index samples, Index micr
   for (float value : random_floats(bytes, 21)) batch.images.push_back(static_cast<std::uint8_t>(128 + 127 * value));
   for (Index sample = 0; sample < batch.samples; ++sample)
     batch.labels.push_back(static_cast<std::int32_t>(sample % options.classes));
+  if (options.kind == "patch_cnn")
+    for (float value : random_floats(bytes, 22)) batch.features.push_back(8 * value);
   return batch;
 }
 
@@ -143,6 +145,16 @@ inline std::vector<Kind> all_kinds() {
       if (kind == "fff") options.ffn.tree = {.depth = 2, .leaf = 3, .hardening = 0.5, .region_leak = 0.3};
       kinds.push_back({(mlp ? "mlp_" : "vit_") + kind, options, kind == "fff"});
     }
+  }
+  for (const std::string router : {"", "patch_sum", "switch"}) {
+    ModelOptions options = small_options();
+    options.kind = "patch_cnn";
+    options.image_height = 3, options.image_width = 7, options.channels = 1;
+    options.ffn.kind = router.empty() ? "dense" : "moe";
+    options.ffn.activation = kernels::Activation::kCube;
+    options.ffn.num_experts = router.empty() ? 0 : 4;
+    options.ffn.router.name = router.empty() ? "switch" : router;
+    kinds.push_back({"patch_cnn_" + (router.empty() ? "dense" : router), options});
   }
   add("hash", "_of_content", [](FfnOptions&, RouterOptions& router) { router.hash = "content"; });
   return kinds;

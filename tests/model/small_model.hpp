@@ -16,6 +16,7 @@ struct Batch {
   Index samples = 0, microbatch = 0;
   std::vector<std::uint8_t> images;  // (samples, height, width, channels)
   std::vector<std::int32_t> labels;  // (samples)
+  std::vector<float> features = {};  // as images; empty but where samples are real numbers
   Index num_microbatches() const { return samples / microbatch; }
 };
 
@@ -115,8 +116,10 @@ class SmallModel {
     const ModelOptions& options = model_->options();
     const Index first = microbatch_idx * batch.microbatch, classes = options.classes;
     const Index image_bytes = options.image_height * options.image_width * options.channels;
+    const float* features = batch.features.empty() ? nullptr : batch.features.data() + first * image_bytes;
     const Model::Losses losses = model_->forward(
-        pass, {batch.microbatch, first, batch.images.data() + first * image_bytes, batch.labels.data() + first});
+        pass,
+        {batch.microbatch, first, batch.images.data() + first * image_bytes, batch.labels.data() + first, features});
     const float* bias = model_->logits_bias() >= 0 ? parameters_->value(model_->logits_bias()) : nullptr;
     for (Index i = 0; i < losses.rows * classes; ++i)
       outcome.logits.push_back(model_->logits()[i] + (bias ? bias[i % classes] : 0));

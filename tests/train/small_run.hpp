@@ -109,6 +109,22 @@ inline std::vector<Kind> all_kinds() {
                      config.ffn.kind = "dense";
                      config.ffn.activation = "relu";
                    }});
+  const auto add_patch_cnn = [&](const std::string& variant, const std::function<void(Config&)>& change) {
+    kinds.push_back({"patch_cnn" + variant, [=](Config& config) {
+                       config.data.kind = "clusters";
+                       config.data.limit = 100;
+                       config.model.kind = "patch_cnn";
+                       config.ffn.activation = "cube";
+                       config.train.dropout = 0;
+                       change(config);
+                     }});
+  };
+  add_patch_cnn(", dense", [](Config& config) { config.ffn.kind = "dense"; });
+  add_patch_cnn(", experts, normalized", [](Config& config) {
+    config.ffn.kind = "moe";
+    config.ffn.router = "patch_sum";
+    config.train.optimizer = "normalized";
+  });
   add("switch", " with gating dropout", [](Config::Ffn& ffn) {
     ffn.gating_dropout = 0.6;
     ffn.home_ranks = ffn.home_experts = 2;
@@ -136,6 +152,7 @@ inline Dataset dataset_of(const Config& config) {
                        .synthetic_size = config.data.synthetic_size,
                        .synthetic_channels = config.data.synthetic_channels,
                        .synthetic_classes = config.data.synthetic_classes,
+                       .clusters_setting = config.data.clusters_setting,
                        .seed = config.data.synthetic_seed,
                        .validation = config.data.validation,
                        .validation_seed = config.data.validation_seed});
