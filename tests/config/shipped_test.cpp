@@ -78,6 +78,10 @@ TEST(ShippedStudies, AllExpandUnderTheNameOfTheirFile) {
                                                        {"strong-scaling", 2 * 5 * 3},
                                                        {"weak-scaling", 30},
                                                        {"chen", 4 * 4 * 10},
+                                                       {"fff-table1", 4 * 5 * 10},
+                                                       {"fff-table2", 5 * 3 * 3},
+                                                       {"fff-table3", 7 * 3},
+                                                       {"shazeer-table6", 6 * 3},
                                                        {"routers", (kRouterNames.size() - 1) * 3}};
   EXPECT_EQ(num_runs, expected);
 }
