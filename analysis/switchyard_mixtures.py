@@ -1,4 +1,5 @@
-"""Mixtures: how the importance and load losses spread tokens over experts (Shazeer et al., 1701.06538)."""
+"""Mixtures in the literature, published beside measured: how the importance and load losses spread tokens over experts
+(Shazeer et al., 1701.06538), and what experts find in data of clusters (Chen et al., 2208.02813)."""
 
 import pandas as pd
 
@@ -7,6 +8,12 @@ from switchyard_compare import mean_and_interval, with_interval
 # Table 6: (w_importance, w_load): (test perplexity, CV of importance, CV of load, largest over mean load).
 TABLE_6 = {(0, 0): (39.8, 3.04, 3.01, 17.80), (0.2, 0): (35.6, 0.06, 0.17, 1.47), (0, 0.2): (35.7, 0.22, 0.04, 1.15),
            (0.1, 0.1): (35.6, 0.06, 0.05, 1.14), (0.01, 0.01): (35.7, 0.48, 0.11, 1.37), (1, 1): (35.7, 0.03, 0.02, 1.07)}
+# Chen et al.: (setting, network, activation): (test accuracy %, its deviation over 10 runs, dispatch entropy in nats,
+# its deviation); of settings 3 and 4 nothing is known here.
+CHEN = {(1, "dense", "identity"): (68.71, None, None, None), (1, "dense", "cube"): (79.48, None, None, None),
+        (1, "moe", "identity"): (92.99, 2.11, 1.300, 0.044), (1, "moe", "cube"): (99.46, 0.55, 0.098, 0.087),
+        (2, "dense", "identity"): (60.59, None, None, None), (2, "dense", "cube"): (72.29, None, None, None),
+        (2, "moe", "identity"): (88.48, 1.96, 1.294, 0.036), (2, "moe", "cube"): (98.09, 1.27, 0.171, 0.103)}
 OWN = 0.1  # what noisy_top_k takes where no weight is given
 LAST = 100  # logged steps that count
 
@@ -48,3 +55,30 @@ def table_6(runs):
             row[f"{name}, here"] = with_interval(*mean_and_interval(own[name]), digits=3)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def chen_table(runs):
+    """A row for each setting and model that was measured: mean and deviation over seeds, as the paper gives them."""
+    found = pd.DataFrame([{"key": tuple(run.config[key] for key in ("data.clusters_setting", "ffn.kind",
+                                                                    "ffn.activation")),
+                           "accuracy": 100 * float(run.attributes["test_accuracy"]),
+                           "entropy": float(run.attributes.get("dispatch_entropy") or "nan")}
+                          for run in runs if run.config["data.kind"] == "clusters"
+                          and run.attributes.get("status") == "finished"])
+    rows = []
+    for key, own in found.groupby("key") if len(found) else []:
+        setting, kind, activation = key
+        accuracy, spread, entropy, entropy_spread = CHEN.get(key, (None,) * 4)
+        rows.append({"setting": setting, "model": f"{'mixture' if kind == 'moe' else 'single'}, "
+                     f"{'cubic' if activation == 'cube' else 'linear'}", "seeds": len(own),
+                     "accuracy, % published": deviating(accuracy, spread, 2),
+                     "here": deviating(own["accuracy"].mean(), own["accuracy"].std(), 2),
+                     "entropy, published": deviating(entropy, entropy_spread, 3),
+                     "entropy, here": deviating(own["entropy"].mean(), own["entropy"].std(), 3)})
+    return pd.DataFrame(rows)
+
+
+def deviating(mean, deviation, digits):
+    if mean is None or pd.isna(mean):
+        return "-"
+    return f"{mean:.{digits}f}" + (f" +- {deviation:.{digits}f}" if deviation is not None and not pd.isna(deviation) else "")

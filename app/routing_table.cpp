@@ -156,8 +156,7 @@ int inspect_routing(const std::string& path, Index num_steps) {
   const io::ResultsSummary summary = io::describe_results(path);
   if (!summary.readable)
     fail("{}{}", summary.problem, summary.is_results ? "" : "; --routing shows what a results file holds");
-  if (summary.shape.layers == 0)
-    fail("{}: no mixture in this run (ffn.kind = moe): there is no routing to show", path);
+  if (summary.shape.layers == 0) fail("{}: no mixture in this run (ffn.kind = moe): there is no routing to show", path);
   const std::vector<io::RoutingRow> rows = io::read_routing(path, {.most = num_steps});
   if (rows.empty())
     fail("{}: no rows of routing yet: the first follows run.log_every steps after the start, written within a second",

@@ -108,7 +108,10 @@ class Notebooks(unittest.TestCase):
     def test_mixtures_stand_beside_their_paper(self):
         for seed in (1, 2):
             train(self.folder / "mixtures", f"seed{seed}", "--run.seed", seed, "--ffn.router", "noisy_top_k")
+            train(self.folder / "mixtures", f"clusters{seed}", "--run.seed", seed, "--data.limit", 320, "--run.epochs", 2,
+                  "--train.batch", 320, "--train.microbatch", 80, config=ROOT / "configs/clusters.cfg")
         words, _ = execute("mixtures", SWITCHYARD_RUNS=self.folder / "mixtures")
+        self.assertRegex(words, r"1 +mixture, cubic +2 +99.46 \+- 0.55 +[\d.]+ \+- [\d.]+ +0.098 ")
         self.assertRegex(words, r"0.1 +0.1 +0.06 +[\d.]+ ± [\d.]+ \(2\) +0.05 ")
 
     def test_scaling_and_the_report_of_the_same_runs(self):

@@ -207,7 +207,8 @@ TEST(Options, ThatCannotBeAreErrors) {
   EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.patch = 3; }), "use model.patch = 2 or 4"));
   EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.heads = 5; }), "model.heads = 5 does not divide"));
   EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.positions = 5; }), "model.positions = 5 is less than the 6"));
-  EXPECT_TRUE(contains(error_of([](ModelOptions& o) { o.ffn.kind = "maze"; }), "\"maze\" is not one of dense, moe, fff"));
+  EXPECT_TRUE(
+      contains(error_of([](ModelOptions& o) { o.ffn.kind = "maze"; }), "\"maze\" is not one of dense, moe, fff"));
 }
 
 // The seed study's models: CIFAR-10, 300 wide, 12 layers, 12 heads, feed-forward 1024.

@@ -40,7 +40,7 @@ inline Batch random_batch(const ModelOptions& options, Index samples, Index micr
   for (Index sample = 0; sample < batch.samples; ++sample)
     batch.labels.push_back(static_cast<std::int32_t>(sample % options.classes));
   if (options.kind == "patch_cnn")
-    for (float value : random_floats(bytes, 22)) batch.features.push_back(8 * value);
+    for (float value : random_floats(bytes, 22)) batch.features.push_back(3 * value);
   return batch;
 }
 

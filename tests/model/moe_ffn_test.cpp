@@ -18,7 +18,7 @@ struct Rows {
 Rows forward(const std::string& router, double capacity, bool training, const std::vector<float>& residual) {
   FfnOptions options;
   options.kind = "moe";
-  options.width = kWidth;
+  options.width = options.out = kWidth;
   options.hidden = 12;
   options.prefix = "block";
   options.num_experts = 4;
