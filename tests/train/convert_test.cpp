@@ -68,7 +68,12 @@ std::vector<float> logits_of(const Config& config, SmallRun& run) {
   constexpr Index kSamples = 7;
   const Index first = world_rank() * 5, image = dataset.height * dataset.width * dataset.channels;
   const std::vector<std::int32_t> labels(kSamples, 0);
-  model->forward(pass, {kSamples, first, dataset.test.images.data() + first * image, labels.data()});
+  const Split& test = dataset.test;
+  model->forward(pass, {.samples = kSamples,
+                        .first_sample = first,
+                        .images = test.images.empty() ? nullptr : test.images.data() + first * image,
+                        .labels = labels.data(),
+                        .features = test.features.empty() ? nullptr : test.features.data() + first * image});
   return {model->logits(), model->logits() + kSamples * dataset.classes};
 }
 
@@ -222,7 +227,9 @@ TEST(AverageExperts, AnswersAsTheMixtureWithAveragedExperts) {
       const Mesh mesh(world_communicator(), layout.parallel.experts);
       average_experts(cpu, mesh.expert_group(), mixture->parameters(), dense->parameters());
       EXPECT_EQ(bits_of(logits_of(as_dense(config), dense)), bits_of(logits_of(layout, mixture)));
-      EXPECT_EQ(dense->evaluate().loss, mixture->evaluate().loss);
+      if (config.model.kind != "patch_cnn") {  // whose mixtures have another loss (model/patch_cnn.cpp)
+        EXPECT_EQ(dense->evaluate().loss, mixture->evaluate().loss);
+      }
       EXPECT_EQ(dense->evaluate().accuracy, mixture->evaluate().accuracy);
     });
   }
