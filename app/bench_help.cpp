@@ -112,7 +112,8 @@ constexpr const char* kInferenceOptions =
   --batches N,N,...  inference: batch sizes; 1,4,16,64,256,1024,2048 unless told
 )";
 constexpr const char* kFileOptions =
-    R"(  --output FILE.h5   kernels, exchange, inference: the printed table as an HDF5 file as well; switchyard inspect describes it
+    R"(  --output FILE.h5   kernels, exchange, inference: the printed table as an HDF5 file as well, which switchyard inspect
+                     describes
   --overwrite        replace FILE.h5, if a benchmark wrote it
 )";
 constexpr const char* kKeyOption =

@@ -71,7 +71,8 @@ void expect_positive(const std::vector<double>& values, std::size_t count, const
   for (double value : values) EXPECT_GT(value, 0) << name;
 }
 
-// As kernels/dispatch.cpp names them, without those of trees, which bench kernels does not take.
+// As kernels/dispatch.cpp names them, without those of trees and of convolutional experts, which bench kernels does not
+// take.
 std::set<std::string> all_kernels() {
   std::ifstream file(SWITCHYARD_SOURCE "/kernels/dispatch.cpp");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -83,7 +84,8 @@ std::set<std::string> all_kernels() {
       names.insert((*each)[1]);
   }
   std::erase_if(names, [](const std::string& name) {
-    return name != "tree_carry" && std::regex_match(name, std::regex("(tree|leaf|scale_leaves).*"));
+    return name != "tree_carry" &&
+           std::regex_match(name, std::regex("(tree|leaf|scale_leaves|patch_pool|patch_sum|noisy_choice).*"));
   });
   return names;
 }
