@@ -1,125 +1,133 @@
-// The one switch on the device: kernels::f(context, args) calls kernels::cpu::f(context, args).
+// The one switch on the device: kernels::f(context, args) calls kernels::cpu::f or kernels::cuda::f.
 #include "core/error.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/cpu/operations.hpp"
+#ifdef SWITCHYARD_HAS_CUDA
+#include "kernels/cuda/operations.hpp"
+#endif
 
 namespace switchyard::kernels {
 
 namespace {
 
-void require_cpu(Device device, const char* operation) {
-  if (device != Device::kCpu)
-    fail(
-        "{}: this program was built without CUDA kernels; set compute.device = cpu, or build with "
-        "-DSWITCHYARD_CUDA=ON.",
-        operation);
+[[noreturn]] [[maybe_unused]] void fail_without_cuda(const char* operation) {
+  fail("{}: this program was built without CUDA kernels; set compute.device = cpu, or build with -DSWITCHYARD_CUDA=ON.",
+       operation);
 }
 
 }  // namespace
 
-#define SWITCHYARD_DISPATCH(operation, Arguments)                 \
-  void operation(const Context& context, const Arguments& args) { \
-    require_cpu(context.device, #operation);                      \
-    const ProfiledKernel profiled(context.profile, #operation);   \
-    cpu::operation(context, args);                                \
+// Calls f of the namespace of `device`: on_cuda(cuda::f(...)), or on_cpu(cpu::f(...)).
+#ifdef SWITCHYARD_HAS_CUDA
+#define SWITCHYARD_ON(device, operation, on_cpu, on_cuda) return device == Device::kCuda ? on_cuda : on_cpu
+#else
+#define SWITCHYARD_ON(device, operation, on_cpu, on_cuda)    \
+  if (device == Device::kCuda) fail_without_cuda(operation); \
+  return on_cpu
+#endif
+
+#define SWITCHYARD_OPERATION(operation, Arguments)                                                            \
+  void operation(const Context& context, const Arguments& args) {                                             \
+    const ProfiledKernel profiled(context.profile, #operation);                                               \
+    SWITCHYARD_ON(context.device, #operation, cpu::operation(context, args), cuda::operation(context, args)); \
   }
-
-SWITCHYARD_DISPATCH(adam, Adam)
-SWITCHYARD_DISPATCH(attention, Attention)
-SWITCHYARD_DISPATCH(attention_backward, AttentionBackward)
-SWITCHYARD_DISPATCH(bias_add, BiasAdd)
-SWITCHYARD_DISPATCH(bias_dropout_residual, BiasDropoutResidual)
-SWITCHYARD_DISPATCH(bias_activation_dropout, BiasActivationDropout)
-SWITCHYARD_DISPATCH(bias_activation_dropout_backward, BiasActivationDropoutBackward)
-SWITCHYARD_DISPATCH(column_sum, ColumnSum)
-SWITCHYARD_DISPATCH(combine, Combine)
-SWITCHYARD_DISPATCH(combine_backward, CombineBackward)
-SWITCHYARD_DISPATCH(consistency_loss, ConsistencyLoss)
-SWITCHYARD_DISPATCH(dispatch, Dispatch)
-SWITCHYARD_DISPATCH(dispatch_backward, DispatchBackward)
-SWITCHYARD_DISPATCH(dropout_backward, DropoutBackward)
-SWITCHYARD_DISPATCH(embed_tokens, EmbedTokens)
-SWITCHYARD_DISPATCH(embed_tokens_backward, EmbedTokensBackward)
-SWITCHYARD_DISPATCH(expert_choice, ExpertChoice)
-SWITCHYARD_DISPATCH(gate, Gate)
-SWITCHYARD_DISPATCH(gate_backward, GateBackward)
-SWITCHYARD_DISPATCH(layernorm, LayerNorm)
-SWITCHYARD_DISPATCH(layernorm_backward, LayerNormBackward)
-SWITCHYARD_DISPATCH(load_probability, LoadProbability)
-SWITCHYARD_DISPATCH(mean, Mean)
-SWITCHYARD_DISPATCH(noisy_backward, NoisyBackward)
-SWITCHYARD_DISPATCH(noisy_choice, NoisyChoice)
-SWITCHYARD_DISPATCH(noisy_choice_backward, NoisyChoiceBackward)
-SWITCHYARD_DISPATCH(noisy_logits, NoisyLogits)
-SWITCHYARD_DISPATCH(patch_pool, PatchPool)
-SWITCHYARD_DISPATCH(patch_pool_backward, PatchPoolBackward)
-SWITCHYARD_DISPATCH(patch_sum, PatchSum)
-SWITCHYARD_DISPATCH(patch_words, PatchWords)
-SWITCHYARD_DISPATCH(patchify, Patchify)
-SWITCHYARD_DISPATCH(perturb_input, PerturbInput)
-SWITCHYARD_DISPATCH(perturb_input_backward, PerturbInput)
-SWITCHYARD_DISPATCH(route_statistics, RouteStatistics)
-SWITCHYARD_DISPATCH(scale_leaves, ScaleLeaves)
-SWITCHYARD_DISPATCH(scale_leaves_backward, ScaleLeavesBackward)
-SWITCHYARD_DISPATCH(sgd, Sgd)
-SWITCHYARD_DISPATCH(softmax_cross_entropy, SoftmaxCrossEntropy)
-SWITCHYARD_DISPATCH(sort_by_expert, SortByExpert)
-SWITCHYARD_DISPATCH(sum_of_squares, SumOfSquares)
-SWITCHYARD_DISPATCH(tree_carry, TreeCarry)
-SWITCHYARD_DISPATCH(tree_descent, TreeDescent)
-SWITCHYARD_DISPATCH(tree_forward, TreeForward)
-SWITCHYARD_DISPATCH(tree_mixture, TreeMixture)
-SWITCHYARD_DISPATCH(tree_mixture_backward, TreeMixtureBackward)
-
-#undef SWITCHYARD_DISPATCH
+#include "kernels/api/operations.def"
 
 void gemm(const Context& context, std::span<const Gemm> products) {
-  require_cpu(context.device, "gemm");
   const ProfiledKernel profiled(context.profile, "gemm");
-  cpu::gemm(context, products);
+  SWITCHYARD_ON(context.device, "gemm", cpu::gemm(context, products), cuda::gemm(context, products));
 }
 
 void leaf_forward(const Context& context, std::span<const LeafForward> leaves) {
-  require_cpu(context.device, "leaf_forward");
   const ProfiledKernel profiled(context.profile, "leaf_forward");
-  cpu::leaf_forward(context, leaves);
+  SWITCHYARD_ON(context.device, "leaf_forward", cpu::leaf_forward(context, leaves),
+                cuda::leaf_forward(context, leaves));
 }
 
 Index packed_b_bytes(const Context& context, const Gemm& product) {
-  require_cpu(context.device, "packed_b_bytes");
-  return cpu::packed_b_bytes(product);
+  SWITCHYARD_ON(context.device, "packed_b_bytes", cpu::packed_b_bytes(product), cuda::packed_b_bytes(product));
 }
 
 void pack_b(const Context& context, const Gemm& product, void* packed_b) {
-  require_cpu(context.device, "pack_b");
   const ProfiledKernel profiled(context.profile, "pack_b");
-  cpu::pack_b(context, product, packed_b);
+  SWITCHYARD_ON(context.device, "pack_b", cpu::pack_b(context, product, packed_b),
+                cuda::pack_b(context, product, packed_b));
 }
 
 Index count_not_finite(const Context& context, const float* x, Index size) {
-  require_cpu(context.device, "count_not_finite");
-  return cpu::count_not_finite(x, size);
+  SWITCHYARD_ON(context.device, "count_not_finite", cpu::count_not_finite(x, size),
+                cuda::count_not_finite(context, x, size));
 }
 
 void* allocate(Device device, Index bytes) {
-  require_cpu(device, "allocate");
-  return cpu::allocate(bytes);
+  SWITCHYARD_ON(device, "allocate", cpu::allocate(bytes), cuda::allocate(bytes));
 }
 
-void release(Device, void* pointer) { cpu::release(pointer); }
+void release(Device device, void* pointer) {
+  SWITCHYARD_ON(device, "release", cpu::release(pointer), cuda::release(pointer));
+}
+
+void* allocate_host(Device device, Index bytes) {
+  SWITCHYARD_ON(device, "allocate_host", cpu::allocate(bytes), cuda::allocate_host(bytes));
+}
+
+void release_host(Device device, void* pointer) {
+  SWITCHYARD_ON(device, "release_host", cpu::release(pointer), cuda::release_host(pointer));
+}
 
 void fill_zero(const Context& context, void* pointer, Index bytes) {
-  require_cpu(context.device, "fill_zero");
   const ProfiledKernel profiled(context.profile, "fill_zero");
-  cpu::fill_zero(pointer, bytes);
+  SWITCHYARD_ON(context.device, "fill_zero", cpu::fill_zero(pointer, bytes), cuda::fill_zero(context, pointer, bytes));
 }
 
 void copy(const Context& context, void* to, const void* from, Index bytes) {
-  require_cpu(context.device, "copy");
   const ProfiledKernel profiled(context.profile, "copy");
-  cpu::copy(to, from, bytes);
+  SWITCHYARD_ON(context.device, "copy", cpu::copy(to, from, bytes), cuda::copy(context, to, from, bytes));
 }
 
-void copy_to_device(const Context& context, void* to, const void* from, Index bytes) { copy(context, to, from, bytes); }
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes) { copy(context, to, from, bytes); }
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
+  const ProfiledKernel profiled(context.profile, "copy");
+  SWITCHYARD_ON(context.device, "copy_to_device", cpu::copy(to, from, bytes),
+                cuda::copy_to_device(context, to, from, bytes));
+}
+
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {
+  const ProfiledKernel profiled(context.profile, "copy");
+  SWITCHYARD_ON(context.device, "copy_to_host", cpu::copy(to, from, bytes),
+                cuda::copy_to_host(context, to, from, bytes));
+}
+
+#ifdef SWITCHYARD_HAS_CUDA
+bool is_built_for(Device) { return true; }
+#else
+bool is_built_for(Device device) { return device == Device::kCpu; }
+#endif
+
+int num_devices(Device device) {
+#ifdef SWITCHYARD_HAS_CUDA
+  if (device == Device::kCuda) return cuda::num_devices();
+#endif
+  return device == Device::kCpu ? 1 : 0;
+}
+
+void use_device(Device device, [[maybe_unused]] int index) {
+  SWITCHYARD_ON(device, "use_device", void(), cuda::use_device(index));
+}
+
+std::string device_name(Device device) {
+  SWITCHYARD_ON(device, "device_name", std::string("CPU"), cuda::device_name());
+}
+
+void* make_stream(Device device) {
+  SWITCHYARD_ON(device, "make_stream", static_cast<void*>(nullptr), cuda::make_stream());
+}
+
+void destroy_stream(Device device, [[maybe_unused]] void* stream) {
+  SWITCHYARD_ON(device, "destroy_stream", void(), cuda::destroy_stream(stream));
+}
+
+void synchronize(const Context& context) {
+  SWITCHYARD_ON(context.device, "synchronize", void(), cuda::synchronize(context));
+}
 
 }  // namespace switchyard::kernels

@@ -13,6 +13,9 @@ namespace switchyard::kernels {
 // 64-byte aligned, not initialised. Fails with the size asked for when there is no memory.
 void* allocate(Device device, Index bytes);
 void release(Device device, void* pointer);
+// Host memory that the device copies to and from at full speed, and may read and write itself (CUDA: page-locked).
+void* allocate_host(Device device, Index bytes);
+void release_host(Device device, void* pointer);
 void fill_zero(const Context& context, void* pointer, Index bytes);
 void copy(const Context& context, void* to, const void* from, Index bytes);            // device to device
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);  // from host memory

@@ -10,6 +10,13 @@
 
 #include <Random123/philox.h>
 
+// Functions that CUDA kernels call, too.
+#ifdef __CUDACC__
+#define SWITCHYARD_HOST_DEVICE __host__ __device__
+#else
+#define SWITCHYARD_HOST_DEVICE
+#endif
+
 namespace switchyard {
 
 enum class Purpose : std::uint32_t {
@@ -43,7 +50,8 @@ struct RandomKey {
 };
 
 // Four independent words, uniform over [0, 2^32).
-inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint32_t row, std::uint32_t block) {
+SWITCHYARD_HOST_DEVICE inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint32_t row,
+                                                                        std::uint32_t block) {
   const r123::Philox4x32::ctr_type counter = {
       {block, row, key.step, (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer}};
   const r123::Philox4x32::key_type seed = {
@@ -53,10 +61,12 @@ inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint
 }
 
 // [0, 1) with 24 bits: exact in a float.
-inline float to_unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }
+SWITCHYARD_HOST_DEVICE inline float to_unit_float(std::uint32_t word) {
+  return static_cast<float>(word >> 8) * 0x1.0p-24f;
+}
 
 // Four standard normals of four words, two of each pair (Box & Muller, 1958): that at `place` of them.
-inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t place) {
+SWITCHYARD_HOST_DEVICE inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t place) {
   const std::size_t pair = place / 2 * 2;
   const double radius = std::sqrt(-2 * std::log(1 - double{to_unit_float(words[pair])}));  // 1 - u avoids log 0
   const double angle = 2 * std::numbers::pi * double{to_unit_float(words[pair + 1])};
@@ -64,7 +74,7 @@ inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t p
 }
 
 // 0 .. bound-1 by multiply-shift; the bias is below bound / 2^32.
-inline std::uint32_t to_below(std::uint32_t word, std::uint32_t bound) {
+SWITCHYARD_HOST_DEVICE inline std::uint32_t to_below(std::uint32_t word, std::uint32_t bound) {
   return static_cast<std::uint32_t>((static_cast<std::uint64_t>(word) * bound) >> 32);
 }
 

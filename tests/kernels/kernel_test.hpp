@@ -1,9 +1,11 @@
 // How kernels are tested: float outputs, poisoned beforehand, against double-precision references written from the
 // equations in kernels/api; the same bits on one, two and three threads; nothing written outside the outputs.
+// With SWITCHYARD_TEST_DEVICE=cuda in the environment the same on a GPU, or on the emulated one.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -15,13 +17,44 @@
 
 #include "core/context.hpp"
 #include "core/random.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/api/dropout.hpp"
+#include "kernels/api/memory.hpp"
+
+namespace emulated {
+enum class Order;
+void set_order(Order order);
+}  // namespace emulated
 
 namespace switchyard::kernels {
 
-using Floats = std::vector<float>;
+inline Device test_device() {
+  static const char* const name = std::getenv("SWITCHYARD_TEST_DEVICE");
+  static const Device device = name && std::string(name) == "cuda" ? Device::kCuda : Device::kCpu;
+  return device;
+}
+
+inline Context test_context(ThreadPool& threads) { return {.device = test_device(), .threads = &threads}; }
+
+// Host memory that kernels on the test's device can read and write.
+template <typename T>
+struct TestAllocator {
+  using value_type = T;
+  TestAllocator() = default;
+  template <typename U>
+  TestAllocator(const TestAllocator<U>&) {}
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(allocate_host(test_device(), static_cast<Index>(count * sizeof(T))));
+  }
+  void deallocate(T* pointer, std::size_t) { release_host(test_device(), pointer); }
+  bool operator==(const TestAllocator&) const { return true; }
+};
+template <typename T>
+using TestVector = std::vector<T, TestAllocator<T>>;
+
+using Floats = TestVector<float>;
 using Doubles = std::vector<double>;
-using Ints = std::vector<std::int32_t>;
+using Ints = TestVector<std::int32_t>;
 
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
@@ -43,12 +76,13 @@ inline bool same_bits(const Floats& a, const Floats& b) {
 template <typename T>
 class Guarded {
  public:
-  explicit Guarded(Index size) : Guarded(std::vector<T>(static_cast<std::size_t>(size), poison())) {}
-  explicit Guarded(const std::vector<T>& initial) : size_(initial.size()), storage_(size_ + 2 * kGuard, kGuardValue) {
+  explicit Guarded(Index size) : Guarded(TestVector<T>(static_cast<std::size_t>(size), poison())) {}
+  explicit Guarded(const TestVector<T>& initial) : size_(initial.size()), storage_(size_ + 2 * kGuard, kGuardValue) {
     std::copy(initial.begin(), initial.end(), storage_.begin() + kGuard);
   }
   T* data() { return storage_.data() + kGuard; }
-  std::vector<T> values() const {
+  TestVector<T> values() const {
+    synchronize({.device = test_device()});
     for (std::size_t i = 0; i < kGuard; ++i) {
       EXPECT_EQ(storage_[i], kGuardValue) << kGuard - i << " elements before the output";
       EXPECT_EQ(storage_[kGuard + size_ + i], kGuardValue) << i << " elements after the output";
@@ -56,7 +90,7 @@ class Guarded {
     return {storage_.begin() + kGuard, storage_.end() - kGuard};
   }
   Floats floats() const {
-    const std::vector<T> all = values();
+    const TestVector<T> all = values();
     return {all.begin(), all.end()};
   }
 
@@ -65,17 +99,21 @@ class Guarded {
   static constexpr T kGuardValue = static_cast<T>(12345.75);
   static constexpr T poison() { return std::numeric_limits<T>::has_quiet_NaN ? static_cast<T>(kPoison) : T{-77777}; }
   std::size_t size_;
-  std::vector<T> storage_;
+  TestVector<T> storage_;
 };
 using Output = Guarded<float>;
 using IntOutput = Guarded<std::int32_t>;
 
-// Runs the kernel on 1, 2 and 3 threads; returns the outputs after checking that they have the same bits.
+// Runs the kernel on 1, 2 and 3 threads (CUDA: three times; emulated, with three orders of its threads); returns the
+// outputs after checking that they have the same bits.
 inline std::vector<Floats> on_all_threads(const std::function<std::vector<Floats>(const Context&)>& run) {
   std::vector<Floats> first;
   for (int num_threads = 1; num_threads <= 3; ++num_threads) {
     ThreadPool threads(num_threads);
-    std::vector<Floats> outputs = run({.threads = &threads});
+#ifdef SWITCHYARD_CUDA_EMULATED
+    emulated::set_order(static_cast<emulated::Order>(num_threads - 1));
+#endif
+    std::vector<Floats> outputs = run(test_context(threads));
     if (num_threads == 1) {
       first = std::move(outputs);
       continue;

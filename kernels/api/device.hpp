@@ -1,0 +1,25 @@
+// The devices that a program can compute on. A rank uses one of them, from one thread.
+#pragma once
+
+#include <string>
+
+#include "core/context.hpp"
+#include "core/types.hpp"
+
+namespace switchyard::kernels {
+
+// Whether this program has kernels for the device at all.
+bool is_built_for(Device device);
+// How many this process may use: 1 for the CPU; CUDA: 0 without a driver or a GPU.
+int num_devices(Device device);
+// From now on the calling thread's CUDA calls concern this one.
+void use_device(Device device, int index);
+// As its maker calls it: "NVIDIA H100 80GB HBM3, sm_90". Of the one in use.
+std::string device_name(Device device);
+
+// Work of one stream is done in order. CPU: null, and nothing to wait for.
+void* make_stream(Device device);
+void destroy_stream(Device device, void* stream);
+void synchronize(const Context& context);  // waits for all work given to the context's stream; fails where it failed
+
+}  // namespace switchyard::kernels

@@ -1,0 +1,148 @@
+// As much of CUDA as the kernels here use, on the CPU: for tests on machines without a GPU. Every CUDA thread is a
+// fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
+// of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
+// or writes it ends with a segmentation fault, as does what lies behind its end. Not here: memory models, asynchrony of
+// streams, tensor cores' own instructions, speed.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__
+#define __launch_bounds__(...)
+// One block runs at a time.
+#define __shared__ static
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+
+namespace emulated {
+
+enum class Order { kForward, kBackward, kShuffled };
+// In which order the threads of a block, and the blocks, take their turns.
+void set_order(Order order);
+
+// One launch: body() is called once for each thread.
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body);
+
+// Of the thread that runs now.
+struct Place {
+  dim3 thread, block, block_size, grid_size;
+};
+extern Place place;
+
+void block_barrier();
+// Each thread of the warp gives 8 bytes; returns those of lane `source`, or nonsense where there is no such thread.
+std::uint64_t shuffle(std::uint64_t value, unsigned source);
+unsigned ballot(bool vote);
+void* dynamic_shared();
+
+template <typename T>
+T shuffle_value(T value, unsigned source) {
+  static_assert(sizeof(T) <= sizeof(std::uint64_t));
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = shuffle(bits, source);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+}  // namespace emulated
+
+#define threadIdx (emulated::place.thread)
+#define blockIdx (emulated::place.block)
+#define blockDim (emulated::place.block_size)
+#define gridDim (emulated::place.grid_size)
+
+inline void __syncthreads() { emulated::block_barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) { emulated::ballot(false); }
+template <typename T>
+T __shfl_sync(unsigned, T value, int source, int = 32) {
+  return emulated::shuffle_value(value, static_cast<unsigned>(source) % 32);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
+  return emulated::shuffle_value(value, (emulated::place.thread.x % 32) ^ static_cast<unsigned>(mask));
+}
+template <typename T>
+T __shfl_down_sync(unsigned, T value, unsigned delta, int = 32) {
+  const unsigned lane = emulated::place.thread.x % 32;
+  return emulated::shuffle_value(value, lane + delta < 32 ? lane + delta : lane);
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, unsigned delta, int = 32) {
+  const unsigned lane = emulated::place.thread.x % 32;
+  return emulated::shuffle_value(value, lane >= delta ? lane - delta : lane);
+}
+inline unsigned __ballot_sync(unsigned, bool vote) { return emulated::ballot(vote); }
+inline int __any_sync(unsigned, bool vote) { return emulated::ballot(vote) != 0; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
+template <typename T>
+T __ldg(const T* from) {
+  return *from;
+}
+inline float __uint_as_float(unsigned bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+inline unsigned __float_as_uint(float x) {
+  unsigned bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
+using cudaStream_t = struct CUstream_st*;
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+  std::size_t sharedMemPerBlockOptin;
+};
+
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes);
+cudaError_t cudaFree(void* pointer);
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* pointer);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);

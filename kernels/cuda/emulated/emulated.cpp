@@ -1,0 +1,274 @@
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+namespace emulated {
+
+Place place;
+
+namespace {
+
+constexpr unsigned kWarp = 32;
+constexpr std::size_t kStackBytes = 256 << 10;
+
+[[noreturn]] void stop(const char* why) {
+  std::fprintf(stderr, "emulated CUDA: %s\n", why);
+  std::abort();
+}
+
+enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
+
+// A fiber runs CUDA threads one after the other; it is only where one waits that another fiber is needed.
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack = std::make_unique<char[]>(kStackBytes);
+};
+
+struct Thread {
+  State state = State::kReady;
+  Fiber* fiber = nullptr;  // null: not begun
+  std::uint64_t given = 0;
+  bool vote = false;
+};
+
+struct Launch {
+  const std::function<void()>* body = nullptr;
+  std::vector<Thread> threads;
+  std::vector<unsigned> turns;
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  std::vector<Fiber*> idle;
+  ucontext_t scheduler;
+  unsigned current = 0;
+  std::vector<char> shared;
+};
+Launch now;
+Order order = Order::kForward;
+
+void fiber_main() {
+  for (;;) {
+    Fiber* fiber = now.threads[now.current].fiber;
+    (*now.body)();
+    now.threads[now.current].state = State::kDone;
+    now.idle.push_back(fiber);
+    swapcontext(&fiber->context, &now.scheduler);
+  }
+}
+
+Fiber* take_fiber() {
+  if (now.idle.empty()) {
+    now.fibers.push_back(std::make_unique<Fiber>());
+    Fiber* fiber = now.fibers.back().get();
+    getcontext(&fiber->context);
+    fiber->context.uc_stack.ss_sp = fiber->stack.get();
+    fiber->context.uc_stack.ss_size = kStackBytes;
+    fiber->context.uc_link = nullptr;
+    makecontext(&fiber->context, fiber_main, 0);
+    now.idle.push_back(fiber);
+  }
+  Fiber* fiber = now.idle.back();
+  now.idle.pop_back();
+  return fiber;
+}
+
+void resume(unsigned thread) {
+  Thread& t = now.threads[thread];
+  if (!t.fiber) t.fiber = take_fiber();
+  now.current = thread;
+  place.thread = {thread, 0, 0};
+  swapcontext(&now.scheduler, &t.fiber->context);
+}
+
+void wait(State state) {
+  Thread& t = now.threads[now.current];
+  t.state = state;
+  const dim3 thread = place.thread;
+  swapcontext(&t.fiber->context, &now.scheduler);
+  place.thread = thread;
+}
+
+// Threads [first, end) that are not done all wait in `state`: they go on.
+bool release(State state, unsigned first, unsigned end) {
+  const auto begin = now.threads.begin() + first, stop_at = now.threads.begin() + end;
+  if (!std::any_of(begin, stop_at, [&](const Thread& t) { return t.state == state; }) ||
+      !std::all_of(begin, stop_at, [&](const Thread& t) { return t.state == state || t.state == State::kDone; }))
+    return false;
+  for (auto t = begin; t != stop_at; ++t)
+    if (t->state == state) t->state = State::kReady;
+  return true;
+}
+
+std::vector<unsigned> turns_of(unsigned count) {
+  std::vector<unsigned> turns(count);
+  std::iota(turns.begin(), turns.end(), 0u);
+  if (order == Order::kBackward) std::reverse(turns.begin(), turns.end());
+  if (order == Order::kShuffled) std::shuffle(turns.begin(), turns.end(), std::minstd_rand(count));
+  return turns;
+}
+
+void run_block() {
+  const auto count = static_cast<unsigned>(now.threads.size());
+  std::fill(now.threads.begin(), now.threads.end(), Thread{});
+  std::fill(now.shared.begin(), now.shared.end(), static_cast<char>(0xff));  // NaN
+  for (;;) {
+    bool any = false;
+    for (const unsigned thread : now.turns) {
+      if (now.threads[thread].state != State::kReady) continue;
+      any = true;
+      resume(thread);
+    }
+    if (any) continue;
+    bool released = release(State::kAtBlockBarrier, 0, count);
+    for (unsigned first = 0; first < count; first += kWarp)
+      released |= release(State::kAtWarpBarrier, first, std::min(first + kWarp, count));
+    if (released) continue;
+    if (std::all_of(now.threads.begin(), now.threads.end(), [](const Thread& t) { return t.state == State::kDone; }))
+      return;
+    stop("threads of a block wait at different barriers for ever");
+  }
+}
+
+// Device memory by its first byte.
+struct Memory {
+  std::byte* pages;
+  std::size_t bytes;
+};
+std::map<void*, Memory> memories;
+
+// While one lives, device memory can be touched.
+class Access {
+ public:
+  Access() { protect(PROT_READ | PROT_WRITE); }
+  ~Access() { protect(PROT_NONE); }
+
+ private:
+  static void protect(int how) {
+    for (const auto& [pointer, memory] : memories) mprotect(memory.pages, memory.bytes, how);
+  }
+};
+
+}  // namespace
+
+void set_order(Order new_order) { order = new_order; }
+
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body) {
+  if (threads == 0 || threads > 1024) stop("a block has 1 to 1024 threads");
+  const Access access;
+  now.body = &body;
+  now.threads.resize(threads);
+  now.shared.resize(shared_bytes + 16);
+  now.turns = turns_of(threads);
+  place.block_size = {threads, 1, 1};
+  place.grid_size = {blocks, 1, 1};
+  for (const unsigned block : turns_of(blocks)) {
+    place.block = {block, 0, 0};
+    run_block();
+  }
+}
+
+void block_barrier() { wait(State::kAtBlockBarrier); }
+
+std::uint64_t shuffle(std::uint64_t value, unsigned source) {
+  const unsigned first = now.current / kWarp * kWarp;
+  now.threads[now.current].given = value;
+  wait(State::kAtWarpBarrier);
+  const std::size_t from = first + source % kWarp;
+  const std::uint64_t found = from < now.threads.size() ? now.threads[from].given : ~std::uint64_t{0};
+  wait(State::kAtWarpBarrier);
+  return found;
+}
+
+unsigned ballot(bool vote) {
+  const unsigned first = now.current / kWarp * kWarp;
+  now.threads[now.current].vote = vote;
+  wait(State::kAtWarpBarrier);
+  unsigned votes = 0;
+  for (unsigned lane = 0; lane < kWarp && first + lane < now.threads.size(); ++lane)
+    if (now.threads[first + lane].state != State::kDone && now.threads[first + lane].vote) votes |= 1u << lane;
+  wait(State::kAtWarpBarrier);
+  return votes;
+}
+
+void* dynamic_shared() {
+  return reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(now.shared.data()) + 15) / 16 * 16);
+}
+
+}  // namespace emulated
+
+using emulated::Access;
+using emulated::memories;
+
+// The last byte lies as near to the end of its last page as an alignment of 256 bytes allows.
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t rounded = (bytes + 255) / 256 * 256, size = (rounded + page - 1) / page * page;
+  void* pages = mmap(nullptr, size + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) return cudaErrorMemoryAllocation;
+  *pointer = static_cast<std::byte*>(pages) + (size - rounded);
+  memories[*pointer] = {static_cast<std::byte*>(pages), size};
+  const Access access;
+  std::memset(pages, 0xff, size);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* pointer) {
+  if (!pointer) return cudaSuccess;
+  const auto found = memories.find(pointer);
+  if (found == memories.end()) return cudaErrorInvalidValue;
+  munmap(found->second.pages, found->second.bytes + static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
+  memories.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
+  *pointer = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  return *pointer ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  std::free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  const Access access;
+  std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t) {
+  const Access access;
+  std::memset(pointer, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {"emulated GPU", 0, 0, 4, 227 << 10};
+  return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

@@ -1,0 +1,37 @@
+// The operations of kernels/api as CUDA devices do them; their equations and shapes stand there. All are given to the
+// context's stream and return at once, but copy_to_host and count_not_finite, which wait.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "kernels/api/operations.hpp"
+
+namespace switchyard::kernels::cuda {
+
+#define SWITCHYARD_OPERATION(operation, Arguments) void operation(const Context& context, const Arguments& args);
+#include "kernels/api/operations.def"
+
+void gemm(const Context& context, std::span<const Gemm> products);
+Index packed_b_bytes(const Gemm& product);
+void pack_b(const Context& context, const Gemm& product, void* packed_b);
+void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
+Index count_not_finite(const Context& context, const float* x, Index size);
+
+void* allocate(Index bytes);
+void release(void* pointer);
+void* allocate_host(Index bytes);
+void release_host(void* pointer);
+void fill_zero(const Context& context, void* pointer, Index bytes);
+void copy(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes);
+
+int num_devices();
+void use_device(int index);
+std::string device_name();
+void* make_stream();
+void destroy_stream(void* stream);
+void synchronize(const Context& context);
+
+}  // namespace switchyard::kernels::cuda

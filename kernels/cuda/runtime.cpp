@@ -1,0 +1,102 @@
+// Devices, memory and streams.
+#include "kernels/cuda/runtime.hpp"
+
+#include <map>
+
+#include "core/error.hpp"
+#include "kernels/cuda/operations.hpp"
+
+namespace switchyard::kernels::cuda {
+
+void check(cudaError_t error, std::string_view what) {
+  if (error != cudaSuccess) fail("{}: CUDA reports \"{}\"", what, cudaGetErrorString(error));
+}
+
+void fail_operation(const std::string& message) { fail("{}", message); }
+
+void* workspace_bytes(const Context& context, Index bytes) {
+  static std::map<void*, Array<std::byte>> workspaces;  // by stream
+  Array<std::byte>& memory = workspaces[context.stream];
+  if (bytes > memory.size()) {
+    synchronize(context);  // what was given out before may still be in use
+    memory = Array<std::byte>();
+    memory = Array<std::byte>(Device::kCuda, bytes + bytes / 4);
+  }
+  return memory.data();
+}
+
+void* allocate(Index bytes) {
+  if (bytes == 0) return nullptr;
+  void* pointer = nullptr;
+  const cudaError_t error = cudaMalloc(&pointer, static_cast<std::size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation)
+    fail("No memory on the GPU for {} bytes: use a smaller model or train.microbatch, or more GPUs.", bytes);
+  check(error, "allocation on the GPU");
+  return pointer;
+}
+
+void release(void* pointer) { (void)cudaFree(pointer); }
+
+void* allocate_host(Index bytes) {
+  if (bytes == 0) return nullptr;
+  void* pointer = nullptr;
+  check(cudaHostAlloc(&pointer, static_cast<std::size_t>(bytes), cudaHostAllocDefault), "allocation of host memory");
+  return pointer;
+}
+
+void release_host(void* pointer) { (void)cudaFreeHost(pointer); }
+
+void fill_zero(const Context& context, void* pointer, Index bytes) {
+  if (bytes > 0)
+    check(cudaMemsetAsync(pointer, 0, static_cast<std::size_t>(bytes), stream_of(context)), "filling GPU memory");
+}
+
+namespace {
+
+void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind) {
+  if (bytes > 0 && to != from)
+    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_of(context)), "copy of GPU memory");
+}
+
+}  // namespace
+
+void copy(const Context& context, void* to, const void* from, Index bytes) {
+  copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToDevice);
+}
+
+// From page-locked memory the copy goes on after the return; it must stay as it is until the stream has come so far.
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
+  copy_bytes(context, to, from, bytes, cudaMemcpyHostToDevice);
+}
+
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {
+  copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToHost);
+  synchronize(context);
+}
+
+int num_devices() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+void use_device(int index) { check(cudaSetDevice(index), "choosing a GPU"); }
+
+std::string device_name() {
+  int device = 0;
+  cudaDeviceProp properties{};
+  check(cudaGetDevice(&device), "asking for the GPU in use");
+  check(cudaGetDeviceProperties(&properties, device), "asking for the GPU's name");
+  return fmt::format("{}, sm_{}{}", properties.name, properties.major, properties.minor);
+}
+
+void* make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  return stream;
+}
+
+void destroy_stream(void* stream) { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream)); }
+
+void synchronize(const Context& context) { check(cudaStreamSynchronize(stream_of(context)), "waiting for the GPU"); }
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,30 @@
+// What the host side of all CUDA operations uses.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+#include <string_view>
+
+#include "core/context.hpp"
+#include "core/types.hpp"
+
+namespace switchyard::kernels::cuda {
+
+inline cudaStream_t stream_of(const Context& context) { return static_cast<cudaStream_t>(context.stream); }
+
+// Fails with what CUDA says and what it was asked for.
+void check(cudaError_t error, std::string_view what);
+
+// For .cu files, where nvcc does not take fail()'s format strings.
+[[noreturn]] void fail_operation(const std::string& message);
+
+// Device memory for one operation's intermediate results: valid until the next call with the same context, since work
+// of a stream is done in order. Grows as needed, then stays.
+void* workspace_bytes(const Context& context, Index bytes);
+template <typename T>
+T* workspace(const Context& context, Index count) {
+  return static_cast<T*>(workspace_bytes(context, count * Index{sizeof(T)}));
+}
+
+}  // namespace switchyard::kernels::cuda
