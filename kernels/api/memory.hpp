@@ -60,4 +60,38 @@ class Array {
   T* data_ = nullptr;
 };
 
+// An owned array of host memory for copies to and from the device.
+template <typename T>
+class HostArray {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  HostArray() = default;
+  HostArray(Device device, Index size)
+      : device_(device), size_(size), data_(static_cast<T*>(allocate_host(device, size * Index{sizeof(T)}))) {}
+  ~HostArray() {
+    if (data_) release_host(device_, data_);
+  }
+  HostArray(HostArray&& other) noexcept { swap(other); }
+  HostArray& operator=(HostArray&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Index size() const { return size_; }
+
+ private:
+  void swap(HostArray& other) {
+    std::swap(device_, other.device_);
+    std::swap(size_, other.size_);
+    std::swap(data_, other.data_);
+  }
+
+  Device device_ = Device::kCpu;
+  Index size_ = 0;
+  T* data_ = nullptr;
+};
+
 }  // namespace switchyard::kernels

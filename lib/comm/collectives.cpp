@@ -22,8 +22,9 @@ void add(const Context& context, float* left, const float* right, Index size) {
 
 }  // namespace
 
-void all_to_all_v(Communicator& comm, std::string_view what, const void* send, std::span<const Index> send_rows,
-                  void* receive, std::span<const Index> receive_rows, Index row_bytes) {
+void all_to_all_v(const Context& context, Communicator& comm, std::string_view what, const void* send,
+                  std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
+                  Index row_bytes) {
   std::vector<Transfer> transfers(static_cast<std::size_t>(comm.size()));
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
@@ -33,14 +34,21 @@ void all_to_all_v(Communicator& comm, std::string_view what, const void* send, s
     from += transfers[i].send_bytes;
     to += transfers[i].receive_bytes;
   }
-  comm.exchange(what, transfers);
+  comm.exchange_arrays(context, what, transfers);
+}
+
+void gather_arrays(const Context& context, Communicator& comm, std::string_view what, const void* send, Index bytes,
+                   void* receive) {
+  std::vector<Transfer> transfers;
+  for (int peer = 0; peer < comm.size(); ++peer)
+    transfers.push_back({peer, send, bytes, static_cast<std::byte*>(receive) + peer * bytes, bytes});
+  comm.exchange_arrays(context, what, transfers);
 }
 
 void tree_reduce(const Context& context, Communicator& comm, std::string_view what, float* data, Index size,
                  float* scratch) {
   const int ranks = comm.size();
   if ((ranks & (ranks - 1)) != 0) fail("{}: {} ranks, but the reduction tree needs a power of two", what, ranks);
-  require_memory(comm, context.device, what);
   // Neighbours first, so that the sum of ranks 0 and 1 meets that of 2 and 3. Rank r keeps the lower half where its bit
   // of this level is 0.
   struct Part {
@@ -54,7 +62,7 @@ void tree_reduce(const Context& context, Communicator& comm, std::string_view wh
     const bool keeps_lower = (comm.rank() & distance) == 0;
     const Part kept = keeps_lower ? lower : upper, given = keeps_lower ? upper : lower;
     const Transfer transfer{comm.rank() ^ distance, data + given.first, given.size * 4, scratch, kept.size * 4};
-    comm.exchange(what, std::span(&transfer, 1));
+    comm.exchange_arrays(context, what, std::span(&transfer, 1));
     add(context, data + kept.first, scratch, kept.size);
     parts.push_back(kept);
   }
@@ -66,14 +74,8 @@ void tree_reduce(const Context& context, Communicator& comm, std::string_view wh
                                                    : Part{whole.first, whole.size - held.size};
     const Transfer transfer{comm.rank() ^ distance, data + held.first, held.size * 4, data + missing.first,
                             missing.size * 4};
-    comm.exchange(what, std::span(&transfer, 1));
+    comm.exchange_arrays(context, what, std::span(&transfer, 1));
   }
-}
-
-void require_memory(const Communicator& comm, Device device, std::string_view what) {
-  if (comm.memory() != device)
-    fail("{}: the communicator moves {} memory, but the arrays lie in {} memory", what,
-         comm.memory() == Device::kCpu ? "host" : "device", device == Device::kCpu ? "host" : "device");
 }
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// The collectives over arrays, in the memory that the communicator moves; core/ranks.hpp has those over host memory.
+// The collectives over arrays in the context's memory; core/ranks.hpp has those over host memory.
 #pragma once
 
 #include <span>
@@ -11,15 +11,17 @@
 namespace switchyard {
 
 // Rank i receives what each rank sends to i, in rank order. Counts are rows of row_bytes bytes, one per rank.
-void all_to_all_v(Communicator& comm, std::string_view what, const void* send, std::span<const Index> send_rows,
-                  void* receive, std::span<const Index> receive_rows, Index row_bytes);
+void all_to_all_v(const Context& context, Communicator& comm, std::string_view what, const void* send,
+                  std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
+                  Index row_bytes);
+
+// receive holds every rank's `bytes` bytes in rank order, on every rank.
+void gather_arrays(const Context& context, Communicator& comm, std::string_view what, const void* send, Index bytes,
+                   void* receive);
 
 // data = the sum over ranks by the balanced binary tree over ranks in order, the same bits on every rank (recursive
 // halving, then doubling: Rabenseifner, 2004). The number of ranks is a power of two. scratch: at least (size + 1) / 2.
 void tree_reduce(const Context& context, Communicator& comm, std::string_view what, float* data, Index size,
                  float* scratch);
-
-// Fails where the communicator cannot name the context's memory.
-void require_memory(const Communicator& comm, Device device, std::string_view what);
 
 }  // namespace switchyard

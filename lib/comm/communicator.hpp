@@ -1,5 +1,6 @@
 // Ranks that exchange memory. Every collective (collectives.hpp) is made of one primitive, a set of transfers between
 // this rank and its peers: Isend and Irecv over MPI, memcpy in a world of one, grouped send and receive over NCCL.
+// exchange() moves host memory; exchange_arrays() moves that of the device.
 #pragma once
 
 #include <memory>
@@ -12,8 +13,9 @@ namespace switchyard {
 
 class Communicator : public Ranks {
  public:
-  // The kind of memory that transfers may name.
-  virtual Device memory() const = 0;
+  // exchange() of arrays in the context's memory, in order with its stream: what they hold is there for whatever is
+  // given to the stream later.
+  virtual void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) = 0;
 
   // Ranks that give the same color, in their order here. Collective.
   virtual std::unique_ptr<Communicator> split(int color) = 0;
@@ -22,7 +24,7 @@ class Communicator : public Ranks {
   virtual void set_timeout(Index seconds) = 0;
 
   // The library's own sum over ranks, in whatever order: parallel.reduction = library.
-  virtual void all_reduce(float* data, Index size) = 0;
+  virtual void all_reduce(const Context& context, float* data, Index size) = 0;
 
  protected:
   using Ranks::Ranks;

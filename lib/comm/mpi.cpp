@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "comm/host_staging.hpp"
 #include "comm/roll_call.hpp"
 #include "core/error.hpp"
 
@@ -43,8 +44,6 @@ class MpiCommunicator final : public Communicator {
     if (!finalized) MPI_Comm_free(&comm_);
   }
 
-  Device memory() const override { return Device::kCpu; }
-
   void set_timeout(Index seconds) override { timeout_ = seconds; }
 
   std::unique_ptr<Communicator> split(int color) override {
@@ -64,7 +63,9 @@ class MpiCommunicator final : public Communicator {
     return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_, roll_call_);
   }
 
-  void all_reduce(float* data, Index size) override {
+  void all_reduce(const Context& context, float* data, Index size) override {
+    if (context.device != Device::kCpu)
+      return staging_.in_host_memory(context, data, size, [&](float* copy) { all_reduce({}, copy, size); });
     requests_.clear();
     peers_.clear();
     for (Index done = 0; done < size; done += kLargestMessage / 4) {
@@ -73,6 +74,13 @@ class MpiCommunicator final : public Communicator {
             "sum over ranks");
     }
     wait_for_all("sum over ranks");
+  }
+
+  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
+    if (context.device == Device::kCpu)
+      exchange(what, transfers);
+    else
+      staging_.exchange(context, *this, what, transfers);
   }
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
@@ -170,6 +178,7 @@ class MpiCommunicator final : public Communicator {
   std::shared_ptr<RollCall> roll_call_;
   std::vector<MPI_Request> requests_;
   std::vector<int> peers_;  // of each request
+  HostStaging staging_;
 };
 
 }  // namespace

@@ -141,12 +141,10 @@ void GradientSums::skip_expert(const Context& context, ParameterId id, Index loc
 
 GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bool use_library) {
   const auto reduce = [&](Communicator& comm, float* sums, Index size) {
-    if (use_library) {
-      require_memory(comm, context.device, "sum of gradients");
-      comm.all_reduce(sums, size);
-    } else {
+    if (use_library)
+      comm.all_reduce(context, sums, size);
+    else
       tree_reduce(context, comm, "sum of gradients", sums, size, scratch_.data());
-    }
   };
   float* replicated = replicated_->finish(context);
   reduce(mesh.world(), replicated, replicated_->size());

@@ -167,9 +167,8 @@ kernels::Dropout FfnExperts::dropout(const Pass& pass, const Segment& segment) c
 void average_over_experts(const Context& context, Communicator& expert_group, const ParameterStore& parameters,
                           ParameterId id, float* scratch, float* mean) {
   const ParameterSpec& spec = parameters.table()[id];
-  require_memory(expert_group, context.device, "average of experts");
-  all_gather(expert_group, "average of experts", parameters.value(id),
-             parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, scratch);
+  gather_arrays(context, expert_group, "average of experts", parameters.value(id),
+                parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, scratch);
   kernels::mean(context, {.count = spec.num_slices(), .size = spec.slice_size(), .x = scratch, .mean = mean});
 }
 

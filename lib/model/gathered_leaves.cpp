@@ -6,13 +6,12 @@ namespace switchyard {
 
 void GatheredLeaves::gather(const Pass& pass) {
   if (version_ == pass.parameters.version()) return;
-  require_memory(pass.expert_group, pass.context.device, "weights of leaves");
   const ScopedSeconds exchanging(pass.seconds.exchange);
   for (Gathered& each : parameters_) {
     const ParameterSpec& spec = pass.parameters.table()[each.id];
     if (each.values.size() == 0) each.values = kernels::Array<float>(pass.context.device, spec.size());
-    all_gather(pass.expert_group, "weights of leaves", pass.parameters.value(each.id),
-               pass.parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, each.values.data());
+    gather_arrays(pass.context, pass.expert_group, "weights of leaves", pass.parameters.value(each.id),
+                  pass.parameters.num_local_experts() * spec.slice_size() * Index{sizeof(float)}, each.values.data());
   }
   version_ = pass.parameters.version();
 }
@@ -26,7 +25,7 @@ void GatheredLeaves::add_gradient(const Pass& pass, std::size_t i, const float* 
     const ScopedSeconds exchanging(pass.seconds.exchange);
     float* received = pass.arena.take<float>(sources * local * leaf_size);
     const std::vector<Index> leaves(static_cast<std::size_t>(sources), local);
-    all_to_all_v(pass.expert_group, "gradients of leaves", gradient, leaves, received, leaves,
+    all_to_all_v(pass.context, pass.expert_group, "gradients of leaves", gradient, leaves, received, leaves,
                  leaf_size * Index{sizeof(float)});
     gradient = received;
   }

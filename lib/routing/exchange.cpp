@@ -25,7 +25,7 @@ std::vector<std::int32_t> counts_by_source(Communicator& group, const RoutePlan&
     return counts;
   }
   const std::vector<Index> rows(ranks, num_local);
-  all_to_all_v(group, "exchange of token counts", plan.tokens_per_expert.data(), rows, counts.data(), rows, 4);
+  all_to_all_v({}, group, "exchange of token counts", plan.tokens_per_expert.data(), rows, counts.data(), rows, 4);
   return counts;
 }
 
@@ -61,10 +61,9 @@ Exchange::Exchange(const Context& context, Communicator& expert_group, const Rou
 
 void Exchange::move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
                     const std::vector<Index>& receive_rows, Index row_bytes) {
-  require_memory(group_, context_.device, what);
   const ScopedSeconds exchanging(seconds_.exchange);
   const ProfiledKernel profiled(context_.profile, "exchange");
-  all_to_all_v(group_, what, from, send_rows, to, receive_rows, row_bytes);
+  all_to_all_v(context_, group_, what, from, send_rows, to, receive_rows, row_bytes);
 }
 
 }  // namespace switchyard

@@ -25,7 +25,7 @@ void expect_same_as_all_to_all_v(Communicator& group) {
   std::vector<std::int32_t> sent;
   for (Index i = 0; i < num_sent; ++i) sent.push_back(static_cast<std::int32_t>(1000 * world_rank() + i));
   std::vector<std::int32_t> expected(static_cast<std::size_t>(num_received), -1), received = expected;
-  all_to_all_v(group, "test", sent.data(), send_rows, expected.data(), receive_rows, kRowBytes);
+  all_to_all_v({}, group, "test", sent.data(), send_rows, expected.data(), receive_rows, kRowBytes);
   const BareAllToAll bare(group);
   bare.run(sent.data(), received.data(), BareAllToAll::messages(send_rows, receive_rows, kRowBytes));
   EXPECT_EQ(received, expected);

@@ -38,7 +38,7 @@ void check_all_to_all(Communicator& comm, Counts count, Index row_size) {
       for (std::int32_t value : row_of(peer, comm.rank(), row, row_size)) expected.push_back(value);
   }
   std::vector<std::int32_t> received(expected.size() + 1, -1);
-  all_to_all_v(comm, "test", send.data(), send_rows, received.data(), receive_rows, row_size * 4);
+  all_to_all_v({}, comm, "test", send.data(), send_rows, received.data(), receive_rows, row_size * 4);
   EXPECT_EQ(received.back(), -1) << "written past the end";
   received.pop_back();
   EXPECT_EQ(received, expected);
@@ -89,7 +89,7 @@ TEST(TreeReduce, ComparesWithTheLibrarysSum) {
   const Cpu cpu;
   Floats tree = leaf_of(comm->rank(), 500), library = tree, scratch(250);
   tree_reduce(cpu, *comm, "test", tree.data(), 500, scratch.data());
-  comm->all_reduce(library.data(), 500);
+  comm->all_reduce(cpu, library.data(), 500);
   for (std::size_t i = 0; i < tree.size(); ++i) EXPECT_NEAR(tree[i], library[i], 1e-2) << i;
 }
 
@@ -214,7 +214,7 @@ TEST(TimeOut, NamesNoRankThatItselfWaits) {
   Floats data(1000, 1.0f), scratch(500);
   expect_the_last_rank_is_named(
       [&](Communicator& comm) { tree_reduce(cpu, comm, "a test", data.data(), 1000, scratch.data()); });
-  expect_the_last_rank_is_named([&](Communicator& comm) { comm.all_reduce(data.data(), 1000); });
+  expect_the_last_rank_is_named([&](Communicator& comm) { comm.all_reduce(cpu, data.data(), 1000); });
   expect_the_last_rank_is_named([&](Communicator& comm) { comm.split(0); });
 }
 
@@ -255,18 +255,6 @@ TEST(TimeOut, SaysSoWhereAllRanksAnswer) {
   MPI_Barrier(MPI_COMM_WORLD);
 }
 
-TEST(Refusals, ArraysInMemoryThatTheCommunicatorCannotName) {
-  const auto comm = world_communicator();
-  EXPECT_EQ(comm->memory(), Device::kCpu);
-  require_memory(*comm, Device::kCpu, "a test");
-  const std::string message = message_of([&] { require_memory(*comm, Device::kCuda, "a test"); });
-  EXPECT_EQ(message, "a test: the communicator moves host memory, but the arrays lie in device memory");
-  Context gpu;
-  gpu.device = Device::kCuda;
-  float data = 0, scratch = 0;
-  EXPECT_FALSE(message_of([&] { tree_reduce(gpu, *comm, "a test", &data, 1, &scratch); }).empty());
-}
-
 TEST(Refusals, ATransferToItselfOfTwoSizes) {
   const auto comm = world_communicator();
   char bytes[4] = {};
@@ -289,7 +277,7 @@ TEST(LocalCommunicator, IsAWorldOfOne) {
   const Cpu cpu;
   float value = 3;
   tree_reduce(cpu, *comm, "test", &value, 1, nullptr);
-  comm->all_reduce(&value, 1);
+  comm->all_reduce(cpu, &value, 1);
   EXPECT_EQ(value, 3);
 }
 

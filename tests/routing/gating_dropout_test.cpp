@@ -129,10 +129,12 @@ TEST(GatingDropout, AllStayHomeExactlyWhereTheLayoutsMatch) {
 class CountingCommunicator final : public Communicator {
  public:
   explicit CountingCommunicator(Communicator& inner) : Communicator(inner.rank(), inner.world_ranks()), inner_(inner) {}
-  Device memory() const override { return inner_.memory(); }
+  void exchange_arrays(const Context&, std::string_view what, std::span<const Transfer> transfers) override {
+    exchange(what, transfers);
+  }
   std::unique_ptr<Communicator> split(int color) override { return inner_.split(color); }
   void set_timeout(Index seconds) override { inner_.set_timeout(seconds); }
-  void all_reduce(float* data, Index size) override { inner_.all_reduce(data, size); }
+  void all_reduce(const Context& context, float* data, Index size) override { inner_.all_reduce(context, data, size); }
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
     ++calls;
     inner_.exchange(what, transfers);
