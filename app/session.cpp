@@ -88,10 +88,12 @@ void warn_of_too_few_cores(const Mesh& mesh, Index threads) {
 
 Session::Session(const Config& config, World& world)
     : threads(world.together([&] { return std::make_unique<ThreadPool>(static_cast<int>(config.parallel.threads)); })),
-      context{Device::kCpu, threads.get()},
-      mesh(world.comm().split(0), config.parallel.experts) {
+      device(config, world),
+      context{device.device(), threads.get(), device.stream()},
+      mesh(device.communicator(config, world), config.parallel.experts) {
   warn_of_too_few_cores(mesh, config.parallel.threads);
-  if (config.compute.dtype == "bf16" && !kernels::has_bf16_instructions() && world.speaks())
+  if (device.device() == Device::kCpu && config.compute.dtype == "bf16" && !kernels::has_bf16_instructions() &&
+      world.speaks())
     fmt::print(stderr,
                "switchyard: warning: compute.dtype = bf16 will be slow: this program was compiled for a processor "
                "without instructions for it\n");

@@ -118,6 +118,10 @@ std::string device_name(Device device) {
   SWITCHYARD_ON(device, "device_name", std::string("CPU"), cuda::device_name());
 }
 
+std::string device_place(Device device) {
+  SWITCHYARD_ON(device, "device_place", std::string("CPU"), cuda::device_place());
+}
+
 void* make_stream(Device device) {
   SWITCHYARD_ON(device, "make_stream", static_cast<void*>(nullptr), cuda::make_stream());
 }

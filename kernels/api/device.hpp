@@ -16,6 +16,8 @@ int num_devices(Device device);
 void use_device(Device device, int index);
 // As its maker calls it: "NVIDIA H100 80GB HBM3, sm_90". Of the one in use.
 std::string device_name(Device device);
+// Where it sits in its machine: equal texts of one machine name one device. Of the one in use.
+std::string device_place(Device device);
 
 // Work of one stream is done in order. CPU: null, and nothing to wait for.
 void* make_stream(Device device);

@@ -30,6 +30,7 @@ void copy_to_host(const Context& context, void* to, const void* from, Index byte
 int num_devices();
 void use_device(int index);
 std::string device_name();
+std::string device_place();
 void* make_stream();
 void destroy_stream(void* stream);
 void synchronize(const Context& context);

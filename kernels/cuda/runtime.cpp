@@ -89,6 +89,14 @@ std::string device_name() {
   return fmt::format("{}, sm_{}{}", properties.name, properties.major, properties.minor);
 }
 
+std::string device_place() {
+  int device = 0;
+  char place[64] = {};
+  check(cudaGetDevice(&device), "asking for the GPU in use");
+  check(cudaDeviceGetPCIBusId(place, sizeof place, device), "asking for the GPU's place");
+  return place;
+}
+
 void* make_stream() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");

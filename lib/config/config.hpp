@@ -92,6 +92,7 @@ struct Config {
     Index experts = 1;               // expert-parallel size P
     Index threads = 1;               // per rank
     std::string reduction = "tree";  // tree | library
+    std::string exchange = "auto";   // auto | nccl | host: how arrays of GPUs travel
     Index timeout = 600;             // seconds that a collective waits for a rank
   } parallel;
   struct Compute {

@@ -203,6 +203,9 @@ std::vector<Key> keys_of(Config& c) {
       {"parallel.threads", &c.parallel.threads, from(1, 1024), kNone, "threads per rank"},
       {"parallel.reduction", &c.parallel.reduction, one_of({"tree", "library"}), kResult,
        "tree: sums do not depend on the number of ranks; library: MPI's own all-reduce, where they may"},
+      {"parallel.exchange", &c.parallel.exchange, one_of({"auto", "nccl", "host"}), kNone,
+       "how arrays of GPUs go from rank to rank: nccl; host: MPI, by way of host memory; auto: nccl where every rank "
+       "has a GPU of its own, else host, with a warning"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 

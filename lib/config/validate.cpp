@@ -166,11 +166,6 @@ void check_parallel(const Config& config) {
                expert_ranks);
 }
 
-void check_compute(const Config& config) {
-  if (config.compute.device == "cuda")
-    fail_usage("compute.device = cuda: this program was built without CUDA: use compute.device = cpu.");
-}
-
 void check_names(const Config& config) {
   const std::string& name = config.run.name;
   if (name == "." || name == ".." || name.find('/') != std::string::npos)
@@ -187,7 +182,6 @@ void validate(const Config& config) {
   check_scores(config);
   check_ffn(config);
   check_parallel(config);
-  check_compute(config);
 }
 
 void check_ranks(const Config& config, int world) {

@@ -93,10 +93,6 @@ TEST(Validate, ATreesLeavesAreAPowerOfTwo) {
   expect_invalid({"parallel.experts = 8", "4 leaves"}, tree(8, 2, 0, 8));
 }
 
-TEST(Validate, WhatThisBuildLacks) {
-  expect_invalid({"compute.device = cuda", "without CUDA"}, [](Config& c) { c.compute.device = "cuda"; });
-}
-
 TEST(Validate, ScheduleIsNotShorterThanTheRun) {
   expect_invalid({"train.schedule_epochs = 3", "run.epochs = 4"}, [](Config& c) {
     c.run.epochs = 4;

@@ -271,4 +271,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"emulated GPU", 0, 0, 4, 227 << 10};
   return cudaSuccess;
 }
+cudaError_t cudaDeviceGetPCIBusId(char* place, int size, int) {
+  std::snprintf(place, static_cast<std::size_t>(size), "emulated");
+  return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

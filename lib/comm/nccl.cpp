@@ -1,0 +1,128 @@
+#include "comm/nccl.hpp"
+
+#include "core/error.hpp"
+
+#ifdef SWITCHYARD_HAS_NCCL
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <chrono>
+#include <thread>
+
+#include "kernels/api/memory.hpp"
+#endif
+
+namespace switchyard {
+
+#ifndef SWITCHYARD_HAS_NCCL
+
+bool has_nccl() { return false; }
+
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator>, Index) {
+  fail(
+      "this program was built without NCCL: set parallel.exchange = host, or build with -DSWITCHYARD_CUDA=ON and "
+      "NCCL.");
+}
+
+#else
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class NcclCommunicator final : public Communicator {
+ public:
+  NcclCommunicator(std::unique_ptr<Communicator> host, Index timeout_seconds)
+      : Communicator(host->rank(), host->world_ranks()), host_(std::move(host)), timeout_(timeout_seconds) {
+    constexpr std::string_view kWhat = "meeting over NCCL";
+    ncclUniqueId id{};
+    if (rank() == 0) check(ncclGetUniqueId(&id), kWhat);
+    broadcast(*host_, kWhat, &id, sizeof id, 0);
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;  // so that a rank that does not come is a time-out and no endless wait
+    begun(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), kWhat);
+  }
+
+  ~NcclCommunicator() override {
+    if (comm_) (void)ncclCommAbort(comm_);
+  }
+
+  void exchange(std::string_view what, std::span<const Transfer> transfers) override {
+    host_->exchange(what, transfers);
+  }
+
+  // One group, so that NCCL runs all sends and receives at once and none waits for another.
+  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
+    const auto stream = static_cast<cudaStream_t>(context.stream);
+    check(ncclGroupStart(), what);
+    for (const Transfer& each : transfers) {
+      if (each.peer == rank()) continue;
+      if (each.send_bytes > 0)
+        check_begun(ncclSend(each.send, static_cast<std::size_t>(each.send_bytes), ncclInt8, each.peer, comm_, stream),
+                    what);
+      if (each.receive_bytes > 0)
+        check_begun(
+            ncclRecv(each.receive, static_cast<std::size_t>(each.receive_bytes), ncclInt8, each.peer, comm_, stream),
+            what);
+    }
+    begun(ncclGroupEnd(), what);
+    for (const Transfer& each : transfers)
+      if (each.peer == rank()) kernels::copy(context, each.receive, each.send, each.send_bytes);
+  }
+
+  std::unique_ptr<Communicator> split(int color) override {
+    return std::make_unique<NcclCommunicator>(host_->split(color), timeout_);
+  }
+
+  void set_timeout(Index seconds) override {
+    timeout_ = seconds;
+    host_->set_timeout(seconds);
+  }
+
+  void all_reduce(const Context& context, float* data, Index size) override {
+    begun(ncclAllReduce(data, data, static_cast<std::size_t>(size), ncclFloat, ncclSum, comm_,
+                        static_cast<cudaStream_t>(context.stream)),
+          "sum over ranks");
+  }
+
+ private:
+  void check(ncclResult_t result, std::string_view what) const {
+    if (result != ncclSuccess)
+      fail("{}: on rank {} NCCL reports \"{}\" ({}). NCCL_DEBUG=INFO in the environment makes it say more.", what,
+           world_ranks()[static_cast<std::size_t>(rank())], ncclGetErrorString(result), ncclGetLastError(comm_));
+  }
+  void check_begun(ncclResult_t result, std::string_view what) const {
+    if (result != ncclInProgress) check(result, what);
+  }
+
+  // Waits until NCCL has given the work to the stream, which may need all ranks, but not until it is done.
+  void begun(ncclResult_t result, std::string_view what) {
+    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
+    while (result == ncclInProgress) {
+      if (Clock::now() >= deadline) {
+        barrier(*host_, what);  // names the ranks that do not come
+        fail("{}: rank {} waited {} s for NCCL, though all ranks answer. NCCL_DEBUG=INFO makes it say why.", what,
+             world_ranks()[static_cast<std::size_t>(rank())], timeout_);
+      }
+      std::this_thread::yield();
+      check(ncclCommGetAsyncError(comm_, &result), what);
+    }
+    check(result, what);
+  }
+
+  std::unique_ptr<Communicator> host_;
+  Index timeout_;
+  ncclComm_t comm_ = nullptr;
+};
+
+}  // namespace
+
+bool has_nccl() { return true; }
+
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Index timeout_seconds) {
+  return std::make_unique<NcclCommunicator>(std::move(host), timeout_seconds);
+}
+
+#endif
+
+}  // namespace switchyard
