@@ -4,6 +4,7 @@
 #include "app/renewed_line.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
+#include "app/timed_step.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -53,11 +54,6 @@ Config dense_of(Config config) {
   return config;
 }
 
-double step_seconds(World& world, Trainer& trainer) {
-  barrier(world.comm(), "bench");
-  return trainer.train_step(false).seconds;
-}
-
 void print_row(const std::string& name, const std::vector<double>& dense, const std::vector<double>& own, Index batch) {
   std::vector<double> ratios;
   for (std::size_t round = 0; round < own.size(); ++round) ratios.push_back(dense[round] / own[round]);
@@ -93,16 +89,16 @@ int bench_routers(World& world, const Config& config, const BenchOptions& option
     return world.together([&] { return std::make_unique<Trainer>(one, own.context, own.mesh, data); });
   };
   const auto dense = make(dense_of(config), session_of_dense);
-  step_seconds(world, *dense);
+  timed_step(world, session_of_dense.context, *dense);
   for (const Contender& one : contenders(config)) {
     // One at a time: together they may need more memory than there is.
     const auto trainer = make(one.config, session);
-    step_seconds(world, *trainer);
+    timed_step(world, session.context, *trainer);
     std::vector<double> seconds_of_dense, seconds;
     for (Index round = 0; round < options.steps; ++round) {
       progress.show(fmt::format("{}: round {} of {}", one.name, round + 1, options.steps));
-      seconds_of_dense.push_back(step_seconds(world, *dense));
-      seconds.push_back(step_seconds(world, *trainer));
+      seconds_of_dense.push_back(timed_step(world, session_of_dense.context, *dense).seconds);
+      seconds.push_back(timed_step(world, session.context, *trainer).seconds);
     }
     progress.clear();
     if (world.speaks()) print_row(one.name, seconds_of_dense, seconds, config.train.batch);

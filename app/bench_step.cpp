@@ -5,9 +5,11 @@
 #include "app/bench.hpp"
 #include "app/bench_data.hpp"
 #include "app/onednn_product.hpp"
+#include "app/own_product.hpp"
 #include "app/renewed_line.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
+#include "app/timed_step.hpp"
 #include "model/products.hpp"
 #include "train/trainer.hpp"
 
@@ -15,26 +17,23 @@ namespace switchyard {
 
 namespace {
 
-// oneDNN's matrix products of one microbatch, on every thread of this rank at once.
+// The matrix products of one microbatch: oneDNN's, on every thread of this rank at once; on a GPU the program's own,
+// which are cuBLASLt's.
 class ProductsAlone {
  public:
   ProductsAlone(const Context& context, const std::vector<ProductShape>& shapes, kernels::Precision precision)
       : context_(context), shapes_(shapes), seconds_(shapes.size()) {
-    for (const ProductShape& shape : shapes)
-      for (int thread = 0; thread < context.threads->num_threads(); ++thread) products_.emplace_back(shape, precision);
+    for (const ProductShape& shape : shapes) {
+      if (context.device == Device::kCuda) on_gpu_.emplace_back(context, shape, precision);
+      for (int thread = 0; thread < num_threads(); ++thread) products_.emplace_back(shape, precision);
+    }
   }
 
   // A few of each shape.
   void measure() {
-    const Index num_threads = context_.threads->num_threads();
     for (std::size_t i = 0; i < shapes_.size(); ++i)
-      for (int repeat = 0; repeat < 3; ++repeat) {
-        const double start = seconds_now();
-        context_.threads->parallel_for(num_threads, [&](Index thread) {
-          products_[i * static_cast<std::size_t>(num_threads) + static_cast<std::size_t>(thread)].run();
-        });
-        seconds_[i].push_back((seconds_now() - start) / static_cast<double>(num_threads));
-      }
+      for (int repeat = 0; repeat < 3; ++repeat)
+        seconds_[i].push_back(context_.device == Device::kCuda ? seconds_on_gpu(on_gpu_[i]) : seconds_on_threads(i));
   }
 
   // Of a whole microbatch, by the median of each shape.
@@ -45,9 +44,30 @@ class ProductsAlone {
   }
 
  private:
+  int num_threads() const { return context_.device == Device::kCuda ? 0 : context_.threads->num_threads(); }
+
+  double seconds_on_threads(std::size_t shape) {
+    const auto threads = static_cast<std::size_t>(num_threads());
+    const double start = seconds_now();
+    context_.threads->parallel_for(
+        num_threads(), [&](Index thread) { products_[shape * threads + static_cast<std::size_t>(thread)].run(); });
+    return (seconds_now() - start) / num_threads();
+  }
+
+  // Several one after the other, so that their launches do not show.
+  double seconds_on_gpu(const OwnProduct& product) const {
+    constexpr int kTimes = 20;
+    kernels::synchronize(context_);
+    const double start = seconds_now();
+    for (int i = 0; i < kTimes; ++i) product.run(context_);
+    kernels::synchronize(context_);
+    return (seconds_now() - start) / kTimes;
+  }
+
   const Context& context_;
   std::vector<ProductShape> shapes_;
   std::vector<OneDnnProduct> products_;       // by shape, then thread
+  std::vector<OwnProduct> on_gpu_;            // by shape
   std::vector<std::vector<double>> seconds_;  // by shape
 };
 
@@ -144,8 +164,7 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
   for (Index i = 0; i < options.steps; ++i) {
     progress.show(fmt::format("step {} of {}{}", i + 1, options.steps,
                               seconds.empty() ? "" : fmt::format(", {:.1f} images/s so far", batch / median(seconds))));
-    barrier(world.comm(), "bench");
-    const StepMetrics metrics = trainer->train_step(false);
+    const StepMetrics metrics = timed_step(world, session.context, *trainer);
     seconds.push_back(metrics.seconds);
     exchange.push_back(metrics.phases.exchange);
     reduce.push_back(metrics.phases.reduce);

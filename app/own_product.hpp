@@ -3,6 +3,8 @@
 // in the layouts that it likes best and adds nothing.
 #pragma once
 
+#include <vector>
+
 #include "app/onednn_product.hpp"
 #include "core/context.hpp"
 #include "kernels/api/memory.hpp"
@@ -13,8 +15,11 @@ class OwnProduct {
  public:
   OwnProduct(const Context& context, const ProductShape& s, kernels::Precision precision)
       : a_(context.device, s.m * s.k), b_(context.device, s.k * s.n), c_(context.device, s.m * s.n) {
-    for (kernels::Array<float>* operand : {&a_, &b_})
-      fill_operand(operand->data(), static_cast<std::size_t>(operand->size()) * sizeof(float));
+    for (kernels::Array<float>* operand : {&a_, &b_}) {
+      std::vector<float> values(static_cast<std::size_t>(operand->size()));
+      fill_operand(values.data(), values.size() * sizeof(float));
+      operand->upload(context, values);
+    }
     c_.clear(context);
     gemm_ = {.transpose_a = s.transpose_a,
              .transpose_b = s.transpose_b,

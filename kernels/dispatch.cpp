@@ -15,6 +15,20 @@ namespace {
        operation);
 }
 
+// A GPU does its work later: what a kernel takes is seen by waiting for it.
+class Profiled {
+ public:
+  Profiled(const Context& context, std::string_view operation)
+      : kernel_(context.profile, operation), context_(context) {}
+  ~Profiled() noexcept(false) {
+    if (context_.profile && context_.device == Device::kCuda) synchronize(context_);
+  }
+
+ private:
+  ProfiledKernel kernel_;
+  const Context& context_;
+};
+
 }  // namespace
 
 // Calls f of the namespace of `device`: on_cuda(cuda::f(...)), or on_cpu(cpu::f(...)).
@@ -28,18 +42,18 @@ namespace {
 
 #define SWITCHYARD_OPERATION(operation, Arguments)                                                            \
   void operation(const Context& context, const Arguments& args) {                                             \
-    const ProfiledKernel profiled(context.profile, #operation);                                               \
+    const Profiled profiled(context, #operation);                                                             \
     SWITCHYARD_ON(context.device, #operation, cpu::operation(context, args), cuda::operation(context, args)); \
   }
 #include "kernels/api/operations.def"
 
 void gemm(const Context& context, std::span<const Gemm> products) {
-  const ProfiledKernel profiled(context.profile, "gemm");
+  const Profiled profiled(context, "gemm");
   SWITCHYARD_ON(context.device, "gemm", cpu::gemm(context, products), cuda::gemm(context, products));
 }
 
 void leaf_forward(const Context& context, std::span<const LeafForward> leaves) {
-  const ProfiledKernel profiled(context.profile, "leaf_forward");
+  const Profiled profiled(context, "leaf_forward");
   SWITCHYARD_ON(context.device, "leaf_forward", cpu::leaf_forward(context, leaves),
                 cuda::leaf_forward(context, leaves));
 }
@@ -49,7 +63,7 @@ Index packed_b_bytes(const Context& context, const Gemm& product) {
 }
 
 void pack_b(const Context& context, const Gemm& product, void* packed_b) {
-  const ProfiledKernel profiled(context.profile, "pack_b");
+  const Profiled profiled(context, "pack_b");
   SWITCHYARD_ON(context.device, "pack_b", cpu::pack_b(context, product, packed_b),
                 cuda::pack_b(context, product, packed_b));
 }
@@ -76,23 +90,23 @@ void release_host(Device device, void* pointer) {
 }
 
 void fill_zero(const Context& context, void* pointer, Index bytes) {
-  const ProfiledKernel profiled(context.profile, "fill_zero");
+  const Profiled profiled(context, "fill_zero");
   SWITCHYARD_ON(context.device, "fill_zero", cpu::fill_zero(pointer, bytes), cuda::fill_zero(context, pointer, bytes));
 }
 
 void copy(const Context& context, void* to, const void* from, Index bytes) {
-  const ProfiledKernel profiled(context.profile, "copy");
+  const Profiled profiled(context, "copy");
   SWITCHYARD_ON(context.device, "copy", cpu::copy(to, from, bytes), cuda::copy(context, to, from, bytes));
 }
 
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
-  const ProfiledKernel profiled(context.profile, "copy");
+  const Profiled profiled(context, "copy");
   SWITCHYARD_ON(context.device, "copy_to_device", cpu::copy(to, from, bytes),
                 cuda::copy_to_device(context, to, from, bytes));
 }
 
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {
-  const ProfiledKernel profiled(context.profile, "copy");
+  const Profiled profiled(context, "copy");
   SWITCHYARD_ON(context.device, "copy_to_host", cpu::copy(to, from, bytes),
                 cuda::copy_to_host(context, to, from, bytes));
 }

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "app/world.hpp"
+#include "core/clock.hpp"
+#include "kernels/api/device.hpp"
+#include "train/trainer.hpp"
+
+namespace switchyard {
+
+// A training step that all ranks begin together, its seconds counted until the device has done all of it.
+inline StepMetrics timed_step(World& world, const Context& context, Trainer& trainer) {
+  kernels::synchronize(context);
+  barrier(world.comm(), "bench");
+  const double start = seconds_now();
+  StepMetrics metrics = trainer.train_step(false);
+  kernels::synchronize(context);
+  metrics.seconds = seconds_now() - start;
+  return metrics;
+}
+
+}  // namespace switchyard
