@@ -10,6 +10,7 @@
 #include "app/text.hpp"
 #include "io/checkpoint.hpp"
 #include "io/schema.hpp"
+#include "kernels/api/device.hpp"
 
 namespace switchyard {
 
@@ -93,6 +94,8 @@ void TrainingRun::describe() const {
   fmt::print("mesh: {} x {}, experts over {}, {} of them\n", plural(world_.size(), "rank"),
              plural(config_.parallel.threads, "thread"), plural(mesh.expert_group().size(), "rank"),
              plural(mesh.replicas().size(), "replica"));
+  if (session_.context.device != Device::kCpu)
+    fmt::print("device: {}\n", kernels::device_name(session_.context.device));
   std::fflush(stdout);
 }
 
@@ -105,6 +108,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {"version", SWITCHYARD_VERSION},
       {"libraries", library_versions()},
       {"host", host},
+      {"device", kernels::device_name(session_.context.device)},
       {"model", describe_model(config_)},
       {"ranks", std::to_string(world_.size())},
       {"threads", std::to_string(config_.parallel.threads)},

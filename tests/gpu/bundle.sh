@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# bundle.sh FOLDER: puts what tests/gpu/check.sh needs of build/cuda into FOLDER, for a machine with a GPU but without
+# this one's packages: the programs, Open MPI, and every shared library but the C library's and CUDA's driver.
+set -euo pipefail
+[ $# = 1 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
+root=$(cd "$(dirname "$0")/../.." && pwd)
+build=$root/build/cuda
+folder=$1
+[ -x "$build/switchyard" ] || { echo "bundle.sh: build first: cmake --preset cuda && cmake --build build/cuda" >&2; exit 1; }
+
+rm -rf "$folder"
+mkdir -p "$folder/bin" "$folder/lib"
+cp "$build/switchyard" "$build"/test_kernels_* "$(readlink -f "$(type -P mpirun)")" "$(type -P orted)" "$folder/bin/"
+mv "$folder/bin/orterun" "$folder/bin/mpirun" 2>/dev/null || true
+# Open MPI finds its components and texts below OPAL_PREFIX, as they lie below /usr here.
+for path in pkglibdir pkgdatadir; do
+  from=$(ompi_info --parsable --path $path | cut -d: -f3-)
+  mkdir -p "$folder/$(dirname "${from#/usr/}")"
+  cp -rL "$from" "$folder/${from#/usr/}"
+done
+find "$folder/bin" "$folder/lib" -type f -exec ldd {} + 2>/dev/null | awk '$3 ~ /^\// { print $3 }' | sort -u |
+  grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux-x86-64|libcuda)\.so' | xargs cp -Lt "$folder/lib"
+strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*.so* 2>/dev/null || true
+du -sh "$folder"
