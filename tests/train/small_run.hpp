@@ -162,10 +162,11 @@ inline Dataset dataset_of(const Config& config) {
 class SmallRun {
  public:
   SmallRun(const Config& config, std::unique_ptr<Communicator> world)
-      : cpu_(static_cast<int>(config.parallel.threads)),
+      : threads_(static_cast<int>(config.parallel.threads)),
+        context_{config.compute.device == "cuda" ? Device::kCuda : Device::kCpu, &threads_},
         mesh_(std::move(world), config.parallel.experts),
         dataset_(dataset_of(config)),
-        trainer_(config, cpu_, mesh_, dataset_) {}
+        trainer_(config, context_, mesh_, dataset_) {}
 
   Trainer* operator->() { return &trainer_; }
 
@@ -176,7 +177,8 @@ class SmallRun {
   }
 
  private:
-  Cpu cpu_;
+  ThreadPool threads_;
+  Context context_;
   Mesh mesh_;
   Dataset dataset_;
   Trainer trainer_;

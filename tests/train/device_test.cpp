@@ -1,0 +1,69 @@
+// A whole training on a GPU: near the CPU's, the same bits on any number of ranks, and its checkpoints go from one
+// device to the other. The GPU is the emulated one: what the host does with device memory is real, and ends the program
+// where it touches it.
+#include <gtest/gtest.h>
+
+#include "train/shared_folder.hpp"
+#include "train/small_run.hpp"
+
+namespace switchyard::testing {
+namespace {
+
+constexpr Index kSteps = 2;
+
+Config on_gpu(Config config) {
+  config.compute.device = "cuda";
+  return config;
+}
+
+class OnDevice : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(OnDevice, TrainsAsTheCpuDoes) {
+  const Config config = config_of(kind_named(GetParam()));
+  SmallRun cpu = run_alone(config), gpu = run_alone(on_gpu(config));
+  const std::vector<StepMetrics> expected = cpu.train(kSteps), found = gpu.train(kSteps);
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    EXPECT_NEAR(found[step].loss, expected[step].loss, 1e-4 * (1 + std::fabs(expected[step].loss)));
+    EXPECT_NEAR(found[step].gradient_norm, expected[step].gradient_norm, 1e-3 * (1 + expected[step].gradient_norm));
+    EXPECT_EQ(found[step].routing.tokens, expected[step].routing.tokens);
+  }
+  EXPECT_NEAR(gpu->evaluate().loss, cpu->evaluate().loss, 1e-3);
+}
+
+TEST_P(OnDevice, GivesTheSameBitsOnAllRanks) {
+  const Config config = on_gpu(config_of(kind_named(GetParam())));
+  SmallRun alone = run_alone(config);
+  alone.train(kSteps);
+  const Evaluation expected = alone->evaluate();
+  for (const Index experts : expert_parallel_sizes(config, world_size())) {
+    SCOPED_TRACE("expert-parallel size " + std::to_string(experts));
+    Config layout = config;
+    layout.parallel.experts = experts;
+    SmallRun together = run_on_all_ranks(layout);
+    together.train(kSteps);
+    EXPECT_EQ(together->digest(), alone->digest());
+    EXPECT_EQ(together->evaluate().loss, expected.loss);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, OnDevice,
+                         ::testing::Values("dense", "switch", "noisy_top_k", "random per balanced", "expert_choice",
+                                           "fff", "patch_cnn, experts, normalized"),
+                         [](const auto& info) { return "Kind" + std::to_string(info.index); });
+
+TEST(DeviceCheckpoint, GoesFromOneDeviceToTheOther) {
+  const SharedFolder folder;
+  const Config config = config_of(kind_named("switch"));
+  SmallRun gpu = run_on_all_ranks(on_gpu(config));
+  gpu.train(1);
+  const auto world = world_communicator();
+  gpu->save(*world, folder / "checkpoint.h5", {});
+  SmallRun cpu = run_on_all_ranks(config);
+  cpu->load(*world, folder / "checkpoint.h5");
+  EXPECT_EQ(cpu->digest(), gpu->digest());
+  EXPECT_EQ(cpu->step(), 1);
+  EXPECT_NEAR(cpu.train(1)[0].loss, gpu.train(1)[0].loss, 1e-4);
+}
+
+}  // namespace
+}  // namespace switchyard::testing
