@@ -35,7 +35,8 @@ __device__ inline T* dynamic_shared() {
 }
 
 // Over the 32 lanes by a butterfly: every lane gets the same bits, since a + b = b + a. All lanes take part.
-__device__ inline float warp_sum(float x) {
+template <typename T>
+__device__ inline T warp_sum(T x) {
   for (int mask = kWarpSize / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(kWholeWarp, x, mask);
   return x;
 }
@@ -48,14 +49,14 @@ __device__ inline float warp_max(float x) {
 }
 
 // Over the block, every thread taking part and getting the same bits. kThreads: the block's size, a multiple of 32.
-template <int kThreads>
-__device__ inline float block_sum(float x) {
-  __shared__ float sums[kThreads / kWarpSize];
+template <int kThreads, typename T>
+__device__ inline T block_sum(T x) {
+  __shared__ T sums[kThreads / kWarpSize];
   x = warp_sum(x);
   __syncthreads();  // an earlier call's sums have been read
   if (lane() == 0) sums[warp()] = x;
   __syncthreads();
-  float total = 0;
+  T total = 0;
   for (int w = 0; w < kThreads / kWarpSize; ++w) total += sums[w];
   return total;
 }

@@ -7,7 +7,6 @@ namespace switchyard::kernels::cuda {
 #define SWITCHYARD_MISSING(operation, Arguments) \
   void operation(const Context&, const Arguments&) { fail("{}: there is no CUDA kernel for it yet", #operation); }
 
-SWITCHYARD_MISSING(adam, Adam)
 SWITCHYARD_MISSING(attention, Attention)
 SWITCHYARD_MISSING(attention_backward, AttentionBackward)
 SWITCHYARD_MISSING(bias_add, BiasAdd)

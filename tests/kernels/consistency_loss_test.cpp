@@ -33,7 +33,7 @@ double kl(const double* log_p, const double* log_q, std::size_t classes) {
 struct Problem {
   Case shape;
   Floats logits, bias;
-  std::vector<std::int32_t> labels;
+  Ints labels;
 
   explicit Problem(const Case& of)
       : shape(of), logits(random_floats(2 * of.samples * of.classes, 1, 4)), bias(random_floats(of.classes, 2)) {
@@ -86,7 +86,7 @@ TEST_P(ConsistencyLosses, MatchTheReference) {
         args.d_logits = nullptr;
         args.loss = loss_only.data();
         consistency_loss(context, args);
-        std::vector<std::int32_t> both = problem.labels;
+        Ints both = problem.labels;
         both.insert(both.end(), problem.labels.begin(), problem.labels.end());
         softmax_cross_entropy(context, {.rows = 2 * samples,
                                         .classes = classes,
@@ -129,12 +129,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ConsistencyLosses,
 struct Found {
   Floats loss, correct, divergence, d_logits;
 };
-Found run(Consistency kind, const Floats& logits, const Floats& bias, const std::vector<std::int32_t>& labels,
-          float weight, float scale) {
+Found run(Consistency kind, const Floats& logits, const Floats& bias, const Ints& labels, float weight, float scale) {
   ThreadPool threads(1);
   const auto samples = static_cast<Index>(labels.size());
   Output loss(2 * samples), correct(2 * samples), divergence(samples), d_logits(static_cast<Index>(logits.size()));
-  consistency_loss({.threads = &threads}, {.samples = samples,
+  consistency_loss(test_context(threads), {.samples = samples,
                                            .classes = static_cast<Index>(bias.size()),
                                            .kind = kind,
                                            .logits = logits.data(),
@@ -155,7 +154,7 @@ Found run(Consistency kind, const Floats& logits, const Floats& bias, const std:
 TEST(ConsistencyLosses, MatchPyTorch) {
   const Floats logits{1.0f, -0.5f, 2.0f, 0.25f, 1.5f, -1.0f, -2.0f, 0.75f, 0.5f, 1.25f, 0.5f, -0.75f};
   const Floats bias{0.125f, -0.25f, 0.5f};
-  const std::vector<std::int32_t> labels{2, 0};
+  const Ints labels{2, 0};
   const Doubles loss{0.255892447, 1.339133913, 0.508591209, 0.419738847}, divergence{0.581601704, 0.407749566};
   const Doubles thor{0.615555144,  -0.514494929, -0.101060215, -1.301636579, 1.35269406,   -0.051057482,
                      -0.289310747, 1.420435499,  -1.131124752, 0.752851772,  -0.806173621, 0.053321849};

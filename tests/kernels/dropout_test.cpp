@@ -18,7 +18,7 @@ Floats scales(const Context& context, Index rows, Index cols, const Dropout& dro
 }
 
 TEST(Dropout, IsTheDocumentedFunctionOfRowAndColumn) {
-  std::vector<std::int32_t> row_ids(40);
+  Ints row_ids(40);
   std::iota(row_ids.rbegin(), row_ids.rend(), 1000);
   for (const float probability : {0.0f, 1e-6f, 0.1f, 0.5f, 0.9f, 0.9999f})
     for (const bool with_ids : {false, true})
@@ -48,15 +48,15 @@ TEST(Dropout, EveryPartOfTheKeyMatters) {
   others[3].key.layer += 1;
   others[4].key.step += 1;
   others[5].first_row += 1;
-  const Floats of_base = scales({.threads = &threads}, 1, 256, base);
-  for (const Dropout& other : others) EXPECT_NE(scales({.threads = &threads}, 1, 256, other), of_base);
+  const Floats of_base = scales(test_context(threads), 1, 256, base);
+  for (const Dropout& other : others) EXPECT_NE(scales(test_context(threads), 1, 256, other), of_base);
 }
 
 TEST(Dropout, DropsTheRightFraction) {
   ThreadPool threads(1);
   constexpr Index kRows = 1000, kCols = 1000;
   for (const float probability : {0.1f, 0.5f}) {
-    const Floats kept = scales({.threads = &threads}, kRows, kCols, some_dropout(probability));
+    const Floats kept = scales(test_context(threads), kRows, kCols, some_dropout(probability));
     const double dropped = static_cast<double>(std::count(kept.begin(), kept.end(), 0.0f)) / (kRows * kCols);
     EXPECT_NEAR(dropped, probability, 4 * std::sqrt(0.25 / (kRows * kCols)));  // four standard deviations
   }

@@ -143,7 +143,7 @@ TEST(Relu, KeepsNotANumber) {
   const Floats x{kPoison, -1, 2}, bias{0, 0, 0};
   Output y(3);
   bias_activation_dropout(
-      {.threads = &threads},
+      test_context(threads),
       {.rows = 1, .cols = 3, .activation = Activation::kRelu, .x = x.data(), .bias = bias.data(), .y = y.data()});
   expect_near(y.values(), {kPoison, 0, 2}, 0, "y");
 }
@@ -214,12 +214,40 @@ TEST_P(Elementwise, BiasAddAndColumnSum) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Elementwise, testing::ValuesIn(kCases));
 
+TEST(ElementwiseBits, DoNotDependOnTheAddress) {
+  ThreadPool threads(1);
+  const Context context = test_context(threads);
+  constexpr Index kRows = 37, kCols = 52, kSize = kRows * kCols;
+  const Floats x = random_floats(kSize + 1, 1, 4), d_y = random_floats(kSize + 1, 2), bias = random_floats(kCols, 3);
+  Output y(kSize), d_x(kSize), d_bias(kCols), shifted_y(kSize + 1), shifted_d_x(kSize + 1), shifted_d_bias(kCols);
+  const auto run = [&](const float* from, const float* d_from, float* to, float* d_to, float* d_bias_to) {
+    bias_activation_dropout(
+        context,
+        {.rows = kRows, .cols = kCols, .x = from, .bias = bias.data(), .y = to, .dropout = some_dropout(0.1f)});
+    bias_activation_dropout_backward(context, {.rows = kRows,
+                                               .cols = kCols,
+                                               .x = from,
+                                               .bias = bias.data(),
+                                               .d_y = d_from,
+                                               .d_x = d_to,
+                                               .d_bias = d_bias_to,
+                                               .dropout = some_dropout(0.1f)});
+  };
+  const Floats x_before(x.begin() + 1, x.end()), d_y_before(d_y.begin() + 1, d_y.end());
+  run(x_before.data(), d_y_before.data(), y.data(), d_x.data(), d_bias.data());
+  run(x.data() + 1, d_y.data() + 1, shifted_y.data() + 1, shifted_d_x.data() + 1, shifted_d_bias.data());
+  const auto after_first = [](const Floats& values) { return Floats(values.begin() + 1, values.end()); };
+  EXPECT_TRUE(same_bits(y.values(), after_first(shifted_y.values())));
+  EXPECT_TRUE(same_bits(d_x.values(), after_first(shifted_d_x.values())));
+  EXPECT_TRUE(same_bits(d_bias.values(), shifted_d_bias.values()));
+}
+
 struct GeluValues {
   Floats gelu, derivative;
 };
 GeluValues gelu_of(const Floats& u) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   const auto cols = static_cast<Index>(u.size());
   const Floats zeros(u.size(), 0.0f), ones(u.size(), 1.0f);
   Output y(cols), d_x(cols), d_bias(cols);

@@ -7,6 +7,8 @@
 namespace switchyard::kernels {
 namespace {
 
+using Bytes = TestVector<std::uint8_t>;
+
 struct PatchCase {
   Index samples, height, width, channels, patch;
   int crop_padding;
@@ -21,7 +23,7 @@ class PatchifyCases : public testing::TestWithParam<PatchCase> {};
 TEST_P(PatchifyCases, MatchesTheReference) {
   const PatchCase p = GetParam();
   const Index pixels = p.height * p.width * p.channels;
-  std::vector<std::uint8_t> images(static_cast<std::size_t>(p.samples * pixels));
+  Bytes images(static_cast<std::size_t>(p.samples * pixels));
   for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i * 37 + i / 256);
   Patchify args{.samples = p.samples,
                 .height = p.height,
@@ -72,10 +74,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PatchifyCases, testing::ValuesIn(kPatchCases));
 
 TEST(Patchify, DrawsEveryShiftAndBothMirrorings) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   // One bright pixel in the middle of a 9 x 9 image shows where the crop and the mirror put it.
   constexpr Index kSamples = 500, kSide = 9;
-  std::vector<std::uint8_t> images(kSamples * kSide * kSide, 0);
+  Bytes images(kSamples * kSide * kSide, 0);
   for (Index s = 0; s < kSamples; ++s) images[static_cast<std::size_t>((s * kSide + 4) * kSide + 4)] = 255;
   Output out(kSamples * kSide * kSide);
   patchify(context, {.samples = kSamples,
@@ -100,7 +102,7 @@ TEST(Patchify, DrawsEveryShiftAndBothMirrorings) {
 constexpr std::array<float, kMaxChannels> kMean{0.2860f, 0.4f, 0.3f, 0.2f}, kDeviation{0.3530f, 0.3f, 0.4f, 0.5f};
 
 // The words of images that one patch covers: all channels of a pixel follow each other.
-Ints words_of(const std::vector<std::uint8_t>& images, Index samples, Index side, Index channels, Index patch) {
+Ints words_of(const Bytes& images, Index samples, Index side, Index channels, Index patch) {
   const Index patches_per_sample = side / patch * (side / patch);
   const Floats words = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Floats patches(images.size());
@@ -134,7 +136,7 @@ TEST(PatchWords, MatchTheReference) {
   for (const auto& [samples, side, channels, patch] : {Case{0, 4, 1, 2}, Case{1, 1, 1, 1}, Case{5, 8, 3, 4},
                                                        Case{17, 28, 1, 7}, Case{9, 9, 4, 3}, Case{3, 17, 2, 17}}) {
     SCOPED_TRACE(testing::Message() << "patch " << patch << ", channels " << channels);
-    std::vector<std::uint8_t> images(static_cast<std::size_t>(samples * side * side * channels));
+    Bytes images(static_cast<std::size_t>(samples * side * side * channels));
     for (std::size_t i = 0; i < images.size(); ++i)  // brighter and darker samples
       images[i] = static_cast<std::uint8_t>(random_words({.seed = 8}, 0, static_cast<std::uint32_t>(i))[0] %
                                             (20 + 3 * (i / 40 % 80)));
@@ -167,7 +169,7 @@ TEST(PatchWords, MatchTheReference) {
 }
 
 TEST(PatchWords, OfOneGreyHaveNoBrighterQuadrantWhateverTheNormalisation) {
-  std::vector<std::uint8_t> images(256 * 49);
+  Bytes images(256 * 49);
   for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(i / 49);
   const Ints words = words_of(images, 256, 7, 1, 7);
   for (std::size_t grey = 0; grey < 256; ++grey)

@@ -8,8 +8,9 @@ namespace {
 struct Case {
   Index rows, cols, x_stride;
 };
-constexpr Case kCases[] = {{0, 4, 4},    {1, 2, 2},    {2, 3, 7},       {3, 17, 17},
-                           {17, 25, 40}, {65, 64, 64}, {130, 300, 300}, {4, 65, 130}};
+constexpr Case kCases[] = {{0, 4, 4},     {1, 2, 2},     {2, 3, 7},        {3, 17, 17},
+                           {17, 25, 40},  {65, 64, 64},  {130, 300, 300},  {4, 65, 130},
+                           {2, 500, 501}, {3, 900, 900}, {18, 1030, 1030}, {2, 4200, 4200}};
 constexpr double kEpsilon = 1e-5;
 
 class LayerNormCases : public testing::TestWithParam<Case> {
@@ -92,9 +93,53 @@ TEST_P(LayerNormCases, ForwardAndBackwardMatchTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormCases, testing::ValuesIn(kCases));
 
+TEST(LayerNorm, BitsDoNotDependOnTheAddress) {
+  ThreadPool threads(1);
+  const Context context = test_context(threads);
+  constexpr Index kRows = 5, kCols = 68;
+  const auto run = [&](std::size_t offset) {
+    const auto shifted = [=](std::uint32_t seed, Index size) {
+      Floats values(offset, 0.0f);
+      const Floats random = random_floats(size, seed);
+      values.insert(values.end(), random.begin(), random.end());
+      return values;
+    };
+    const auto after_offset = [=](const Floats& values) {
+      return Floats(values.begin() + static_cast<std::ptrdiff_t>(offset), values.end());
+    };
+    const Floats x = shifted(1, kRows * kCols), gamma = shifted(2, kCols), beta = shifted(3, kCols),
+                 d_y = shifted(4, kRows * kCols);
+    Output y(shifted(5, kRows * kCols)), d_x(shifted(6, kRows * kCols)), mean(kRows), rstd(kRows), d_gamma(kCols),
+        d_beta(kCols);
+    layernorm(context, {.rows = kRows,
+                        .cols = kCols,
+                        .x = x.data() + offset,
+                        .x_stride = kCols,
+                        .gamma = gamma.data() + offset,
+                        .beta = beta.data() + offset,
+                        .y = y.data() + offset,
+                        .mean = mean.data(),
+                        .rstd = rstd.data()});
+    layernorm_backward(context, {.rows = kRows,
+                                 .cols = kCols,
+                                 .x = x.data() + offset,
+                                 .x_stride = kCols,
+                                 .gamma = gamma.data() + offset,
+                                 .mean = mean.data(),
+                                 .rstd = rstd.data(),
+                                 .d_y = d_y.data() + offset,
+                                 .d_x = d_x.data() + offset,
+                                 .d_gamma = d_gamma.data(),
+                                 .d_beta = d_beta.data()});
+    return std::vector<Floats>{after_offset(y.values()), after_offset(d_x.values()), d_gamma.values(), d_beta.values()};
+  };
+  const auto aligned = run(0), shifted = run(1);
+  for (std::size_t i = 0; i < aligned.size(); ++i) EXPECT_TRUE(same_bits(aligned[i], shifted[i])) << "output " << i;
+}
+
 TEST(LayerNorm, NanStaysInItsRow) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   Floats x = random_floats(3 * 20, 1);
   x[25] = kPoison;
   const Floats ones(20, 1.0f);

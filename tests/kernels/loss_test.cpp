@@ -10,7 +10,7 @@ class CrossEntropy : public testing::TestWithParam<std::pair<Index, Index>> {};
 TEST_P(CrossEntropy, MatchesTheReference) {
   const auto [rows, classes] = GetParam();
   const Floats logits = random_floats(rows * classes, 1, 5), bias = random_floats(classes, 2);
-  std::vector<std::int32_t> labels;
+  Ints labels;
   for (Index r = 0; r < rows; ++r) labels.push_back(static_cast<std::int32_t>(r * 7 % classes));
   const float scale = 0.125f;
   const auto outputs =
@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
 TEST(CrossEntropyOfSoftmax, MatchesTheReference) {
   for (const auto& [rows, classes] : {std::pair<Index, Index>{0, 2}, {33, 2}, {17, 5}}) {
     const Floats logits = random_floats(rows * classes, 3, 4), bias = random_floats(classes, 4);
-    std::vector<std::int32_t> labels;
+    Ints labels;
     for (Index r = 0; r < rows; ++r) labels.push_back(static_cast<std::int32_t>(r * 7 % classes));
     const auto outputs = on_all_threads([&, rows = rows, classes = classes](const Context& context) {
       Output loss(rows), correct(rows), d_logits(rows * classes);
@@ -105,14 +105,14 @@ TEST(CrossEntropyOfSoftmax, MatchesTheReference) {
 
 TEST(CrossEntropyOfSoftmax, HasAFloor) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   const Floats logits = {50, 0};
-  const std::int32_t label = 0;
+  const Ints label = {0};
   Output loss(1), correct(1), d_logits(2);
   softmax_cross_entropy(context, {.rows = 1,
                                   .classes = 2,
                                   .logits = logits.data(),
-                                  .labels = &label,
+                                  .labels = label.data(),
                                   .of_softmax = true,
                                   .loss = loss.data(),
                                   .correct = correct.data(),
@@ -126,14 +126,15 @@ struct OneRow {
 };
 OneRow one_row(const Floats& logits, std::int32_t label) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   const Floats bias(logits.size(), 0.0f);
+  const Ints labels = {label};
   Output loss(1), correct(1);
   softmax_cross_entropy(context, {.rows = 1,
                                   .classes = static_cast<Index>(logits.size()),
                                   .logits = logits.data(),
                                   .bias = bias.data(),
-                                  .labels = &label,
+                                  .labels = labels.data(),
                                   .loss = loss.data(),
                                   .correct = correct.data()});
   return {loss.values()[0], correct.values()[0]};

@@ -33,6 +33,7 @@ TEST_P(AdamCases, ThreeStepsMatchTheReference) {
         args.first_moments = m.data();
         args.second_moments = v.data();
         adam(context, args);
+        synchronize(context);
       }
       return {p.values(), m.values(), v.values()};
     });
@@ -71,6 +72,7 @@ TEST(SgdTest, ThreeStepsMatchTheReference) {
         args.gradients = gradients.data();
         args.velocities = velocity.data();
         sgd(context, args);
+        synchronize(context);
       }
       return {p.values(), velocity.values()};
     });
@@ -90,7 +92,7 @@ TEST(SgdTest, ThreeStepsMatchTheReference) {
 // A sharded optimiser updates pieces of the arrays: it must write the bits that one call writes.
 TEST(AdamBits, DoNotDependOnHowTheArrayIsCut) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   constexpr Index kSize = 1003;
   const Floats gradients = random_floats(kSize, 2);
   const auto run = [&](Index piece) {
@@ -104,6 +106,7 @@ TEST(AdamBits, DoNotDependOnHowTheArrayIsCut) {
                      .learning_rate = 0.01f,
                      .weight_decay = 0.1f,
                      .step = 7});
+    synchronize(context);
     return p;
   };
   const Floats whole = run(kSize);
@@ -118,15 +121,16 @@ TEST(SumOfSquaresTest, MatchesTheReferenceAndPassesOnNan) {
     double first = 0;
     for (int num_threads = 1; num_threads <= 3; ++num_threads) {
       ThreadPool threads(num_threads);
+      const Context context = test_context(threads);
       double sum = -1;
-      sum_of_squares({.threads = &threads}, {.size = size, .x = x.data(), .sum = &sum});
+      sum_of_squares(context, {.size = size, .x = x.data(), .sum = &sum});
       if (num_threads == 1) first = sum;
       EXPECT_EQ(sum, first) << num_threads << " threads";
       EXPECT_NEAR(sum, expected, 1e-12 * expected);
       if (size == 0) continue;
       Floats with_nan = x;
       with_nan.back() = kPoison;
-      sum_of_squares({.threads = &threads}, {.size = size, .x = with_nan.data(), .sum = &sum});
+      sum_of_squares(context, {.size = size, .x = with_nan.data(), .sum = &sum});
       EXPECT_TRUE(std::isnan(sum));
     }
   }

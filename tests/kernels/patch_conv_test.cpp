@@ -154,14 +154,14 @@ TEST(NoisyChoices, AreTheLargestNoisyLogits) {
 
 TEST(NoisyChoices, TakeTheFirstOfEqualsAndSurviveNaN) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   const Floats logits = {1e9f, 1e9f, 0, kPoison, kPoison, kPoison};  // noise is lost in 1e9
   IntOutput chosen(2);
   Output weights(2);
   noisy_choice(
       context,
       {.tokens = 2, .num_experts = 3, .logits = logits.data(), .experts = chosen.data(), .weights = weights.data()});
-  EXPECT_EQ(chosen.values(), (std::vector<std::int32_t>{0, 0}));
+  EXPECT_EQ(chosen.values(), (Ints{0, 0}));
   EXPECT_TRUE(std::isnan(weights.values()[1]));
 }
 

@@ -1,0 +1,181 @@
+#include <algorithm>
+
+#include "kernels/cuda/column_pass.cuh"
+#include "kernels/cuda/operations.hpp"
+
+namespace switchyard::kernels::cuda {
+
+namespace {
+
+// The threads that share a row: each keeps kFours times four of its columns in registers. Where a row is one warp's, a
+// block has four of them.
+template <int kWarps, int kFours>
+struct Team {
+  static constexpr int kThreads = kWarps * kWarpSize;
+  static constexpr int kTeams = kWarps == 1 ? 4 : 1;
+  static constexpr int kBlockThreads = kTeams * kThreads;
+  static constexpr Index kMostCols = Index{4} * kFours * kThreads;
+
+  __device__ static int index() { return static_cast<int>(threadIdx.x) / kThreads; }
+  __device__ static int first_col(int j) { return 4 * (static_cast<int>(threadIdx.x) % kThreads + j * kThreads); }
+  __device__ static float sum(float x) {
+    if constexpr (kWarps == 1)
+      return warp_sum(x);
+    else
+      return block_sum<kThreads>(x);
+  }
+};
+
+// With the smallest team for the width: body(Team). Wide: that for rows of up to 1024 columns.
+template <typename Wide, typename Body>
+void with_team(const char* operation, Index cols, const Body& body) {
+  static_assert(Wide::kMostCols == 1024);
+  if (cols <= Team<1, 1>::kMostCols) return body(Team<1, 1>{});
+  if (cols <= Team<1, 3>::kMostCols) return body(Team<1, 3>{});
+  if (cols <= Wide::kMostCols) return body(Wide{});
+  if (cols <= Team<8, 4>::kMostCols) return body(Team<8, 4>{});
+  if (cols <= Team<16, 8>::kMostCols) return body(Team<16, 8>{});
+  fail_operation(operation + (" on a GPU: rows have at most " + std::to_string(Team<16, 8>::kMostCols)) +
+                 " columns, not " + std::to_string(cols));
+}
+
+template <typename Team, int kFours, bool kAligned>
+__global__ void __launch_bounds__(Team::kBlockThreads) layernorm_kernel(LayerNorm args) {
+  const Index row = static_cast<Index>(blockIdx.x) * Team::kTeams + Team::index();
+  if (row >= args.rows) return;  // a whole team
+  const int cols = static_cast<int>(args.cols);
+  const float inverse_cols = 1.0f / static_cast<float>(cols);
+  const float* const x = args.x + row * args.x_stride;
+  float* const y = args.y + row * args.cols;
+  Four values[kFours];
+  float sum = 0;
+  for (int j = 0; j < kFours; ++j) {
+    const int col = Team::first_col(j);
+    values[j] = read_four<kAligned>(x + col, cols - col);
+    for (int i = 0; i < 4; ++i) sum += values[j].at[i];
+  }
+  const float mean = __fmul_rn(Team::sum(sum), inverse_cols);
+  float squares = 0;
+  for (int j = 0; j < kFours; ++j)
+    for (int i = 0; i < 4; ++i) {
+      float& value = values[j].at[i];
+      value = is_inside<kAligned>(i, cols - Team::first_col(j)) ? value - mean : 0.0f;
+      squares = fmaf(value, value, squares);
+    }
+  const float rstd = 1.0f / sqrtf(fmaf(Team::sum(squares), inverse_cols, args.epsilon));
+  for (int j = 0; j < kFours; ++j) {
+    const int col = Team::first_col(j);
+    const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
+    Four out = read_four<kAligned>(args.beta + col, cols - col);
+    for (int i = 0; i < 4; ++i) out.at[i] = fmaf(values[j].at[i] * rstd, gamma.at[i], out.at[i]);
+    write_four<kAligned>(y + col, out, cols - col);
+  }
+  if (Team::first_col(0) == 0) {
+    args.mean[row] = mean;
+    args.rstd[row] = rstd;
+  }
+}
+
+constexpr Index kMostRowBlocks = 512, kFewestRows = 16;
+
+// With xhat = (x - mean) rstd and g = d_y gamma: d_x = rstd (g - mean(g) - xhat mean(g xhat)), means over the row.
+// A block has the rows of a row block, team t rows t, t + kTeams, ...; the sums of its teams are added in order.
+// partial_sums: (row blocks, 2, cols), d_gamma and d_beta.
+template <typename Team, int kFours, bool kAligned>
+__global__ void __launch_bounds__(Team::kBlockThreads)
+    layernorm_backward_kernel(LayerNormBackward args, Index rows_per_block, float* partial_sums) {
+  const int cols = static_cast<int>(args.cols);
+  const float inverse_cols = 1.0f / static_cast<float>(cols);
+  const Index first_row = static_cast<Index>(blockIdx.x) * rows_per_block, end_of_block = first_row + rows_per_block;
+  const Index end = end_of_block < args.rows ? end_of_block : args.rows;
+  Four d_gamma[kFours]{}, d_beta[kFours]{};
+  for (Index row = first_row + Team::index(); row < end; row += Team::kTeams) {
+    const float* const x = args.x + row * args.x_stride;
+    const float* const d_y = args.d_y + row * args.cols;
+    float* const d_x = args.d_x + row * args.x_stride;
+    const float mean = args.mean[row], rstd = args.rstd[row];
+    Four xhat[kFours], d[kFours];
+    float sum_g = 0, sum_g_xhat = 0;
+    for (int j = 0; j < kFours; ++j) {
+      const int col = Team::first_col(j);
+      xhat[j] = read_four<kAligned>(x + col, cols - col);
+      d[j] = read_four<kAligned>(d_y + col, cols - col);
+    }
+    for (int j = 0; j < kFours; ++j) {
+      const int col = Team::first_col(j);
+      const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
+      for (int i = 0; i < 4; ++i) {
+        // beyond the row d is zero, and what xhat is there is of no account
+        xhat[j].at[i] = (xhat[j].at[i] - mean) * rstd;
+        const float g = __fmul_rn(d[j].at[i], gamma.at[i]);
+        sum_g += g;
+        if (is_inside<kAligned>(i, cols - col)) sum_g_xhat = fmaf(g, xhat[j].at[i], sum_g_xhat);
+        d_gamma[j].at[i] = fmaf(d[j].at[i], xhat[j].at[i], d_gamma[j].at[i]);
+        d_beta[j].at[i] += d[j].at[i];
+      }
+    }
+    const float mean_g = __fmul_rn(Team::sum(sum_g), inverse_cols);
+    const float mean_g_xhat = __fmul_rn(Team::sum(sum_g_xhat), inverse_cols);
+    for (int j = 0; j < kFours; ++j) {
+      const int col = Team::first_col(j);
+      const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
+      Four out = read_four<kAligned>(d_x + col, cols - col);
+      for (int i = 0; i < 4; ++i) {
+        const float g = __fmul_rn(d[j].at[i], gamma.at[i]);
+        out.at[i] = fmaf(rstd, fmaf(-xhat[j].at[i], mean_g_xhat, g - mean_g), out.at[i]);
+      }
+      write_four<kAligned>(d_x + col, out, cols - col);
+    }
+  }
+
+  float* const sums = dynamic_shared<float>();  // (2, cols)
+  for (int team = 0; team < Team::kTeams; ++team) {
+    if (Team::index() == team)
+      for (int j = 0; j < kFours; ++j)
+        for (int i = 0; i < 4; ++i) {
+          const int col = Team::first_col(j) + i;
+          if (col >= cols) continue;
+          sums[col] = (team == 0 ? 0.0f : sums[col]) + d_gamma[j].at[i];
+          sums[cols + col] = (team == 0 ? 0.0f : sums[cols + col]) + d_beta[j].at[i];
+        }
+    __syncthreads();
+  }
+  for (int c = static_cast<int>(threadIdx.x); c < 2 * cols; c += Team::kBlockThreads)
+    partial_sums[static_cast<Index>(blockIdx.x) * 2 * cols + c] = sums[c];
+}
+
+template <int kWarps, int kFours>
+void run(const Context& context, const LayerNorm& args, Team<kWarps, kFours>) {
+  using T = Team<kWarps, kFours>;
+  const bool aligned = are_aligned(args.cols, args.gamma, args.beta, args.y) && are_aligned(args.x_stride, args.x);
+  launch(context, {.blocks = ceil_div(args.rows, T::kTeams), .threads = T::kBlockThreads},
+         aligned ? layernorm_kernel<T, kFours, true> : layernorm_kernel<T, kFours, false>, args);
+}
+
+template <int kWarps, int kFours>
+void run(const Context& context, const LayerNormBackward& args, Team<kWarps, kFours>) {
+  using T = Team<kWarps, kFours>;
+  const Index rows_per_block = std::max(kFewestRows, ceil_div(args.rows, kMostRowBlocks));
+  const Index row_blocks = ceil_div(args.rows, rows_per_block);
+  const bool aligned = are_aligned(args.cols, args.gamma, args.d_y) && are_aligned(args.x_stride, args.x, args.d_x);
+  float* const partial_sums = workspace<float>(context, row_blocks * 2 * args.cols);
+  launch(context,
+         {.blocks = row_blocks, .threads = T::kBlockThreads, .shared_bytes = 2 * args.cols * Index{sizeof(float)}},
+         aligned ? layernorm_backward_kernel<T, kFours, true> : layernorm_backward_kernel<T, kFours, false>, args,
+         rows_per_block, partial_sums);
+  add_partial_sums(context, row_blocks, 2 * args.cols, partial_sums,
+                   {args.d_gamma, static_cast<int>(args.cols), args.d_beta});
+}
+
+}  // namespace
+
+void layernorm(const Context& context, const LayerNorm& args) {
+  with_team<Team<1, 8>>("layernorm", args.cols, [&](auto team) { run(context, args, team); });
+}
+
+void layernorm_backward(const Context& context, const LayerNormBackward& args) {
+  // one warp would not have the registers
+  with_team<Team<4, 2>>("layernorm_backward", args.cols, [&](auto team) { run(context, args, team); });
+}
+
+}  // namespace switchyard::kernels::cuda
