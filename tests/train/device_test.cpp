@@ -49,7 +49,7 @@ TEST_P(OnDevice, GivesTheSameBitsOnAllRanks) {
 INSTANTIATE_TEST_SUITE_P(Kinds, OnDevice,
                          ::testing::Values("dense", "switch", "noisy_top_k", "random per balanced", "expert_choice",
                                            "fff", "patch_cnn, experts, normalized"),
-                         [](const auto& info) { return "Kind" + std::to_string(info.index); });
+                         [](const auto& kind) { return "Kind" + std::to_string(kind.index); });
 
 TEST(DeviceCheckpoint, GoesFromOneDeviceToTheOther) {
   const SharedFolder folder;

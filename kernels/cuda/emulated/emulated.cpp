@@ -245,8 +245,10 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (pages == MAP_FAILED) return cudaErrorMemoryAllocation;
   *pointer = static_cast<std::byte*>(pages) + (size - rounded);
   memories[*pointer] = {static_cast<std::byte*>(pages), size};
+  // NaN. What is larger stays unpoisoned: to open and close pages takes long once they have been written.
+  constexpr std::size_t kPoisoned = 256 << 10;
   const Access access;
-  std::memset(pages, 0xff, size);
+  if (size <= kPoisoned) std::memset(pages, 0xff, size);
   return cudaSuccess;
 }
 
