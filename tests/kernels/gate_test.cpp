@@ -221,7 +221,7 @@ Gated gate_of(const Floats& logits, Index num_experts, Index top_k, Scores kind,
   const auto size = static_cast<Index>(logits.size()), tokens = size / num_experts;
   IntOutput experts(tokens * top_k);
   Output scores(size), probabilities(size), weights(tokens * top_k), lse(tokens);
-  gate({.threads = &threads}, {.tokens = tokens,
+  gate(test_context(threads), {.tokens = tokens,
                                .num_experts = num_experts,
                                .top_k = top_k,
                                .first_expert = first_expert,

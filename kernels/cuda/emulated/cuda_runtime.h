@@ -59,6 +59,7 @@ void block_barrier();
 // Each thread of the warp gives 8 bytes; returns those of lane `source`, or nonsense where there is no such thread.
 std::uint64_t shuffle(std::uint64_t value, unsigned source);
 unsigned ballot(bool vote);
+unsigned match(std::uint64_t value);  // the lanes that give the same
 void* dynamic_shared();
 
 template <typename T>
@@ -100,6 +101,7 @@ T __shfl_up_sync(unsigned, T value, unsigned delta, int = 32) {
 }
 inline unsigned __ballot_sync(unsigned, bool vote) { return emulated::ballot(vote); }
 inline int __any_sync(unsigned, bool vote) { return emulated::ballot(vote) != 0; }
+inline unsigned __match_any_sync(unsigned, int value) { return emulated::match(static_cast<unsigned>(value)); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
@@ -118,6 +120,8 @@ inline unsigned __float_as_uint(float x) {
   return bits;
 }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline float cospif(float x) { return static_cast<float>(std::cos(3.14159265358979323846 * x)); }
+inline float normcdff(float x) { return static_cast<float>(std::erfc(-0.70710678118654752440 * x) / 2); }
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };

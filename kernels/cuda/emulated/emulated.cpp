@@ -188,6 +188,18 @@ std::uint64_t shuffle(std::uint64_t value, unsigned source) {
   return found;
 }
 
+unsigned match(std::uint64_t value) {
+  const unsigned first = now.current / kWarp * kWarp;
+  now.threads[now.current].given = value;
+  wait(State::kAtWarpBarrier);
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < kWarp && first + lane < now.threads.size(); ++lane)
+    if (now.threads[first + lane].state != State::kDone && now.threads[first + lane].given == value)
+      lanes |= 1u << lane;
+  wait(State::kAtWarpBarrier);
+  return lanes;
+}
+
 unsigned ballot(bool vote) {
   const unsigned first = now.current / kWarp * kWarp;
   now.threads[now.current].vote = vote;
