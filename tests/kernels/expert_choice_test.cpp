@@ -75,8 +75,8 @@ TEST(ExpertChoiceTest, TakesTheEarlierTokenWhereEqual) {
 TEST(ExpertChoiceTest, RefusesMoreTokensThanThereAre) {
   ThreadPool threads(1);
   const Floats scores{1, 2};
-  EXPECT_THROW(expert_choice({.threads = &threads}, {.tokens = 2, .num_experts = 1, .capacity = 3}), Error);
-  EXPECT_THROW(expert_choice({.threads = &threads}, {.tokens = 2, .num_experts = 1, .capacity = -1}), Error);
+  EXPECT_THROW(expert_choice(test_context(threads), {.tokens = 2, .num_experts = 1, .capacity = 3}), Error);
+  EXPECT_THROW(expert_choice(test_context(threads), {.tokens = 2, .num_experts = 1, .capacity = -1}), Error);
 }
 
 }  // namespace

@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, NoisyGateCases,
 
 TEST(NoisyGateTest, VanishingNoiseTiesAndNanGiveNoInfinity) {
   ThreadPool threads(1);
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   const Floats clean{1, 1, 1, 0, 5, 1e6f}, raw{-200, -200, -30, -200, 0, -200}, noise(6, 0.5f), zeros(6, 0.0f),
       ones(3, 1.0f);
   Output probability(6), d_clean(6), d_raw(6);
@@ -199,9 +199,9 @@ TEST(NoisyGateTest, VanishingNoiseTiesAndNanGiveNoInfinity) {
 
 TEST(NoisyGateTest, ALoadOfEveryExpertIsRefused) {
   ThreadPool threads(1);
-  EXPECT_THROW(load_probability({.threads = &threads}, {.tokens = 1, .num_experts = 2, .top_k = 2}), Error);
+  EXPECT_THROW(load_probability(test_context(threads), {.tokens = 1, .num_experts = 2, .top_k = 2}), Error);
   const float d_load = 1;
-  EXPECT_THROW(noisy_backward({.threads = &threads}, {.num_experts = 1, .top_k = 1, .d_load = &d_load}), Error);
+  EXPECT_THROW(noisy_backward(test_context(threads), {.num_experts = 1, .top_k = 1, .d_load = &d_load}), Error);
 }
 
 }  // namespace
