@@ -9,6 +9,8 @@ namespace switchyard::kernels::cuda {
 // body.operator()<kGroup>() with the group for rows of `cols` columns
 template <typename Body>
 void with_group_for(Index cols, const Body& body) {
+  if (cols <= 1) return body.template operator()<1>();
+  if (cols <= 2) return body.template operator()<2>();
   if (cols <= 4) return body.template operator()<4>();
   if (cols <= 8) return body.template operator()<8>();
   if (cols <= 16) return body.template operator()<16>();

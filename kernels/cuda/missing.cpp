@@ -28,21 +28,12 @@ SWITCHYARD_MISSING(patch_words, PatchWords)
 SWITCHYARD_MISSING(patchify, Patchify)
 SWITCHYARD_MISSING(perturb_input, PerturbInput)
 SWITCHYARD_MISSING(perturb_input_backward, PerturbInput)
-SWITCHYARD_MISSING(scale_leaves, ScaleLeaves)
-SWITCHYARD_MISSING(scale_leaves_backward, ScaleLeavesBackward)
 SWITCHYARD_MISSING(sgd, Sgd)
 SWITCHYARD_MISSING(softmax_cross_entropy, SoftmaxCrossEntropy)
 SWITCHYARD_MISSING(sum_of_squares, SumOfSquares)
-SWITCHYARD_MISSING(tree_descent, TreeDescent)
-SWITCHYARD_MISSING(tree_forward, TreeForward)
-SWITCHYARD_MISSING(tree_mixture, TreeMixture)
-SWITCHYARD_MISSING(tree_mixture_backward, TreeMixtureBackward)
 
 void gemm(const Context&, std::span<const Gemm>) { fail("gemm: there is no CUDA kernel for it yet"); }
 Index packed_b_bytes(const Gemm&) { fail("packed_b_bytes: there is no CUDA kernel for it yet"); }
 void pack_b(const Context&, const Gemm&, void*) { fail("pack_b: there is no CUDA kernel for it yet"); }
-void leaf_forward(const Context&, std::span<const LeafForward>) {
-  fail("leaf_forward: there is no CUDA kernel for it yet");
-}
 
 }  // namespace switchyard::kernels::cuda

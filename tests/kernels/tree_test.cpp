@@ -277,16 +277,18 @@ TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
 
   Floats alone, added;
   ThreadPool one_thread(1);
-  const Context context{.threads = &one_thread};
+  const Context context = test_context(one_thread);
   for (Index row = 0; row < shape.rows; ++row) {
-    std::int32_t leaf = -1;
+    Ints leaf_of_row{-1};
     tree_descent(context, {.rows = 1,
                            .width = shape.width,
                            .depth = shape.depth,
                            .x = x.data() + row * shape.width,
                            .weight = weight.data(),
                            .bias = bias.data(),
-                           .leaf = &leaf});
+                           .leaf = leaf_of_row.data()});
+    synchronize(context);
+    const std::int32_t leaf = leaf_of_row[0];
     ASSERT_GE(leaf, 0);
     ASSERT_LT(leaf, leaves);
     Floats y(static_cast<std::size_t>(shape.out));
@@ -301,6 +303,7 @@ TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
                             .b2 = b2.data() + leaf * shape.out,
                             .y = y.data()};
     leaf_forward(context, std::span(&visit, 1));
+    synchronize(context);
     for (Index o = 0; o < shape.out; ++o) {
       const float value = y[static_cast<std::size_t>(o)];
       alone.push_back(value);
