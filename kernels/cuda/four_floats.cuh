@@ -57,8 +57,10 @@ __device__ inline float add_dot(float sum, const float4& a, const float4& b) {
 __device__ inline float4 four_factors(const DropoutFactors& dropout, Index row, int col) {
   if (dropout.threshold == 0) return make_float4(1, 1, 1, 1);
   const auto words = dropout.words(row, col / 8);
-  return make_float4(dropout.factor(words, col), dropout.factor(words, col + 1), dropout.factor(words, col + 2),
-                     dropout.factor(words, col + 3));
+  const bool second_half = col % 8 != 0;
+  const std::uint32_t two[] = {second_half ? words[2] : words[0], second_half ? words[3] : words[1]};
+  const auto factor = [&](std::uint32_t bits) { return bits >= dropout.threshold ? dropout.scale : 0.0f; };
+  return make_float4(factor(two[0] & 0xffffu), factor(two[0] >> 16), factor(two[1] & 0xffffu), factor(two[1] >> 16));
 }
 
 // A warp for each row: for (row = row_of_warp(); row < rows; row += warps_together())
