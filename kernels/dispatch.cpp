@@ -1,6 +1,7 @@
 // The one switch on the device: kernels::f(context, args) calls kernels::cpu::f or kernels::cuda::f.
 #include "core/error.hpp"
 #include "kernels/api/device.hpp"
+#include "kernels/api/version.hpp"
 #include "kernels/cpu/operations.hpp"
 #ifdef SWITCHYARD_HAS_CUDA
 #include "kernels/cuda/operations.hpp"
@@ -66,6 +67,10 @@ void pack_b(const Context& context, const Gemm& product, void* packed_b) {
   const Profiled profiled(context, "pack_b");
   SWITCHYARD_ON(context.device, "pack_b", cpu::pack_b(context, product, packed_b),
                 cuda::pack_b(context, product, packed_b));
+}
+
+std::string product_algorithms(Device device) {
+  SWITCHYARD_ON(device, "product_algorithms", std::string(), cuda::product_algorithms());
 }
 
 Index count_not_finite(const Context& context, const float* x, Index size) {

@@ -14,7 +14,7 @@ enum class Precision { kFp32, kBf16 };
 
 // C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory. op(A) is (m, k), op(B) is
 // (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C depend on the
-// shapes alone, never on the number of threads.
+// shapes alone, never on the number of threads or on where the arrays lie.
 struct Gemm {
   bool transpose_a = false;  // A is stored (k, m)
   bool transpose_b = false;  // B is stored (n, k)
@@ -36,7 +36,7 @@ void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
 
 // B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
-// differ. packed_b: packed_b_bytes(product) bytes from allocate().
+// differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, a null pointer, where B is best read as it is.
 Index packed_b_bytes(const Context& context, const Gemm& product);
 void pack_b(const Context& context, const Gemm& product, void* packed_b);
 

@@ -52,9 +52,6 @@ SWITCHYARD_MISSING(tree_forward, TreeForward)
 SWITCHYARD_MISSING(tree_mixture, TreeMixture)
 SWITCHYARD_MISSING(tree_mixture_backward, TreeMixtureBackward)
 
-void gemm(const Context&, std::span<const Gemm>) { fail("gemm: there is no CUDA kernel for it yet"); }
-Index packed_b_bytes(const Gemm&) { fail("packed_b_bytes: there is no CUDA kernel for it yet"); }
-void pack_b(const Context&, const Gemm&, void*) { fail("pack_b: there is no CUDA kernel for it yet"); }
 void leaf_forward(const Context&, std::span<const LeafForward>) {
   fail("leaf_forward: there is no CUDA kernel for it yet");
 }

@@ -1,0 +1,165 @@
+// multiply() by cuBLASLt. Its heuristic is asked once for each shape, with nothing in the question but the shape, and
+// the first answer is kept: the same library on the same kind of GPU gives the same. It may not cut a sum into parts
+// itself (reduction scheme NONE): the order in which some of its schemes add up is not promised.
+#include <cublasLt.h>
+
+#include <array>
+#include <map>
+#include <memory>
+
+#include "core/error.hpp"
+#include "kernels/cuda/multiply.hpp"
+#include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/runtime.hpp"
+
+namespace switchyard::kernels::cuda {
+
+namespace {
+
+void check_cublas(cublasStatus_t status, std::string_view what) {
+  if (status != CUBLAS_STATUS_SUCCESS) fail("{}: cuBLASLt reports \"{}\"", what, cublasLtGetStatusString(status));
+}
+
+cublasLtHandle_t handle() {  // of the one GPU that this process uses
+  static const cublasLtHandle_t made = [] {
+    cublasLtHandle_t made_handle = nullptr;
+    check_cublas(cublasLtCreate(&made_handle), "starting cuBLASLt");
+    return made_handle;
+  }();
+  return made;
+}
+
+// All that an algorithm is chosen by.
+struct Shape {
+  Index transpose_a, transpose_b, bf16, m, n, k, batch, lda, ldb, ldc;
+  auto operator<=>(const Shape&) const = default;
+};
+
+Shape shape_of(const Product& p) {
+  return {p.transpose_a, p.transpose_b, p.bf16, p.m, p.n, p.k, p.batch, p.lda, p.ldb, p.ldc};
+}
+
+// cuBLAS counts columns first: to it, row-major C is C^T = op(B)^T op(A)^T, its first operand is B, and rows and
+// columns change places everywhere.
+struct Choice {
+  cublasLtMatmulDescOpaque_t operation;
+  cublasLtMatrixLayoutOpaque_t a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+void describe_matrix(cublasLtMatrixLayoutOpaque_t& layout, bool bf16, Index rows, Index cols, Index ld, Index batch,
+                     Index stride) {
+  check_cublas(cublasLtMatrixLayoutInit(&layout, bf16 ? CUDA_R_16BF : CUDA_R_32F, static_cast<std::uint64_t>(cols),
+                                        static_cast<std::uint64_t>(rows), ld),
+               "describing a matrix");
+  const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, const auto& value) {
+    check_cublas(cublasLtMatrixLayoutSetAttribute(&layout, attribute, &value, sizeof value), "describing a batch");
+  };
+  if (batch == 1) return;
+  set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(batch));
+  set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, static_cast<std::int64_t>(stride));
+}
+
+void describe_operation(cublasLtMatmulDescOpaque_t& operation, const Product& p) {
+  // Not TF32 for fp32; sums are fp32 in either case.
+  check_cublas(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+  const auto transpose = [&](cublasLtMatmulDescAttributes_t attribute, bool transposed) {
+    const std::int32_t value = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    check_cublas(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), "describing a product");
+  };
+  transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
+  transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+}
+
+cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
+  cublasLtMatmulPreferenceOpaque_t preference;
+  check_cublas(cublasLtMatmulPreferenceInit(&preference), "preparing the choice of an algorithm");
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check_cublas(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+                 "preparing the choice of an algorithm");
+  };
+  const std::uint32_t operands = 16, result = p.ldc % 4 == 0 ? 16 : 4;  // as multiply() promises
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kMultiplyWorkspaceBytes));
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, operands);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, operands);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, result);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, result);
+  return preference;
+}
+
+Choice choose(const Product& p) {
+  Choice choice;
+  describe_operation(choice.operation, p);
+  describe_matrix(choice.a, p.bf16, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda, p.batch, p.stride_a);
+  describe_matrix(choice.b, p.bf16, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.ldb, p.batch, p.stride_b);
+  describe_matrix(choice.c, false, p.m, p.n, p.ldc, p.batch, p.stride_c);
+  cublasLtMatmulPreferenceOpaque_t preference = preference_of(p);
+  cublasLtMatmulHeuristicResult_t found{};
+  int num_found = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle(), &choice.operation, &choice.b, &choice.a, &choice.c, &choice.c, &preference, 1, &found, &num_found);
+  if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
+    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} in {}: it reports \"{}\"", p.m, p.k, p.n,
+         p.bf16 ? "bf16" : "fp32", cublasLtGetStatusString(status));
+  choice.algorithm = found.algo;
+  return choice;
+}
+
+std::map<Shape, Choice>& choices() {
+  static std::map<Shape, Choice> made;
+  return made;
+}
+
+const Choice& choice_of(const Product& p) {
+  const Shape shape = shape_of(p);
+  const auto found = choices().find(shape);
+  return found != choices().end() ? found->second : choices().emplace(shape, choose(p)).first->second;
+}
+
+template <typename T>
+T configured(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute) {
+  T value{};
+  std::size_t written = 0;
+  (void)cublasLtMatmulAlgoConfigGetAttribute(&algorithm, attribute, &value, sizeof value, &written);
+  return value;  // zero where this algorithm has no such thing
+}
+
+std::string describe(const Shape& s, const cublasLtMatmulAlgo_t& algorithm) {
+  return fmt::format(
+      "{}{} {} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} reduction {} "
+      "swizzle {} option {} inner {} cluster {}\n",
+      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', s.bf16 ? "bf16" : "fp32", s.m, s.n, s.k, s.batch, s.lda,
+      s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
+      configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
+      configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+      configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+      configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
+      configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING),
+      configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION),
+      configured<std::uint16_t>(algorithm, CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID),
+      configured<std::uint16_t>(algorithm, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID));
+}
+
+}  // namespace
+
+void multiply(const Context& context, const Product& p, void* workspace) {
+  const Choice& choice = choice_of(p);
+  const float one = 1, beta = p.addend ? 1.0f : 0.0f;
+  const auto layout = [](const cublasLtMatrixLayoutOpaque_t& described) {
+    return const_cast<cublasLtMatrixLayout_t>(&described);  // read only, but declared otherwise
+  };
+  check_cublas(cublasLtMatmul(handle(), const_cast<cublasLtMatmulDesc_t>(&choice.operation), &one, p.b,
+                              layout(choice.b), p.a, layout(choice.a), &beta, p.addend ? p.addend : p.c,
+                              layout(choice.c), p.c, layout(choice.c), &choice.algorithm, workspace,
+                              static_cast<std::size_t>(kMultiplyWorkspaceBytes), stream_of(context)),
+               "a matrix product");
+}
+
+std::string product_algorithms() {
+  std::string text = fmt::format("cublasLt {}\n", cublasLtGetVersion());
+  for (const auto& [shape, choice] : choices()) text += describe(shape, choice.algorithm);
+  return text;
+}
+
+}  // namespace switchyard::kernels::cuda

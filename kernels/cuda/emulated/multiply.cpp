@@ -1,0 +1,72 @@
+// In place of cuBLASLt: every element is one fp32 sum along k, in order.
+#include "kernels/cuda/multiply.hpp"
+#include "kernels/cuda/operations.hpp"
+
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+namespace switchyard::kernels::cuda {
+
+namespace {
+
+void demand(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "emulated multiply: %s\n", what);
+  std::abort();
+}
+
+bool aligned(const void* pointer, Index ld, Index element_bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && ld * element_bytes % 16 == 0;
+}
+
+void check_arguments(const Product& p) {
+  const Index bytes = p.bf16 ? 2 : 4;
+  demand(p.m > 0 && p.n > 0 && p.k > 0 && p.batch > 0, "empty product");
+  demand(p.lda >= (p.transpose_a ? p.m : p.k) && p.ldb >= (p.transpose_b ? p.k : p.n) && p.ldc >= p.n, "short rows");
+  demand(aligned(p.a, p.lda, bytes) && aligned(p.b, p.ldb, bytes), "operand is not aligned");
+  demand(p.batch == 1 || (p.stride_a * bytes % 16 == 0 && p.stride_b * bytes % 16 == 0),
+         "operands of a batch are not aligned");
+  demand(p.ldc % 4 != 0 || aligned(p.c, p.ldc, 4), "C is not aligned");
+  demand(p.ldc % 4 != 0 || aligned(p.addend, p.ldc, 4), "addend is not aligned");
+  demand(p.batch == 1 || !p.addend, "addend in a batch");
+}
+
+float value(const Product& p, const void* operand, Index place) {
+  if (!p.bf16) return static_cast<const float*>(operand)[place];
+  return __uint_as_float(static_cast<unsigned>(static_cast<const std::uint16_t*>(operand)[place]) << 16);
+}
+
+void multiply_one(const Product& p, Index s) {
+  std::vector<float> b(static_cast<std::size_t>(p.k * p.n)), row(static_cast<std::size_t>(p.n));
+  for (Index l = 0; l < p.k; ++l)
+    for (Index j = 0; j < p.n; ++j)
+      b[static_cast<std::size_t>(l * p.n + j)] =
+          value(p, p.b, s * p.stride_b + (p.transpose_b ? j * p.ldb + l : l * p.ldb + j));
+  for (Index i = 0; i < p.m; ++i) {
+    std::fill(row.begin(), row.end(), 0.0f);
+    for (Index l = 0; l < p.k; ++l) {
+      const float a = value(p, p.a, s * p.stride_a + (p.transpose_a ? l * p.lda + i : i * p.lda + l));
+      const float* b_row = b.data() + l * p.n;
+      for (Index j = 0; j < p.n; ++j) row[static_cast<std::size_t>(j)] += a * b_row[j];
+    }
+    float* c = p.c + s * p.stride_c + i * p.ldc;
+    for (Index j = 0; j < p.n; ++j)
+      c[j] = p.addend ? p.addend[i * p.ldc + j] + row[static_cast<std::size_t>(j)] : row[static_cast<std::size_t>(j)];
+  }
+}
+
+}  // namespace
+
+void multiply(const Context&, const Product& product, void*) {
+  check_arguments(product);
+  emulated::run(1, 1, 0, [&] {
+    for (Index s = 0; s < product.batch; ++s) multiply_one(product, s);
+  });
+}
+
+std::string product_algorithms() { return "emulated: sums along k in order\n"; }
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,223 @@
+// Products: operands are brought into the form that tensor cores and vector loads take (bf16, rows a multiple of 16
+// bytes apart), multiplied by multiply(), and what has several parts or addends is added up in order.
+//
+// What the bits of C rest on: multiply()'s algorithm, and how k is cut, follow from the product's shape, leading
+// dimensions and precision alone: not from addresses, other products of the list, the GPU's load or earlier calls.
+// Unlike on the CPU, a row's bits do depend on how many rows there are; so a layout must not change a product's shape,
+// and does not: each is of one microbatch, or of one expert with the rows of one source microbatch.
+//
+// A list is a loop of products here. cublasGemmGroupedBatchedEx (cuBLAS 12.5) would run small segments side by side,
+// but chooses its algorithm for the whole group, which depends on the layout.
+#include "kernels/api/gemm.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.hpp"
+#include "kernels/cuda/gemm_kernels.hpp"
+#include "kernels/cuda/multiply.hpp"
+#include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/runtime.hpp"
+
+namespace switchyard::kernels::cuda {
+
+namespace {
+
+constexpr Index kAlignment = 16;  // bytes
+
+bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % kAlignment == 0; }
+
+// A or B as stored.
+struct Operand {
+  const float* data = nullptr;
+  Index rows = 0, cols = 0, ld = 0;
+  bool bf16 = false;
+
+  // Of the form that multiply() takes. fp32 rows that are aligned stay where they are.
+  Index staged_ld() const { return bf16 ? round_up(cols, 8) : ld % 4 == 0 ? ld : round_up(cols, 4); }
+  Index staged_bytes() const { return rows * staged_ld() * (bf16 ? 2 : 4); }
+  bool fits_as_it_is() const { return !bf16 && ld % 4 == 0 && is_aligned(data); }
+  bool operator==(const Operand&) const = default;
+};
+
+Operand operand_a(const Gemm& g) {
+  return {g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda, g.precision == Precision::kBf16};
+}
+Operand operand_b(const Gemm& g) {
+  return {g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.precision == Precision::kBf16};
+}
+
+// A product with few elements and a long sum, such as a weight's gradient, is cut along k into `count` slices of
+// `depth` and a rest, so that there is work for a whole GPU. kTiles is about how many tiles a large GPU multiplies at a
+// time; it stays the same on all, as the order of sums depends on it.
+struct Slices {
+  Index count = 1, depth = 0, rest = 0;
+  Index num_parts() const { return count + (rest > 0 ? 1 : 0); }
+};
+Slices slices_of(const Gemm& g) {
+  constexpr Index kTile = 128, kTiles = 128, kMinDepth = 1024, kDepthMultiple = 32;
+  const Index tiles = ceil_div(g.m, kTile) * ceil_div(g.n, kTile);
+  const Index count = std::min(kTiles / tiles, g.k / kMinDepth);
+  if (count < 2) return {1, g.k, 0};
+  const Index depth = g.k / count / kDepthMultiple * kDepthMultiple;
+  return {count, depth, g.k - count * depth};
+}
+
+struct Part {  // of the workspace
+  Index offset = 0;
+};
+class Space {
+ public:
+  Part take(Index bytes) {
+    const Part part{size_};
+    size_ += round_up(bytes, 256);
+    return part;
+  }
+  Index size() const { return size_; }
+
+ private:
+  Index size_ = 0;
+};
+
+struct Plan {
+  const Gemm* gemm = nullptr;
+  Slices slices;
+  bool in_parts = false;  // multiply() writes parts, which finish() adds up, rather than C
+  Index ld_parts = 0;
+  int staged_a = -1, staged_b = -1;  // of the list's stagings; -1: read as it is
+
+  Index parts_bytes() const {
+    return in_parts && gemm->k > 0 ? slices.num_parts() * gemm->m * ld_parts * Index{sizeof(float)} : 0;
+  }
+};
+
+Plan make_plan(const Gemm& g) {
+  Plan plan{.gemm = &g, .slices = slices_of(g)};
+  const bool aligned = g.ldc % 4 != 0 || (is_aligned(g.c) && (g.num_addends == 0 || is_aligned(g.addends[0])));
+  plan.in_parts = plan.slices.num_parts() > 1 || g.num_addends > 1 || !aligned || g.k == 0;
+  plan.ld_parts = plan.slices.num_parts() > 1 ? round_up(g.n, 4) : g.ldc;  // what C itself would have
+  return plan;
+}
+
+// The operands of a list that have to be staged, each once however many products share it.
+class StagedOperands {
+ public:
+  int add(const Operand& operand, Space& space) {
+    const auto found = std::find(operands_.begin(), operands_.end(), operand);
+    if (found != operands_.end()) return static_cast<int>(found - operands_.begin());
+    operands_.push_back(operand);
+    parts_.push_back(space.take(operand.staged_bytes()));
+    return static_cast<int>(operands_.size()) - 1;
+  }
+  void run(const Context& context, std::byte* space) const {
+    std::vector<Staging> stagings;
+    for (std::size_t i = 0; i < operands_.size(); ++i) {
+      const Operand& o = operands_[i];
+      stagings.push_back({o.data, space + parts_[i].offset, o.rows, o.cols, o.ld, o.staged_ld(), o.bf16});
+    }
+    stage(context, stagings);
+  }
+  const void* place(int staged, std::byte* space) const {
+    return space + parts_[static_cast<std::size_t>(staged)].offset;
+  }
+
+ private:
+  std::vector<Operand> operands_;
+  std::vector<Part> parts_;
+};
+
+Finish finish_of(const Plan& plan, const float* parts) {
+  const Gemm& g = *plan.gemm;
+  return {.m = g.m,
+          .n = g.n,
+          .num_parts = g.k > 0 ? plan.slices.num_parts() : 0,
+          .parts = parts,
+          .ld_parts = plan.ld_parts,
+          .num_addends = g.num_addends,
+          .addends = g.addends,
+          .c = g.c,
+          .ldc = g.ldc};
+}
+
+// a, b: operands as staged.
+void run_plan(const Context& context, const Plan& plan, const void* a, const void* b, float* parts, void* workspace) {
+  const Gemm& g = *plan.gemm;
+  const Operand stored_a = operand_a(g), stored_b = operand_b(g);
+  const Slices& slices = plan.slices;
+  if (g.k > 0) {
+    Product product{.transpose_a = g.transpose_a,
+                    .transpose_b = g.transpose_b,
+                    .bf16 = stored_a.bf16,
+                    .m = g.m,
+                    .n = g.n,
+                    .k = slices.depth,
+                    .batch = slices.count,
+                    .a = a,
+                    .b = b,
+                    .c = plan.in_parts ? parts : g.c,
+                    .addend = plan.in_parts || g.num_addends == 0 ? nullptr : g.addends[0],
+                    .lda = stored_a.staged_ld(),
+                    .ldb = stored_b.staged_ld(),
+                    .ldc = plan.in_parts ? plan.ld_parts : g.ldc};
+    product.stride_a = slices.depth * (g.transpose_a ? product.lda : 1);
+    product.stride_b = slices.depth * (g.transpose_b ? 1 : product.ldb);
+    product.stride_c = g.m * product.ldc;
+    multiply(context, product, workspace);
+    if (slices.rest > 0) {
+      const Index element_bytes = stored_a.bf16 ? 2 : 4;
+      product.a = static_cast<const std::byte*>(a) + slices.count * product.stride_a * element_bytes;
+      product.b = static_cast<const std::byte*>(b) + slices.count * product.stride_b * element_bytes;
+      product.c += slices.count * product.stride_c;
+      product.k = slices.rest;
+      product.batch = 1;
+      multiply(context, product, workspace);
+    }
+  }
+  if (plan.in_parts) finish(context, finish_of(plan, parts));
+}
+
+}  // namespace
+
+void gemm(const Context& context, std::span<const Gemm> products) {
+  Space space;
+  const Part for_multiply = space.take(kMultiplyWorkspaceBytes);
+  StagedOperands staged;
+  std::vector<Plan> plans;
+  Index parts_bytes = 0;
+  for (const Gemm& g : products) {
+    if (g.m == 0 || g.n == 0) continue;
+    Plan& plan = plans.emplace_back(make_plan(g));
+    parts_bytes = std::max(parts_bytes, plan.parts_bytes());
+    if (g.k == 0) continue;
+    const Operand a = operand_a(g), b = operand_b(g);
+    if (!a.fits_as_it_is()) plan.staged_a = staged.add(a, space);
+    if (!g.packed_b && !b.fits_as_it_is()) plan.staged_b = staged.add(b, space);
+  }
+  if (plans.empty()) return;
+  const Part for_parts = space.take(parts_bytes);  // one after the other, as the stream's work is done in order
+
+  auto* memory = static_cast<std::byte*>(workspace_bytes(context, space.size()));
+  staged.run(context, memory);
+  for (const Plan& plan : plans) {
+    const Gemm& g = *plan.gemm;
+    const void* unstaged_b = g.packed_b ? g.packed_b : g.b;
+    run_plan(context, plan, plan.staged_a < 0 ? g.a : staged.place(plan.staged_a, memory),
+             plan.staged_b < 0 ? unstaged_b : staged.place(plan.staged_b, memory),
+             reinterpret_cast<float*>(memory + for_parts.offset), memory + for_multiply.offset);
+  }
+}
+
+// An fp32 operand whose rows are aligned is read where it lies: nothing is packed.
+Index packed_b_bytes(const Gemm& product) {
+  const Operand b = operand_b(product);
+  return !b.bf16 && b.ld % 4 == 0 ? 0 : b.staged_bytes();
+}
+
+void pack_b(const Context& context, const Gemm& product, void* packed_b) {
+  if (packed_b_bytes(product) == 0) return;
+  const Operand b = operand_b(product);
+  const Staging staging{b.data, packed_b, b.rows, b.cols, b.ld, b.staged_ld(), b.bf16};
+  stage(context, {&staging, 1});
+}
+
+}  // namespace switchyard::kernels::cuda

@@ -1,0 +1,29 @@
+// The products themselves: cuBLASLt, or, in the emulated build, a plain loop.
+#pragma once
+
+#include "core/context.hpp"
+#include "core/types.hpp"
+
+namespace switchyard::kernels::cuda {
+
+// C[s] = op(A[s]) op(B[s]) for s < batch, or addend + op(A) op(B) for a batch of one. All row-major; A[s], B[s], C[s]
+// lie stride elements apart. A and B: 16-byte aligned, rows a multiple of 16 bytes apart. C, addend: 16-byte aligned
+// where ldc is a multiple of 4.
+struct Product {
+  bool transpose_a = false, transpose_b = false;
+  bool bf16 = false;  // what A and B hold; otherwise fp32
+  Index m = 0, n = 0, k = 0, batch = 1;
+  const void* a = nullptr;
+  const void* b = nullptr;
+  float* c = nullptr;
+  const float* addend = nullptr;  // may be c
+  Index lda = 0, ldb = 0, ldc = 0;
+  Index stride_a = 0, stride_b = 0, stride_c = 0;
+};
+
+// Of every product, whatever its shape: an algorithm's choice depends on how much there is.
+constexpr Index kMultiplyWorkspaceBytes = Index{32} << 20;
+
+void multiply(const Context& context, const Product& product, void* workspace);
+
+}  // namespace switchyard::kernels::cuda
