@@ -8,8 +8,6 @@ namespace switchyard::kernels::cuda {
   void operation(const Context&, const Arguments&) { fail("{}: there is no CUDA kernel for it yet", #operation); }
 
 SWITCHYARD_MISSING(adam, Adam)
-SWITCHYARD_MISSING(attention, Attention)
-SWITCHYARD_MISSING(attention_backward, AttentionBackward)
 SWITCHYARD_MISSING(bias_add, BiasAdd)
 SWITCHYARD_MISSING(bias_dropout_residual, BiasDropoutResidual)
 SWITCHYARD_MISSING(bias_activation_dropout, BiasActivationDropout)

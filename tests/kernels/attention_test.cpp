@@ -10,9 +10,10 @@ struct Case {
   float probability;
   std::size_t gradient_stride;  // how many elements lie between those held against finite differences
 };
-constexpr Case kCases[] = {{0, 3, 2, 4, 0.1f, 1},    {1, 1, 1, 1, 0, 1},    {2, 2, 3, 1, 0.5f, 1},
-                           {1, 3, 2, 2, 0, 1},       {2, 8, 1, 8, 0.1f, 1}, {3, 17, 2, 3, 0.1f, 11},
-                           {1, 65, 2, 25, 0.1f, 97}, {1, 16, 4, 16, 0, 7},  {2, 5, 1, 64, 0.2f, 7}};
+constexpr Case kCases[] = {{0, 3, 2, 4, 0.1f, 1},      {1, 1, 1, 1, 0, 1},        {2, 2, 3, 1, 0.5f, 1},
+                           {1, 3, 2, 2, 0, 1},         {2, 8, 1, 8, 0.1f, 1},     {3, 17, 2, 3, 0.1f, 11},
+                           {1, 65, 2, 25, 0.1f, 97},   {1, 16, 4, 16, 0, 7},      {2, 5, 1, 64, 0.2f, 7},
+                           {1, 33, 1, 128, 0.1f, 397}, {1, 197, 1, 3, 0.1f, 197}, {1, 257, 1, 5, 0, 297}};
 
 class AttentionCases : public testing::TestWithParam<Case> {
  protected:
@@ -105,7 +106,7 @@ class AttentionExtremes : public testing::Test {
  protected:
   static constexpr Index kTokens = 9, kSize = 5;
   ThreadPool threads{1};
-  const Context context{.threads = &threads};
+  const Context context = test_context(threads);
   Floats qkv = random_floats(kTokens * 3 * kSize, 1), bias = Floats(3 * kSize, 0.0f);
   Floats run() {
     Output out(kTokens * kSize), log_sum_exp(kTokens);

@@ -1,0 +1,221 @@
+// What attention and its backward pass share. A block works on kTileRows tokens of one (sample, head), against
+// kTileCols others at a time, so any number of tokens will do and no score leaves the chip. Its threads form 8 groups
+// of 16 lanes: a group has four rows of the tile, and of each row a lane has every sixteenth column (lane, lane + 16,
+// ...). A row's sums run over columns in an order that its number of columns alone decides.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/api/attention.hpp"
+#include "kernels/cuda/device.cuh"
+
+namespace switchyard::kernels::cuda {
+
+constexpr int kTileThreads = 128, kTileRows = 32, kTileCols = 64;
+constexpr int kGroupLanes = 16, kGroupRows = 4;
+constexpr int kScoreStride = kTileCols + 4;  // of rows of scores in shared memory: groups meet different banks
+constexpr Index kMaxHeadSize = 128;
+
+// A head's padded size, kSize, is a template argument: 16, 32, 64 or 128. Rows of (tokens, kSize) arrays in shared
+// memory are kSize + 4 apart: whole float4, and sixteen lanes that read sixteen rows meet different banks.
+template <int kSize>
+constexpr int kStride = kSize + 4;
+template <int kSize>
+constexpr int kLaneCols = kSize / kGroupLanes;  // of a row of kSize columns, in a lane
+
+__device__ inline int group() { return static_cast<int>(threadIdx.x) / kGroupLanes; }
+__device__ inline int group_lane() { return static_cast<int>(threadIdx.x) % kGroupLanes; }
+
+// Over the 16 lanes of a group by a butterfly.
+__device__ inline float group_sum(float x) {
+  for (int mask = kGroupLanes / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(kWholeWarp, x, mask);
+  return x;
+}
+__device__ inline float group_max(float x) {
+  for (int mask = kGroupLanes / 2; mask > 0; mask /= 2) x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, mask));
+  return x;
+}
+
+// The block's part: rows first_row .. of one (sample, head).
+struct TilePlace {
+  Index sample;
+  int head, first_row, tile;
+};
+__device__ inline TilePlace tile_place(Index block, int heads, int num_tiles) {
+  const Index row = block / num_tiles;  // (sample, head)
+  const int tile = static_cast<int>(block - row * num_tiles);
+  const Index sample = row / heads;
+  return {sample, static_cast<int>(row - sample * heads), tile * kTileRows, tile};
+}
+
+// One head's rows of an array (samples, tokens, ...), as values factor * (x + bias).
+struct HeadRows {
+  const float* from;
+  Index stride;
+  const float* bias;  // null: zero
+  float factor;
+};
+
+// to (num_rows, kStride) = rows first, first + 1, ...; zeros beyond the tokens and the head's size. Called by all
+// threads of the block.
+template <int kSize>
+__device__ inline void load_rows(const HeadRows& rows, int first, int num_rows, int tokens, int size, float* to) {
+  const int col = static_cast<int>(threadIdx.x) % kSize;
+  const float bias = rows.bias && col < size ? rows.bias[col] : 0.0f;
+  for (int r = static_cast<int>(threadIdx.x) / kSize; r < num_rows; r += kTileThreads / kSize) {
+    const bool inside = first + r < tokens && col < size;
+    to[r * kStride<kSize> + col] = inside ? rows.factor * (rows.from[(first + r) * rows.stride + col] + bias) : 0.0f;
+  }
+}
+
+// products[r][c] = x row r of the thread's group times y row 16 c + lane, over `size` columns (rounded up to float4).
+template <int kSize, int kCols>
+__device__ inline void multiply_rows(const float* x, const float* y, int size, float (&products)[kGroupRows][kCols]) {
+  for (int r = 0; r < kGroupRows; ++r)
+    for (int c = 0; c < kCols; ++c) products[r][c] = 0;
+  x += group() * kGroupRows * kStride<kSize>;
+  y += group_lane() * kStride<kSize>;
+#pragma unroll 2
+  for (int d = 0; d < size; d += 4) {
+    float4 a[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) a[r] = *reinterpret_cast<const float4*>(x + r * kStride<kSize> + d);
+    for (int c = 0; c < kCols; ++c) {
+      const float4 b = *reinterpret_cast<const float4*>(y + c * kGroupLanes * kStride<kSize> + d);
+      for (int r = 0; r < kGroupRows; ++r) {
+        products[r][c] = fmaf(a[r].x, b.x, products[r][c]);
+        products[r][c] = fmaf(a[r].y, b.y, products[r][c]);
+        products[r][c] = fmaf(a[r].z, b.z, products[r][c]);
+        products[r][c] = fmaf(a[r].w, b.w, products[r][c]);
+      }
+    }
+  }
+}
+
+// The column of a (.., kSize) array that is the lane's w-th: neighbours in one vector load.
+template <int kSize>
+__device__ inline int lane_col(int w) {
+  constexpr int kVector = kLaneCols<kSize> < 4 ? kLaneCols<kSize> : 4;
+  return w / kVector * kVector * kGroupLanes + group_lane() * kVector + w % kVector;
+}
+
+template <int kSize>
+__device__ inline void load_lane_cols(const float* row, float (&values)[kLaneCols<kSize>]) {
+  if constexpr (kSize == 16) {
+    values[0] = row[lane_col<kSize>(0)];
+  } else if constexpr (kSize == 32) {
+    const float2 x = *reinterpret_cast<const float2*>(row + lane_col<kSize>(0));
+    values[0] = x.x;
+    values[1] = x.y;
+  } else {
+    for (int w = 0; w < kLaneCols<kSize>; w += 4) {
+      const float4 x = *reinterpret_cast<const float4*>(row + lane_col<kSize>(w));
+      values[w] = x.x;
+      values[w + 1] = x.y;
+      values[w + 2] = x.z;
+      values[w + 3] = x.w;
+    }
+  }
+}
+
+// sums[r][w] += scores row r of the group times y, over the first num_rows (a multiple of 4) rows of y, in order.
+template <int kSize>
+__device__ inline void add_products(const float* scores, const float* y, int num_rows,
+                                    float (&sums)[kGroupRows][kLaneCols<kSize>]) {
+  scores += group() * kGroupRows * kScoreStride;
+  for (int j = 0; j < num_rows; j += 4) {
+    float4 s[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) s[r] = *reinterpret_cast<const float4*>(scores + r * kScoreStride + j);
+    for (int i = 0; i < 4; ++i) {
+      float values[kLaneCols<kSize>];
+      load_lane_cols<kSize>(y + (j + i) * kStride<kSize>, values);
+      for (int r = 0; r < kGroupRows; ++r) {
+        const float score = i == 0 ? s[r].x : i == 1 ? s[r].y : i == 2 ? s[r].z : s[r].w;
+        for (int w = 0; w < kLaneCols<kSize>; ++w) sums[r][w] = fmaf(score, values[w], sums[r][w]);
+      }
+    }
+  }
+}
+
+// Calls body(std::integral_constant<int, n>) with the least n for which 16 n columns hold `cols` of them.
+template <typename Body>
+__device__ inline void with_cols(int cols, const Body& body) {
+  if (cols > 3 * kGroupLanes)
+    body(std::integral_constant<int, 4>());
+  else if (cols > 2 * kGroupLanes)
+    body(std::integral_constant<int, 3>());
+  else if (cols > kGroupLanes)
+    body(std::integral_constant<int, 2>());
+  else
+    body(std::integral_constant<int, 1>());
+}
+
+// Which of eight neighbouring keys of a query are kept: bit i for key first_key + i.
+struct KeptKeys {
+  DropoutFactors dropout;
+  Index first_row;     // that of the sample's first token
+  Index first_column;  // that of the head's first key
+
+  __device__ unsigned mask(int query, int first_key) const {
+    const auto words = dropout.words(first_row + query, (first_column + first_key) / 8);
+    unsigned kept = 0;
+    for (int i = 0; i < 8; ++i) kept |= (dropout.factor(words, i) != 0 ? 1u : 0u) << i;
+    return kept;
+  }
+};
+__device__ inline KeptKeys kept_keys(const DropoutFactors& dropout, const TilePlace& place, int tokens) {
+  KeptKeys keys{dropout, place.sample * tokens, static_cast<Index>(place.head) * ((tokens + 7) / 8 * 8)};
+  keys.dropout.row_ids = nullptr;
+  return keys;
+}
+
+// factors[r][c] of dropout where the group's rows are queries from first_row on and columns are keys from first_col on.
+// Each of a group's lanes draws for some (row, block of eight keys); the others ask it.
+template <int kCols>
+__device__ inline void query_row_factors(const KeptKeys& keys, int first_row, int first_col,
+                                         float (&factors)[kGroupRows][kCols]) {
+  unsigned drawn[(kCols + 1) / 2];
+  for (int n = 0; n < (kCols + 1) / 2; ++n) {
+    const int row = group_lane() % 4, block = n * 4 + group_lane() / 4;
+    drawn[n] = keys.mask(first_row + group() * kGroupRows + row, first_col + block * 8);
+  }
+  const int group_start = lane() / kGroupLanes * kGroupLanes;
+  for (int c = 0; c < kCols; ++c)
+    for (int r = 0; r < kGroupRows; ++r) {
+      const int from = (c % 2 * 2 + group_lane() / 8) * 4 + r;
+      const unsigned mask = __shfl_sync(kWholeWarp, drawn[c / 2], group_start + from);
+      factors[r][c] = mask >> (group_lane() % 8) & 1u ? keys.dropout.scale : 0.0f;
+    }
+}
+
+// The same where rows are keys and columns are queries: a warp's eight rows are one block of eight keys.
+template <int kCols>
+__device__ inline void key_row_factors(const KeptKeys& keys, int first_row, int first_col,
+                                       float (&factors)[kGroupRows][kCols]) {
+  unsigned drawn[(kCols + 1) / 2];
+  for (int n = 0; n < (kCols + 1) / 2; ++n)
+    drawn[n] = keys.mask(first_col + n * kWarpSize + lane(), first_row + warp() * 2 * kGroupRows);
+  for (int c = 0; c < kCols; ++c) {
+    const unsigned mask = __shfl_sync(kWholeWarp, drawn[c / 2], c % 2 * kGroupLanes + group_lane());
+    for (int r = 0; r < kGroupRows; ++r)
+      factors[r][c] = mask >> (group() % 2 * kGroupRows + r) & 1u ? keys.dropout.scale : 0.0f;
+  }
+}
+
+// Calls launch_for(std::integral_constant<int, kSize>) with the padded size of a head; host code.
+template <typename Body>
+void with_head_size(Index head_size, const Body& body) {
+  if (head_size > kMaxHeadSize)
+    fail_operation("attention: heads of size " + std::to_string(head_size) +
+                   " are too large for a GPU, which takes sizes up to " + std::to_string(kMaxHeadSize) +
+                   "; use more heads.");
+  if (head_size > 64)
+    body(std::integral_constant<int, 128>());
+  else if (head_size > 32)
+    body(std::integral_constant<int, 64>());
+  else if (head_size > 16)
+    body(std::integral_constant<int, 32>());
+  else
+    body(std::integral_constant<int, 16>());
+}
+
+}  // namespace switchyard::kernels::cuda
