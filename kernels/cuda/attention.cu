@@ -59,24 +59,25 @@ struct SharedRows {
 template <int kSize, int kCols>
 __device__ void attend_keys(const Attention& args, const KeptKeys& keys, const SharedRows<kSize>& shared, int first_row,
                             int first_key, RunningRows<kSize>& rows) {
-  float scores[kGroupRows][kCols], factors[kGroupRows][kCols];
+  float scores[kGroupRows][kCols];
   multiply_rows<kSize>(shared.q, shared.k, static_cast<int>(args.head_size), scores);
   for (int c = 0; c < kCols; ++c)
     if (first_key + c * kGroupLanes + group_lane() >= args.tokens)
       for (int r = 0; r < kGroupRows; ++r) scores[r][c] = -std::numeric_limits<float>::infinity();
-  const bool drops = keys.dropout.threshold != 0;
-  if (drops) query_row_factors(keys, first_row, first_key, factors);
+  const auto kept = kept_of_queries<kCols>(keys, first_row, first_key);
   for (int r = 0; r < kGroupRows; ++r) {
     rows.advance(r, scores[r]);
     float* to = shared.scores + (group() * kGroupRows + r) * kScoreStride + group_lane();
-    for (int c = 0; c < kCols; ++c) to[c * kGroupLanes] = drops ? scores[r][c] * factors[r][c] : scores[r][c];
+    for (int c = 0; c < kCols; ++c) to[c * kGroupLanes] = scores[r][c] * kept.factor(keys.dropout.scale, r, c);
   }
   __syncwarp();  // a group reads its own rows only
   add_products<kSize>(shared.scores, shared.v, kCols * kGroupLanes, rows.out);
 }
 
 template <int kSize>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 5
+                                                : kSize == 64 ? 4
+                                                              : 2)
     attention_kernel(Attention args, DropoutFactors dropout, int num_tiles) {
   const SharedRows<kSize> shared(dynamic_shared<float>());
   const int tokens = static_cast<int>(args.tokens), size = static_cast<int>(args.head_size);

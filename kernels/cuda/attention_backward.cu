@@ -87,12 +87,11 @@ struct RowGradients {
 template <int kSize, Rows kRows, int kCols>
 __device__ void add_tile(const Head& head, const KeptKeys& keys, const SharedRows<kSize>& shared, const float* dots,
                          const float (&group_dots)[kGroupRows], int first_col, RowGradients<kSize>& gradients) {
-  float scores[kGroupRows][kCols], d_scores[kGroupRows][kCols], factors[kGroupRows][kCols];
+  float scores[kGroupRows][kCols], d_scores[kGroupRows][kCols];
   multiply_rows<kSize>(shared.row_first, shared.col_first, head.size, scores);
   multiply_rows<kSize>(shared.row_second, shared.col_second, head.size, d_scores);
-  const bool drops = keys.dropout.threshold != 0;
-  if (drops && kRows == Rows::kQueries) query_row_factors(keys, head.place.first_row, first_col, factors);
-  if (drops && kRows == Rows::kKeys) key_row_factors(keys, head.place.first_row, first_col, factors);
+  const auto kept = kRows == Rows::kQueries ? kept_of_queries<kCols>(keys, head.place.first_row, first_col)
+                                            : kept_of_keys<kCols>(keys, head.place.first_row, first_col);
 
   const float* log_sum_exp = head.args.log_sum_exp + head.by_token();
   for (int c = 0; c < kCols; ++c) {
@@ -103,7 +102,7 @@ __device__ void add_tile(const Head& head, const KeptKeys& keys, const SharedRow
       if (row < head.tokens && col < head.tokens) {
         const int query = kRows == Rows::kQueries ? row : col;
         const float dot = kRows == Rows::kQueries ? group_dots[r] : dots[head.by_token() + query];
-        const float factor = drops ? factors[r][c] : 1.0f;
+        const float factor = kept.factor(keys.dropout.scale, r, c);
         p = expf(scores[r][c] - log_sum_exp[query]);
         d_score = p * (d_scores[r][c] * factor - dot);
         p *= factor;
@@ -147,7 +146,9 @@ __device__ void store_gradients(const Head& head, int which, float factor, const
 }
 
 template <int kSize, Rows kRows>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 4
+                                                : kSize == 64 ? 3
+                                                              : 1)
     attention_backward_kernel(AttentionBackward args, DropoutFactors dropout, Scratch scratch) {
   const SharedRows<kSize> shared(dynamic_shared<float>());
   const Head head(args, tile_place(blockIdx.x, static_cast<int>(args.heads), scratch.num_tiles));

@@ -75,7 +75,7 @@ __device__ inline void multiply_rows(const float* x, const float* y, int size, f
     for (int c = 0; c < kCols; ++c) products[r][c] = 0;
   x += group() * kGroupRows * kStride<kSize>;
   y += group_lane() * kStride<kSize>;
-#pragma unroll 2
+#pragma unroll 1
   for (int d = 0; d < size; d += 4) {
     float4 a[kGroupRows];
     for (int r = 0; r < kGroupRows; ++r) a[r] = *reinterpret_cast<const float4*>(x + r * kStride<kSize> + d);
@@ -122,6 +122,7 @@ template <int kSize>
 __device__ inline void add_products(const float* scores, const float* y, int num_rows,
                                     float (&sums)[kGroupRows][kLaneCols<kSize>]) {
   scores += group() * kGroupRows * kScoreStride;
+#pragma unroll 1
   for (int j = 0; j < num_rows; j += 4) {
     float4 s[kGroupRows];
     for (int r = 0; r < kGroupRows; ++r) s[r] = *reinterpret_cast<const float4*>(scores + r * kScoreStride + j);
@@ -168,40 +169,51 @@ __device__ inline KeptKeys kept_keys(const DropoutFactors& dropout, const TilePl
   return keys;
 }
 
-// factors[r][c] of dropout where the group's rows are queries from first_row on and columns are keys from first_col on.
-// Each of a group's lanes draws for some (row, block of eight keys); the others ask it.
+// What dropout keeps of a thread's scores: a bit for each, in place of a register.
 template <int kCols>
-__device__ inline void query_row_factors(const KeptKeys& keys, int first_row, int first_col,
-                                         float (&factors)[kGroupRows][kCols]) {
-  unsigned drawn[(kCols + 1) / 2];
+struct Kept {
+  unsigned bits = ~0u;
+  __device__ float factor(float scale, int r, int c) const { return bits >> (r * kCols + c) & 1u ? scale : 0.0f; }
+  __device__ void set(int r, int c, unsigned kept) { bits |= kept << (r * kCols + c); }
+};
+
+// Rows are queries from first_row on, columns keys from first_col on. Each of a group's lanes draws for some (row,
+// block of eight keys); the others ask it.
+template <int kCols>
+__device__ inline Kept<kCols> kept_of_queries(const KeptKeys& keys, int first_row, int first_col) {
+  Kept<kCols> kept;
+  if (keys.dropout.threshold == 0) return kept;
+  kept.bits = 0;
   for (int n = 0; n < (kCols + 1) / 2; ++n) {
     const int row = group_lane() % 4, block = n * 4 + group_lane() / 4;
-    drawn[n] = keys.mask(first_row + group() * kGroupRows + row, first_col + block * 8);
+    const unsigned drawn = keys.mask(first_row + group() * kGroupRows + row, first_col + block * 8);
+    const int group_start = lane() / kGroupLanes * kGroupLanes;
+    for (int c = 2 * n; c < 2 * n + 2 && c < kCols; ++c)
+      for (int r = 0; r < kGroupRows; ++r) {
+        const int from = (c % 2 * 2 + group_lane() / 8) * 4 + r;
+        kept.set(r, c, __shfl_sync(kWholeWarp, drawn, group_start + from) >> (group_lane() % 8) & 1u);
+      }
   }
-  const int group_start = lane() / kGroupLanes * kGroupLanes;
-  for (int c = 0; c < kCols; ++c)
-    for (int r = 0; r < kGroupRows; ++r) {
-      const int from = (c % 2 * 2 + group_lane() / 8) * 4 + r;
-      const unsigned mask = __shfl_sync(kWholeWarp, drawn[c / 2], group_start + from);
-      factors[r][c] = mask >> (group_lane() % 8) & 1u ? keys.dropout.scale : 0.0f;
-    }
+  return kept;
 }
 
-// The same where rows are keys and columns are queries: a warp's eight rows are one block of eight keys.
+// Rows are keys and columns are queries: a warp's eight rows are one block of eight keys.
 template <int kCols>
-__device__ inline void key_row_factors(const KeptKeys& keys, int first_row, int first_col,
-                                       float (&factors)[kGroupRows][kCols]) {
-  unsigned drawn[(kCols + 1) / 2];
-  for (int n = 0; n < (kCols + 1) / 2; ++n)
-    drawn[n] = keys.mask(first_col + n * kWarpSize + lane(), first_row + warp() * 2 * kGroupRows);
-  for (int c = 0; c < kCols; ++c) {
-    const unsigned mask = __shfl_sync(kWholeWarp, drawn[c / 2], c % 2 * kGroupLanes + group_lane());
-    for (int r = 0; r < kGroupRows; ++r)
-      factors[r][c] = mask >> (group() % 2 * kGroupRows + r) & 1u ? keys.dropout.scale : 0.0f;
+__device__ inline Kept<kCols> kept_of_keys(const KeptKeys& keys, int first_row, int first_col) {
+  Kept<kCols> kept;
+  if (keys.dropout.threshold == 0) return kept;
+  kept.bits = 0;
+  for (int n = 0; n < (kCols + 1) / 2; ++n) {
+    const unsigned drawn = keys.mask(first_col + n * kWarpSize + lane(), first_row + warp() * 2 * kGroupRows);
+    for (int c = 2 * n; c < 2 * n + 2 && c < kCols; ++c) {
+      const unsigned mask = __shfl_sync(kWholeWarp, drawn, c % 2 * kGroupLanes + group_lane());
+      for (int r = 0; r < kGroupRows; ++r) kept.set(r, c, mask >> (group() % 2 * kGroupRows + r) & 1u);
+    }
   }
+  return kept;
 }
 
-// Calls launch_for(std::integral_constant<int, kSize>) with the padded size of a head; host code.
+// Calls body(std::integral_constant<int, kSize>) with the padded size of a head; host code.
 template <typename Body>
 void with_head_size(Index head_size, const Body& body) {
   if (head_size > kMaxHeadSize)
