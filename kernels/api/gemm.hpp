@@ -36,8 +36,8 @@ void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
 
 // B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
-// differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where B is best read as it
-// is.
+// differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where B is best read as
+// it is.
 Index packed_b_bytes(const Context& context, const Gemm& product);
 void pack_b(const Context& context, const Gemm& product, void* packed_b);
 

@@ -75,9 +75,7 @@ __device__ void attend_keys(const Attention& args, const KeptKeys& keys, const S
 }
 
 template <int kSize>
-__global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 5
-                                                : kSize == 64 ? 4
-                                                              : 2)
+__global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
     attention_kernel(Attention args, DropoutFactors dropout, int num_tiles) {
   const SharedRows<kSize> shared(dynamic_shared<float>());
   const int tokens = static_cast<int>(args.tokens), size = static_cast<int>(args.head_size);
