@@ -79,8 +79,10 @@ FffFfn::FffFfn(const FfnOptions& options, ParameterTable& table)
       nodes_(kernels::num_nodes(options.tree.depth)),
       leaves_(kernels::num_leaves(options.tree.depth)),
       node_(Linear::add(table, options.prefix + ".tree.weight", options.prefix + ".tree.bias", options.width, nodes_)) {
-  table.set_rows_met(node_.weight, options.tree.depth);
-  table.set_rows_met(node_.bias, options.tree.depth);
+  for (const ParameterId id : {node_.weight, node_.bias}) {
+    table.set_rows_met(id, options.tree.depth);
+    table.set_trained(id, !options.tree.hard);
+  }
   const auto add = [&](const char* name, const std::vector<Index>& shape, Index in) {
     weights_.add(table.add({options.prefix + ".leaves." + name,
                             shape,
@@ -184,7 +186,7 @@ void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
   kernels::gemm(pass.context, first.weight_gradient(d_hidden, input_.x, d_w1));
   weights_.add_gradient(pass, kW1, d_w1);
   if (d_x) kernels::gemm(pass.context, pass.by_weight(first.input_gradient(d_hidden, weights_.value(kW1), d_x)));
-  nodes_backward(pass, d_mixture, d_x);
+  if (!options_.tree.hard) nodes_backward(pass, d_mixture, d_x);
 }
 
 void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden, float* d_mixture) const {
@@ -221,7 +223,6 @@ void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden
   weights_.add_gradient(pass, kB1, d_b1);
 }
 
-// A hard tree does not move: its nodes' gradients are zero.
 void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x) const {
   const Index rows = input_.rows();
   float* d_logits = pass.arena.take<float>(rows * nodes_);
@@ -232,7 +233,6 @@ void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x
   tree.logits = logits_;
   tree.bias = pass.parameters.value(node_.bias);
   tree.choices = choices_;
-  tree.hard = options_.tree.hard;
   tree.leak = static_cast<float>(options_.tree.region_leak);
   tree.key = leak_key(pass);
   tree.first_row = static_cast<std::uint32_t>(input_.first_row());
