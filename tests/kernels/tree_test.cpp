@@ -177,22 +177,40 @@ constexpr LeafCase kLeafCases[] = {
 
 class Leaves : public testing::TestWithParam<LeafCase> {
  protected:
+  TreeDescent descent_of(Index first_row, Index rows, std::int32_t* leaf) const {
+    return {.rows = rows,
+            .width = shape.width,
+            .depth = shape.depth,
+            .x = x.data() + first_row * shape.width,
+            .weight = weight.data(),
+            .bias = bias.data(),
+            .leaf = leaf};
+  }
+  LeafForward visit_of(Index leaf, Index first_row, Index rows, float* y) const {
+    return {.rows = rows,
+            .width = shape.width,
+            .leaf_width = shape.leaf_width,
+            .out = shape.out,
+            .x = x.data() + first_row * shape.width,
+            .w1 = w1.data() + leaf * shape.leaf_width * shape.width,
+            .b1 = b1.data() + leaf * shape.leaf_width,
+            .w2 = w2.data() + leaf * shape.leaf_width * shape.out,
+            .b2 = b2.data() + leaf * shape.out,
+            .y = y};
+  }
+
   const LeafCase shape = GetParam();
-  const Index nodes = num_nodes(shape.depth);
-  const Floats x = random_floats(shape.rows * shape.width, 1);
+  const Index nodes = num_nodes(shape.depth), leaves = num_leaves(shape.depth);
+  const Floats x = random_floats(shape.rows * shape.width, 1), weight = random_floats(nodes * shape.width, 2),
+               bias = random_floats(nodes, 3, 0.1f), w1 = random_floats(leaves * shape.leaf_width * shape.width, 4),
+               b1 = random_floats(leaves * shape.leaf_width, 5),
+               w2 = random_floats(leaves * shape.leaf_width * shape.out, 6), b2 = random_floats(leaves * shape.out, 7);
 };
 
 TEST_P(Leaves, DescentTurnsRightAtNodesThatAreNotNegative) {
-  const Floats weight = random_floats(nodes * shape.width, 2), bias = random_floats(nodes, 3);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     IntOutput leaf(shape.rows);
-    tree_descent(context, {.rows = shape.rows,
-                           .width = shape.width,
-                           .depth = shape.depth,
-                           .x = x.data(),
-                           .weight = weight.data(),
-                           .bias = bias.data(),
-                           .leaf = leaf.data()});
+    tree_descent(context, descent_of(0, shape.rows, leaf.data()));
     return {leaf.floats()};
   });
   for (Index row = 0; row < shape.rows; ++row) {
@@ -211,26 +229,15 @@ TEST_P(Leaves, DescentTurnsRightAtNodesThatAreNotNegative) {
 }
 
 TEST_P(Leaves, ForwardOfOneLeaf) {
-  const Floats w1 = random_floats(shape.leaf_width * shape.width, 4), b1 = random_floats(shape.leaf_width, 5),
-               w2 = random_floats(shape.leaf_width * shape.out, 6), b2 = random_floats(shape.out, 7);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output y(shape.rows * shape.out);
-    const LeafForward leaf{.rows = shape.rows,
-                           .width = shape.width,
-                           .leaf_width = shape.leaf_width,
-                           .out = shape.out,
-                           .x = x.data(),
-                           .w1 = w1.data(),
-                           .b1 = b1.data(),
-                           .w2 = w2.data(),
-                           .b2 = b2.data(),
-                           .y = y.data()};
-    leaf_forward(context, std::span(&leaf, 1));
+    const LeafForward visit = visit_of(0, 0, shape.rows, y.data());
+    leaf_forward(context, std::span(&visit, 1));
     return {y.values()};
   });
   Doubles expected;
   for (Index row = 0; row < shape.rows; ++row) {
-    Doubles y(b2.begin(), b2.end());
+    Doubles y(b2.begin(), b2.begin() + shape.out);
     for (Index h = 0; h < shape.leaf_width; ++h) {
       double u = b1[static_cast<std::size_t>(h)];
       for (Index i = 0; i < shape.width; ++i)
@@ -246,11 +253,7 @@ TEST_P(Leaves, ForwardOfOneLeaf) {
 
 // A row's path and its leaf, each by itself, give the bits of all rows together.
 TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
-  const Index leaves = num_leaves(shape.depth), leaf_size = shape.leaf_width * shape.width;
-  const Floats weight = random_floats(nodes * shape.width, 2), bias = random_floats(nodes, 3, 0.1f),
-               w1 = random_floats(leaves * leaf_size, 4), b1 = random_floats(leaves * shape.leaf_width, 5),
-               w2 = random_floats(leaves * shape.leaf_width * shape.out, 6), b2 = random_floats(leaves * shape.out, 7),
-               residual = random_floats(shape.rows * shape.out, 8);
+  const Floats residual = random_floats(shape.rows * shape.out, 8);
   const TreeForward args{.rows = shape.rows,
                          .width = shape.width,
                          .depth = shape.depth,
@@ -279,26 +282,11 @@ TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
   const Context context{.threads = &one_thread};
   for (Index row = 0; row < shape.rows; ++row) {
     std::int32_t leaf = -1;
-    tree_descent(context, {.rows = 1,
-                           .width = shape.width,
-                           .depth = shape.depth,
-                           .x = x.data() + row * shape.width,
-                           .weight = weight.data(),
-                           .bias = bias.data(),
-                           .leaf = &leaf});
+    tree_descent(context, descent_of(row, 1, &leaf));
     ASSERT_GE(leaf, 0);
     ASSERT_LT(leaf, leaves);
     Floats y(static_cast<std::size_t>(shape.out));
-    const LeafForward visit{.rows = 1,
-                            .width = shape.width,
-                            .leaf_width = shape.leaf_width,
-                            .out = shape.out,
-                            .x = x.data() + row * shape.width,
-                            .w1 = w1.data() + leaf * leaf_size,
-                            .b1 = b1.data() + leaf * shape.leaf_width,
-                            .w2 = w2.data() + leaf * shape.leaf_width * shape.out,
-                            .b2 = b2.data() + leaf * shape.out,
-                            .y = y.data()};
+    const LeafForward visit = visit_of(leaf, row, 1, y.data());
     leaf_forward(context, std::span(&visit, 1));
     for (Index o = 0; o < shape.out; ++o) {
       const float value = y[static_cast<std::size_t>(o)];
@@ -332,7 +320,7 @@ TEST(LeafForward, KeepsNaN) {
 }
 
 TEST_P(Leaves, ScalingBothWays) {
-  const Index leaves = num_leaves(shape.depth), size = shape.rows * leaves * shape.leaf_width;
+  const Index size = shape.rows * leaves * shape.leaf_width;
   const Floats mixture = random_floats(shape.rows * leaves, 8), hidden = random_floats(size, 9),
                d_scaled = random_floats(size, 10), before = random_floats(shape.rows * leaves, 11);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
