@@ -181,9 +181,12 @@ def readable_ticks(axis):
 
 def speeds(folder):
     """Rows of every `bench inference --output` file below the folder: layers alone, on one thread."""
-    tables = [table.assign(file=file.name, host=attributes["host"], model=attributes["config"]["model.kind"],
-                           data=attributes["config"]["data.kind"], width=training_width(attributes["config"]))
-              for file, table, attributes in open_benches(folder, "inference")]
+    tables = []
+    for file, table, attributes in open_benches(folder, "inference"):
+        config = attributes["config"]
+        width = training_width(config) if config["ffn.kind"] == "fff" else config["ffn.hidden"]  # its mixtures' too
+        tables.append(table.assign(file=file.name, host=attributes["host"], model=config["model.kind"],
+                                   data=config["data.kind"], width=width))
     if not tables:
         return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)

@@ -43,14 +43,16 @@ class Points(unittest.TestCase):
 
     def test_values_that_follow_are_those_of_the_program_s_runs(self):
         with tempfile.TemporaryDirectory() as folder:
-            run_study(folder, "chen", "--data.clusters_setting", 1, "--ffn.kind", "dense", "--run.seed", 1,
+            run_study(folder, "chen", "--data.clusters_setting", 1, "--ffn.kind", "dense, moe", "--run.seed", 1,
                       "--run.steps", 1, "--data.limit", 64, "--train.batch", 64, "--train.microbatch", 32)
             runs = results.open_runs(folder)
             self.assertEqual(sorted((run.config["ffn.activation"], run.config["train.lr"]) for run in runs),
-                             [("cube", 0.01), ("identity", 0.003)])
+                             [("cube", 0.001), ("cube", 0.01), ("identity", 0.001), ("identity", 0.003)])
+            table = results.table_of_runs(runs)
+            self.assertEqual(list(table["dispatch_entropy"] > 0), list(table["ffn.kind"] == "moe"))
             selection = studies.runs_of_study(runs, "chen")
         self.assertEqual((len(selection.runs), selection.words),
-                         (2, "2 runs of configs/studies/chen.cfg, but with run.steps 1, data.limit 64, train.batch 64, "
+                         (4, "4 runs of configs/studies/chen.cfg, but with run.steps 1, data.limit 64, train.batch 64, "
                              "train.microbatch 32."))
 
 
