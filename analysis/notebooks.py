@@ -253,62 +253,88 @@ split, of the parameters that did best on the validation split; ETT: epochs elap
 %%
 {SETUP}
 import switchyard_fff as fff
+from switchyard_studies import literature, runs_of_study
 
-runs = open_runs(RUNS)
-table = fff.measures_table(runs)
-print(f"{{len(table)}} finished runs with measures")
+problems = []
+runs = open_runs(RUNS, problems)
+for problem in problems:
+    print(problem)
+first = runs_of_study(runs, "fff-table1").runs
+speeds = fff.speeds(RUNS)
 %% md
-## Table 1: Fashion-MNIST
+## The tables
+
+Of the finished runs that have a study's configuration, one a seed. Runs with fewer epochs or images are shown where there
+are no others: their levels are not those to compare.
 %%
-display(fff.table_1(table))
-%%
-display(fff.accuracy_figure(table))
+for title, words, table in literature(runs, fff.TABLES):
+    print(f"{{title}}: {{words}}")
+    if table is not None:
+        display(table)
 %% md
-## Table 2: CIFAR-10, beside a mixture of experts 16 wide
+## Accuracy against the width of a leaf, and against the time of evaluation
 %%
-display(fff.table_2(table))
-%% md
-## Table 3: a vision transformer on CIFAR-10
-%%
-display(fff.table_3(table))
+if first:
+    display(fff.accuracy_figure(first))
+    times = fff.time_figure(first, speeds)
+    if times:
+        display(times)
+    else:
+        print(f"{{RUNS}}: no file of `bench inference --output` at these training widths (--model.kind mlp)")
+else:
+    print(f"{{RUNS}}: no finished runs of configs/studies/fff-table1.cfg")
 %% md
 ## Time of evaluation
 
 Speed-up over the dense network of the same training width, layers alone: published on one A100 with batch 2048, here on
 this machine's processor.
 %%
-display(fff.speed_table(RUNS))
-display(fff.speed_figure(RUNS))
+if len(speeds):
+    display(fff.speed_table(speeds))
+    display(fff.speed_figure(speeds))
+else:
+    print(f"{{RUNS}}: no file of `bench inference --output`")
 %% md
 ## How a tree hardens
+
+Below 0.1, rounding a node's choice costs little. Of the widest trees of Table 1; without any, of the newest run that has
+a tree.
 %%
-display(fff.entropy_figure(runs))
+trees = fff.hardening_runs(runs)
+if trees:
+    display(fff.entropy_figure(trees))
+else:
+    print(f"{{RUNS}}: no run with a tree")
 """
 
 NOTEBOOKS["mixtures"] = f"""\
 %% md
 # Mixtures of experts: two experiments of the literature
 
-## What the importance and load losses do
+What the importance and load losses do. Shazeer et al. (1701.06538), Table 6: the coefficient of variation of importance
+and load under six pairs of weights. There it is a language model; here a small vision transformer, so that the order is
+what can be compared. Runs are made by `build/release/switchyard study run configs/studies/shazeer-table6.cfg`.
 
-Shazeer et al. (1701.06538), Table 6: the coefficient of variation of importance and load under six pairs of weights. There
-it is a language model; here a small vision transformer, so that the order is what can be compared. Runs are made by
-`build/release/switchyard study run configs/studies/shazeer-table6.cfg`.
+What experts find in data of clusters. Chen et al. (2208.02813): a mixture of cubic convolutional experts finds the four
+clusters (dispatch entropy near 0, of 1.386 where experts know nothing of them), and no single network reaches its
+accuracy. Mean +- deviation over seeds. Runs are made by `build/release/switchyard study run configs/studies/chen.cfg`.
+
+Tables are of the finished runs that have a study's configuration, one a seed. Runs with fewer epochs or samples are shown
+where there are no others: their levels are not those to compare.
 %%
 {SETUP}
 import switchyard_mixtures as mixtures
+from switchyard_studies import literature
 
-runs = open_runs(RUNS)
+problems = []
+runs = open_runs(RUNS, problems)
+for problem in problems:
+    print(problem)
 %%
-display(mixtures.table_6(runs))
-%% md
-## What experts find in data of clusters
-
-Chen et al. (2208.02813): a mixture of cubic convolutional experts finds the four clusters (dispatch entropy near 0, of
-1.386 where experts know nothing of them), and no single network reaches its accuracy. Mean +- deviation over seeds. Runs
-are made by `build/release/switchyard study run configs/studies/chen.cfg`.
-%%
-display(mixtures.chen_table(runs))
+for title, words, table in literature(runs, mixtures.TABLES):
+    print(f"{{title}}: {{words}}")
+    if table is not None:
+        display(table)
 """
 
 

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from switchyard_compare import mean_and_interval, with_interval
-from switchyard_figures import figure, line_style, no_data
+from switchyard_figures import figure, legend_beside, line_style
 from switchyard_results import open_benches
+from switchyard_studies import runs_of_study, training_width
 
 # Table 1, Fashion-MNIST, best of 10 runs: (training width, leaf): (M_A %, G_A %, speed-up); leaf 0: the dense network.
 TABLE_1 = {
@@ -27,31 +29,20 @@ TABLE_2 = {
 # Table 3, CIFAR-10, training width 128: leaf: (speed-up, G_A %); leaf 0: dense.
 TABLE_3 = {0: (1.00, 84.7), 32: (2.44, 83.6), 16: (2.80, 83.2), 8: (3.29, 82.8), 4: (3.39, 81.6), 2: (3.47, 80.1),
            1: (3.93, 79.8)}
-MEASURES = ["memorisation_accuracy", "memorisation_epoch", "generalisation_accuracy", "generalisation_epoch"]
+MEASURES = [("M_A", "memorisation"), ("G_A", "generalisation")]
 
 
 def measures_table(runs):
-    """A row a finished run that has the measures: width, leaf (0: dense), M_A and G_A in %, their epochs, configuration."""
+    """A row a run: kind, width (training width), leaf (0: dense), M_A and G_A in %, their epochs."""
     rows = []
     for run in runs:
-        values = {name: float(run.attributes.get(name) or math.nan) for name in MEASURES}
-        if run.attributes.get("status") != "finished" or math.isnan(values["generalisation_accuracy"]):
-            continue
-        ffn = {key: run.config[f"ffn.{key}"] for key in ("kind", "hidden", "leaf", "depth", "experts")}
-        width = ffn["hidden"]
-        if ffn["kind"] == "moe":
-            width *= ffn["experts"]
-        elif ffn["kind"] == "fff" and ffn["depth"]:
-            width = ffn["leaf"] * 2 ** ffn["depth"]
-        rows.append({"run": run.name, "kind": ffn["kind"], "width": width,
-                     "leaf": ffn["leaf"] if ffn["kind"] == "fff" else 0,
-                     "M_A": 100 * values["memorisation_accuracy"], "G_A": 100 * values["generalisation_accuracy"],
-                     "M_A epoch": values["memorisation_epoch"], "G_A epoch": values["generalisation_epoch"], **run.config})
+        kind = run.config["ffn.kind"]
+        row = {"kind": kind, "width": training_width(run.config), "leaf": run.config["ffn.leaf"] if kind == "fff" else 0}
+        for name, attribute in MEASURES:
+            row[name] = 100 * float(run.attributes.get(f"{attribute}_accuracy") or math.nan)
+            row[f"{name} epoch"] = float(run.attributes.get(f"{attribute}_epoch") or math.nan)
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def of_model(table, model, data):
-    return table if table.empty else table[(table["model.kind"] == model) & (table["data.kind"] == data)]
 
 
 def best_and_mean(values):
@@ -60,140 +51,221 @@ def best_and_mean(values):
     return f"{values.max():.2f}; {with_interval(*mean_and_interval(values))}" if len(values) else "-"
 
 
-def table_1(table):
+def table_1(runs):
     """The cells that were measured: published and measured, best of the seeds as the paper has it, and the mean."""
-    rows = []
-    found = of_model(table, "mlp", "fashion-mnist")
+    rows, found = [], measures_table(runs)
     for (width, leaf), (memorised, generalised, _) in TABLE_1.items():
-        runs = found[(found["width"] == width) & (found["leaf"] == leaf) & (found["kind"] != "moe")] if len(found) else found
-        if len(runs):
+        own = found[(found["width"] == width) & (found["leaf"] == leaf)]
+        if len(own):
             rows.append({"width": width, "leaf": leaf or "dense", "M_A published": memorised,
-                         "M_A here: best; mean": best_and_mean(runs["M_A"]), "G_A published": generalised,
-                         "G_A here: best; mean": best_and_mean(runs["G_A"]),
-                         "best G_A less the published": round(runs["G_A"].max() - generalised, 2)})
+                         "M_A here: best; mean": best_and_mean(own["M_A"]), "G_A published": generalised,
+                         "G_A here: best; mean": best_and_mean(own["G_A"]),
+                         "best G_A less the published": round(own["G_A"].max() - generalised, 2)})
     return pd.DataFrame(rows)
 
 
-def table_2(table):
-    rows = []
-    found = of_model(table, "mlp", "cifar10")
+def table_2(runs):
+    rows, found = [], measures_table(runs)
     for (width, kind), (memorised, memorised_epoch, generalised, generalised_epoch) in TABLE_2.items():
-        runs = found[(found["width"] == width) & (found["kind"] == kind)] if len(found) else found
-        if len(runs):
+        own = found[(found["width"] == width) & (found["kind"] == kind)]
+        if len(own):
             rows.append({"width": width, "network": kind, "M_A (ETT) published": f"{memorised} ({memorised_epoch})",
-                         "M_A here": best_and_mean(runs["M_A"]), "ETT here": f"{runs['M_A epoch'].mean():.0f}",
+                         "M_A here": best_and_mean(own["M_A"]), "ETT here": f"{own['M_A epoch'].mean():.0f}",
                          "G_A (ETT) published": f"{generalised} ({generalised_epoch})",
-                         "G_A here": best_and_mean(runs["G_A"]), "ETT of G_A here": f"{runs['G_A epoch'].mean():.0f}"})
+                         "G_A here": best_and_mean(own["G_A"]), "ETT of G_A here": f"{own['G_A epoch'].mean():.0f}"})
     return pd.DataFrame(rows)
 
 
-def table_3(table):
-    rows = []
-    found = of_model(table, "vit", "cifar10")
+def table_3(runs):
+    rows, found = [], measures_table(runs)
     for leaf, (_, generalised) in TABLE_3.items():
-        runs = found[(found["width"] == 128) & (found["leaf"] == leaf) & (found["kind"] != "moe")] if len(found) else found
-        if len(runs):
-            rows.append({"leaf": leaf or "dense", "G_A published": generalised, "G_A here": best_and_mean(runs["G_A"])})
+        own = found[found["leaf"] == leaf]
+        if len(own):
+            rows.append({"leaf": leaf or "dense", "G_A published": generalised, "G_A here": best_and_mean(own["G_A"])})
     return pd.DataFrame(rows)
 
 
-def accuracy_figure(table):
-    """M_A and G_A against the leaf's width, a line for each training width; the published best of 10 hollow."""
-    drawn, axes = figure(1, 2, sharex=True)
-    found = of_model(table, "mlp", "fashion-mnist")
-    found = found[found["kind"] == "fff"] if len(found) else found
-    for axis, measure, place in ((axes[0, 0], "M_A", 0), (axes[0, 1], "G_A", 1)):
-        if found.empty:
-            no_data(axis, "no finished run of a tree on Fashion-MNIST")
-            continue
+TABLES = [("Table 1: Fashion-MNIST", "fff-table1", table_1),
+          ("Table 2: CIFAR-10, beside a mixture of experts 16 wide", "fff-table2", table_2),
+          ("Table 3: a vision transformer on CIFAR-10", "fff-table3", table_3)]
+
+
+def leaf_name(leaf):
+    return str(leaf or "dense")
+
+
+def measures_by_leaf(found):
+    """(index, width, DataFrame by leaf: mean and half of the 95 % interval of M_A and G_A), the dense network last."""
+    for index, (width, own) in enumerate(found.groupby("width")):
+        rows = own.groupby("leaf")[["M_A", "G_A"]].agg([lambda values: mean_and_interval(values)[0],
+                                                        lambda values: mean_and_interval(values)[1]])
+        rows.columns = ["M_A", "M_A half", "G_A", "G_A half"]
+        yield index, width, rows.loc[sorted(rows.index, key=lambda leaf: leaf or math.inf)].fillna(0)
+
+
+def draw_measures(axis, measure, places, rows, label, style):
+    """Points with their intervals at places; a line through those of the trees."""
+    trees = [place for place, leaf in zip(places, rows.index) if leaf]
+    axis.errorbar(places, rows[measure], yerr=rows[f"{measure} half"], capsize=3, label=label,
+                  **{**style, "linestyle": ""})
+    axis.plot(trees, rows[measure][:len(trees)], color=style["color"], linestyle=style["linestyle"])
+
+
+def measures_axes():
+    drawn, axes = figure(1, 2)
+    for axis, (measure, _), title in zip(axes[0], MEASURES, ("Memorisation: training split",
+                                                             "Generalisation: test split")):
+        axis.set(ylabel=f"{measure}, %", title=title)
+    return drawn, list(zip(axes[0], ("M_A", "G_A")))
+
+
+def accuracy_figure(runs):
+    """M_A and G_A against the leaf's width, a line for each training width; the published best of 10 hollow. `runs`:
+    of fff-table1."""
+    drawn, axes = measures_axes()
+    found = measures_table(runs)
+    leaves = sorted(found["leaf"].unique(), key=lambda leaf: leaf or math.inf)
+    for place, (axis, measure) in enumerate(axes):
         lowest = 100.0
-        for index, (width, runs) in enumerate(found.groupby("width")):
+        for index, width, rows in measures_by_leaf(found):
             style = line_style(index, markers=True)
-            spread = runs.groupby("leaf")[measure].apply(lambda values: pd.Series(mean_and_interval(values))).unstack()
-            axis.errorbar(spread.index, spread[0], yerr=spread[1].fillna(0), capsize=3, label=f"width {width}", **style)
-            published = {leaf: value[place] for (wide, leaf), value in TABLE_1.items() if wide == width and leaf}
-            axis.plot(published.keys(), published.values(), linestyle="", marker=style["marker"], markersize=7,
+            places = [leaves.index(leaf) + 0.08 * index for leaf in rows.index]  # intervals beside each other
+            draw_measures(axis, measure, places, rows, f"width {width}", style)
+            published = [TABLE_1[width, leaf][place] for leaf in rows.index]
+            axis.plot(places, published, linestyle="", marker=style["marker"], markersize=8,
                       markerfacecolor="none", markeredgecolor=style["color"])
-            lowest = min(lowest, spread[0].min(), *published.values())
+            lowest = min(lowest, rows[measure].min(), *published)
         axis.set_ylim(max(lowest - 12, 0), 101)  # intervals of few seeds, some of which fail, may reach beyond
-        axis.set_xscale("log", base=2)
-        axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        axis.set_xticks(range(len(leaves)), map(leaf_name, leaves))
         axis.set_xlabel("hidden units of a leaf")
-        axis.set_ylabel(f"{measure}, %")
-    axes[0, 0].set_title("Memorisation: training split")
-    axes[0, 1].set_title("Generalisation: test split")
-    if len(found):
-        axes[0, 1].legend(title="mean, 95 %; hollow: published, best of 10", fontsize=8, title_fontsize=8,
-                          loc="lower right", ncols=2)
+    legend_beside(axes[-1][0], "mean, 95 %; hollow:\npublished, best of 10")
     return drawn
+
+
+def time_figure(runs, times):
+    """M_A and G_A against the time of a batch's evaluation, for the training widths that have both; None where none has.
+    `runs`: of fff-table1; `times`: of speeds()."""
+    found = measures_table(runs)
+    if len(times):
+        times = times[(times["model"] == "mlp") & (times["data"] == "fashion-mnist")
+                      & times["network"].isin(["dense", "fff"]) & times["width"].isin(found["width"])]
+    if times.empty:
+        return None
+    widths, batch = set(times["width"]), times["batch"].max()
+    times = times.assign(leaf=times["leaf"].where(times["network"] == "fff", 0))[times["batch"] == batch]
+    microseconds = 1e6 * times.groupby(["width", "leaf"])["seconds_least"].median()
+    drawn, axes = measures_axes()
+    for axis, measure in axes:
+        for index, width, rows in measures_by_leaf(found[found["width"].isin(widths)]):
+            rows = rows[[(width, leaf) in microseconds.index for leaf in rows.index]]
+            places = [microseconds[width, leaf] for leaf in rows.index]
+            draw_measures(axis, measure, places, rows, f"width {width}", line_style(index, markers=True))
+            for place, (leaf, row) in zip(places, rows.iterrows()):
+                axis.annotate(leaf_name(leaf), (place, row[measure]), xytext=(5, 5), textcoords="offset points",
+                              fontsize=8)
+        axis.set_xscale("log")
+        readable_ticks(axis.xaxis)
+        axis.margins(x=0.15)
+        axis.set_xlabel(f"microseconds of {batch} images, one thread")
+    legend_beside(axes[-1][0], "mean, 95 %;\nby each point\nits leaf's width")
+    return drawn
+
+
+def readable_ticks(axis):
+    """Of a logarithmic axis, one that spans a decade or less too."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def speeds(folder):
     """Rows of every `bench inference --output` file below the folder: layers alone, on one thread."""
-    tables = [table.assign(file=file.name, model=attributes["config"]["model.kind"], host=attributes["host"])
-              for file, table, attributes in open_benches(folder, "inference")]
+    tables = []
+    for file, table, attributes in open_benches(folder, "inference"):
+        config = attributes["config"]
+        width = training_width(config) if config["ffn.kind"] == "fff" else config["ffn.hidden"]  # its mixtures' too
+        tables.append(table.assign(file=file.name, host=attributes["host"], model=config["model.kind"],
+                                   data=config["data.kind"], width=width))
     if not tables:
         return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)
     return table[(table["part"] == "layer") & (table["threads"] == 1)]
 
 
-def published_speed_up(model, leaf):
+def published_speed_up(row):
     """At training width 128: Table 1 for a network by itself, Table 3 inside a vision transformer."""
-    value = TABLE_1.get((128, leaf), (None,) * 3)[2] if model == "mlp" else TABLE_3.get(leaf, (None,))[0]
-    return math.nan if value is None else value
+    if row["network"] != "fff" or row["width"] != 128:
+        return math.nan
+    if row["model"] == "mlp":
+        return TABLE_1.get((128, row["leaf"]), (math.nan,) * 3)[2]
+    return TABLE_3.get(row["leaf"], (math.nan,))[0]
 
 
-def speed_table(folder):
-    """At the largest batch: time, and speed-up over the dense network, measured in turn with it."""
-    table = speeds(folder)
-    if table.empty:
-        return "no file of `bench inference --output`"
+def speed_table(table):
+    """At the largest batch: time, and speed-up over the dense network, measured in turn with it. `table`: of speeds()."""
     largest = table[table["batch"] == table.groupby("file")["batch"].transform("max")]
-    shown = largest[["file", "model", "network", "leaf", "batch", "speed_up", "speed_up_least"]].copy()
-    shown.insert(5, "microseconds", (1e6 * largest["seconds"]).round(1))
-    shown["published (width 128)"] = [published_speed_up(row["model"], row["leaf"]) if row["network"] == "fff" else math.nan
-                                      for _, row in largest.iterrows()]
+    shown = largest[["file", "model", "width", "network", "leaf", "batch", "speed_up", "speed_up_least"]].copy()
+    shown.insert(6, "microseconds", (1e6 * largest["seconds"]).round(1))
+    shown["published"] = largest.apply(published_speed_up, axis=1)
     return shown.round(2)
 
 
-def speed_figure(folder):
+def speed_figure(table):
     """Speed-up over dense by batch size, a line for each leaf."""
     drawn, axes = figure()
-    axis, table = axes[0, 0], speeds(folder)
-    trees = table[table["network"] == "fff"] if len(table) else table
-    if trees.empty:
-        no_data(axis, "no file of `bench inference --output`")
-        return drawn
-    for index, ((file, leaf), rows) in enumerate(trees.groupby(["file", "leaf"])):
+    axis = axes[0, 0]
+    for index, ((file, leaf), rows) in enumerate(table[table["network"] == "fff"].groupby(["file", "leaf"])):
         axis.plot(rows["batch"], rows["speed_up"], label=f"{file}, leaf {leaf}", **line_style(index, markers=True))
     axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axis.set_xscale("log", base=2)
     axis.set_xlabel("batch: tokens")
     axis.set_ylabel("speed-up over dense")
-    axis.legend(fontsize=8)
+    legend_beside(axis)
     return drawn
+
+
+def hardening_runs(runs):
+    """Of runs of a study those of its widest trees; else the newest run that has a tree."""
+    selected = [run for run in runs_of_study(runs, "fff-table1").runs if run.has_trees()]
+    if not selected:
+        others = [run for run in runs if run.has_trees()]
+        return [max(others, key=lambda run: run.path.stat().st_mtime)] if others else []
+    widest = max(training_width(run.config) for run in selected)
+    return [run for run in selected if training_width(run.config) == widest]
 
 
 def entropy_figure(runs):
-    """The mean entropy of the nodes of each level over time, of the first of the runs that has a tree."""
-    drawn, axes = figure()
-    axis = axes[0, 0]
-    for run in runs:
-        nodes = run.tree_nodes()
-        if len(nodes):
-            break
-    else:
-        no_data(axis, "no run with a tree")
-        return drawn
-    nodes["level"] = np.log2(nodes["node"] + 1).astype(int)
-    for level, values in nodes.groupby("level"):
-        mean = values.groupby("step")["entropy"].mean()
-        axis.plot(mean.index, mean, label=f"level {level}", **line_style(level))
-    axis.axhline(0.1, color="black", linewidth=0.8, linestyle=":")
-    axis.set_yscale("log")
-    axis.set_xlabel("step")
-    axis.set_ylabel("entropy of a choice, nats")
-    axis.set_title(f"{run.name}: nodes harden; below 0.1 rounding them costs little")
-    axis.legend(ncols=2, fontsize=8)
+    """The mean entropy of the nodes of each level over time, a panel for each width of leaves: mean over seeds, while all
+    of them train. `runs`: of hardening_runs()."""
+    by_leaf = {leaf: [run for run in runs if run.config["ffn.leaf"] == leaf]
+               for leaf in sorted({run.config["ffn.leaf"] for run in runs}, reverse=True)}
+    columns = min(len(by_leaf), 2)
+    drawn, axes = figure(math.ceil(len(by_leaf) / columns), columns, sharex=True, sharey=True)
+    for axis, (leaf, own) in zip(axes.flat, by_leaf.items()):
+        levels = pd.concat([level_entropies(run) for run in own], axis=1, join="inner").groupby(axis=1, level=0).mean()
+        some = np.unique(np.geomspace(1, len(levels), 300).astype(int)) - 1
+        for level, entropies in levels.iloc[some].items():
+            axis.plot(entropies.index, entropies, label=f"level {level}", **line_style(level))
+        axis.axhline(0.1, color="black", linewidth=0.8, linestyle=":")
+        axis.set(xscale="log", yscale="log")
+        readable_ticks(axis.yaxis)
+        name = own[0].name if len(own) == 1 else f"{len(own)} seeds"
+        axis.set_title(f"width {training_width(own[0].config)}, leaf {leaf}: {name}")
+        axis.tick_params(labelbottom=True)
+    for axis in axes.flat[len(by_leaf):]:
+        axis.set_axis_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("entropy of a choice, nats")
+    deepest = max(axes.flat, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    legend_beside(axes[0, -1], "root: level 0", deepest.get_legend_handles_labels())
     return drawn
+
+
+def level_entropies(run):
+    """By step, a column for each level of the tree: the mean entropy of its nodes over all blocks."""
+    nodes = run.tree_nodes()
+    levels = np.log2(nodes["node"] + 1).astype(int)
+    return nodes.groupby(["step", levels])["entropy"].mean().unstack()

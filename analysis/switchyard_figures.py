@@ -32,6 +32,11 @@ def whole_ticks(axis):
     axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
+def legend_beside(axis, title=None, handles_and_labels=()):
+    """Right of the axis: never on the data."""
+    axis.legend(*handles_and_labels, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, title=title, title_fontsize=8)
+
+
 def no_data(axis, words):
     axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes, wrap=True)
     axis.set_axis_off()

@@ -15,12 +15,7 @@ CHEN = {(1, "dense", "identity"): (68.71, None, None, None), (1, "dense", "cube"
         (1, "moe", "identity"): (92.99, 2.11, 1.300, 0.044), (1, "moe", "cube"): (99.46, 0.55, 0.098, 0.087),
         (2, "dense", "identity"): (68.22, None, None, None), (2, "dense", "cube"): (77.38, None, None, None),
         (2, "moe", "identity"): (89.49, 1.35, 1.262, 0.095), (2, "moe", "cube"): (98.10, 1.56, 0.183, 0.144)}
-OWN = 0.1  # what noisy_top_k takes where no weight is given
 LAST = 100  # logged steps that count
-
-
-def weights(config):
-    return tuple(OWN if config[key] == -1 else config[key] for key in ("ffn.importance_loss", "ffn.load_loss"))
 
 
 def evenness(run):
@@ -42,12 +37,11 @@ def evenness(run):
 
 def table_6(runs):
     """The pairs that were measured, published beside the mean over seeds with its 95 % interval."""
-    found = pd.DataFrame([{"pair": weights(run.config), **evenness(run)}
-                          for run in runs if run.config["ffn.kind"] == "moe" and run.config["ffn.router"] == "noisy_top_k"
-                          and run.attributes.get("status") == "finished"])
+    found = pd.DataFrame([{"pair": (run.config["ffn.importance_loss"], run.config["ffn.load_loss"]), **evenness(run)}
+                          for run in runs])
     rows = []
     for pair, (_, importance, load, fullest) in TABLE_6.items():
-        own = found[found["pair"] == pair] if len(found) else found
+        own = found[found["pair"] == pair]
         if len(own) == 0:
             continue
         row = {"w importance": pair[0], "w load": pair[1]}
@@ -64,10 +58,9 @@ def chen_table(runs):
                                                                     "ffn.activation")),
                            "accuracy": 100 * float(run.attributes["test_accuracy"]),
                            "entropy": float(run.attributes.get("dispatch_entropy") or "nan")}
-                          for run in runs if run.config["data.kind"] == "clusters"
-                          and run.attributes.get("status") == "finished"])
+                          for run in runs])
     rows = []
-    for key, own in found.groupby("key") if len(found) else []:
+    for key, own in found.groupby("key"):
         setting, kind, activation = key
         accuracy, spread, entropy, entropy_spread = CHEN.get(key, (None,) * 4)
         rows.append({"setting": setting, "model": f"{'mixture' if kind == 'moe' else 'single'}, "
@@ -77,6 +70,9 @@ def chen_table(runs):
                      "entropy, published": deviating(entropy, entropy_spread, 3),
                      "entropy, here": deviating(own["entropy"].mean(), own["entropy"].std(), 3)})
     return pd.DataFrame(rows)
+
+
+TABLES = [("Importance and load losses", "shazeer-table6", table_6), ("Data of clusters", "chen", chen_table)]
 
 
 def deviating(mean, deviation, digits):

@@ -10,6 +10,7 @@ import pandas as pd
 from switchyard_compare import (SEED, paired_differences, summarize, varying_keys, with_interval,
                                 without_repeats)
 from switchyard_figures import figure, line_style, no_data, whole_ticks
+from switchyard_studies import OTHER_MODELS, is_unused
 
 VIT, MOE, RANDOM = "ViT", "MoE", "MoE & random routing"
 MODELS = [VIT, MOE, RANDOM]
@@ -46,27 +47,16 @@ LOG_FINDINGS = [
 ]
 # Keys in which the models differ by what they are.
 OWN_KEYS = ("ffn.granularity", "ffn.draw", "ffn.inference", "ffn.expert_init", "ffn.balance_loss")
-# Keys of mixtures that a router leaves unused.
-UNUSED_KEYS = {"switch": ("ffn.top_k", "ffn.scores", "ffn.granularity", "ffn.draw", "ffn.hash", "ffn.bias_rate"),
-               "random": ("ffn.top_k", "ffn.scores", "ffn.hash", "ffn.bias_rate", "ffn.renormalise", "ffn.gate_init",
-                          "ffn.gate_tilt", "ffn.gate_jitter", "ffn.gate_dropout")}
 MODEL_KEYS = ("ffn.kind", "ffn.router", "ffn.experts", "train.batch", *OWN_KEYS)
 
 
 def model_of(config):
     """Which of the study's models a configuration is; None for others."""
+    if config.get("model.kind") in OTHER_MODELS or config["ffn.kind"] == "fff":
+        return None
     if config["ffn.kind"] == "dense":
         return VIT
     return {"switch": MOE, "random": RANDOM}.get(config["ffn.router"])
-
-
-def is_unused(key, config):
-    """Whether what a run computes is the same for any value of the key."""
-    if key.startswith("data.synthetic_"):
-        return config["data.kind"] != "synthetic"
-    if not key.startswith("ffn.") or key in ("ffn.kind", "ffn.hidden") or key.startswith("ffn.consistency"):
-        return False
-    return config["ffn.kind"] == "dense" or key in UNUSED_KEYS.get(config["ffn.router"], ())
 
 
 def without_unused_keys(table):

@@ -190,7 +190,7 @@ def state_of(run):
 
 def table_of_runs(runs):
     """One row a run. test_accuracy and test_loss are of the last evaluation; seconds_per_epoch is of training alone;
-    memorisation_* and generalisation_* are NaN where the run did not measure them."""
+    memorisation_*, generalisation_* and dispatch_entropy (nats) are NaN where the run did not measure them."""
     rows = []
     for run in runs:
         steps, evaluations = run.steps(), run.evaluations()

@@ -6,7 +6,8 @@ RESULTS_VERSION, BENCH_VERSION = 3, 1
 CONFIG = "config"
 MIXTURE_BLOCKS, TREE_BLOCKS = "mixture_blocks", "tree_blocks"
 # Root attributes of a run's outcome, empty where not measured.
-SCORES = ("memorisation_accuracy", "memorisation_epoch", "generalisation_accuracy", "generalisation_epoch")
+SCORES = ("memorisation_accuracy", "memorisation_epoch", "generalisation_accuracy", "generalisation_epoch",
+          "dispatch_entropy")
 
 # path: (units, first version of the results that has it)
 STEPS = {

@@ -28,7 +28,7 @@ struct Benchmark {
 };
 constexpr Benchmark kBenchmarks[] = {
     {"step", bench_step, false, false},      {"products", bench_products, false, false},
-    {"kernels", bench_kernels, true, true},  {"exchange", bench_exchange, true, true},
+    {"kernels", bench_kernels, true, false}, {"exchange", bench_exchange, true, true},
     {"routers", bench_routers, false, true}, {"inference", bench_inference, true, false}};
 
 const Benchmark& benchmark_named(const CommandLine& line) {

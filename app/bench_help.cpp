@@ -40,8 +40,8 @@ prints rank 0's medians. Products are C = A B of (m x k) and (k x n), A^T or B^T
     {"kernels",
      "switchyard bench kernels [--config FILE] [--steps N] [--output FILE.h5 [--overwrite]] [--KEY VALUE ...]\n",
      R"(kernels: times every kernel at the shapes that one microbatch gives it, on one thread of each rank, in processor
-time, and in turn with it its limit: for products oneDNN's, for attention the processor's multiply-adds, for the rest
-reading and writing the same arrays once. Medians of N, rank 0's:
+time, and in turn with it its limit: for products oneDNN's, for attention and visits of leaves the processor's
+multiply-adds, for the rest reading and writing the same arrays once. Medians of N, rank 0's:
 
   microseconds     of one call
   MFLOP, MB        work of one call: operations, or bytes read and written once

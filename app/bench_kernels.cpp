@@ -21,7 +21,9 @@ struct Heading {
 };
 constexpr Heading kHeadings[] = {
     {Limit::kOneDnn, "Products (m x n x k), against oneDNN's of the same shape", "MFLOP", "GFLOP/s", "oneDNN"},
-    {Limit::kMultiplyAdds, "Attention (samples x tokens x heads x head size), against fused multiply-adds in registers",
+    {Limit::kMultiplyAdds,
+     "Attention (samples x tokens x heads x head size) and visits of one leaf each (rows x width x\n"
+     "leaf x out), against fused multiply-adds in registers",
      "MFLOP", "GFLOP/s", "multiply-adds"},
     {Limit::kMemory, "The rest, against reading and writing the same arrays once", "MB", "GB/s", "memory"},
 };

@@ -36,6 +36,9 @@ class CaseList {
   const Index num_parameters;   // that one rank updates
   const Index samples, tokens;  // of a microbatch, in all its passes
   const Index segment_rows;     // of a feed-forward network: all tokens, or an expert's even share
+  const Index width, out;       // of the rows that it takes and gives
+  const Index hidden;           // its units, those of all leaves together, or its filters
+  const Index fan_in;           // of each of them: width, or a patch's
 
   // `make` takes the kernel's arrays from the operands and returns what is to be timed. flop: 0 where memory is the
   // limit.
@@ -84,5 +87,8 @@ class CaseList {
 void add_layer_cases(CaseList& cases);
 void add_routing_cases(CaseList& cases);
 void add_gate_cases(CaseList& cases);
+void add_visit_cases(CaseList& cases);  // of one leaf by each row, bound by multiply-adds
+void add_tree_cases(CaseList& cases);
+void add_patch_cases(CaseList& cases);
 
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "app/text.hpp"
+#include "io/schema.hpp"
 
 namespace switchyard {
 
@@ -88,7 +89,7 @@ void save_converted(World& world, Trainer& trainer, const Config& config, const 
     if (world.speaks() && !folder.empty()) fs::create_directories(folder, error);
     if (error) fail("--output {}: cannot create its folder ({}); choose another", path, error.message());
   });
-  trainer.save(world.comm(), path, {{"origin", origin}});
+  trainer.save(world.comm(), path, {{io::schema::kOrigin, origin}});
   const std::string digest = trainer.digest();
   if (!world.speaks()) return;
   fmt::print("{}\nparameters {} stored, {} active\n{}\ncheckpoint {}\ndigest {}\n", describe_model(config),

@@ -40,7 +40,7 @@ struct ModelPair {
   std::unique_ptr<Trainer> dense, mixture;
 };
 
-// Writes the trainer's model as a checkpoint with an attribute "origin", in a new folder where it has to be, and prints
+// Writes the trainer's model as a checkpoint with the attribute origin, in a new folder where it has to be, and prints
 // what it is. Collective.
 void save_converted(World& world, Trainer& trainer, const Config& config, const std::string& path,
                     const std::string& origin);

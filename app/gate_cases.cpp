@@ -45,7 +45,7 @@ void add_noisy_gate(CaseList& cases) {
 }
 
 void add_gate_input(CaseList& cases) {
-  const Index tokens = cases.tokens, width = cases.model.width, size = tokens * width;
+  const Index tokens = cases.tokens, width = cases.width, size = tokens * width;
   const std::string shape = by({tokens, width}) + ", jitter 0.01";
   const RandomKey key{cases.config.run.seed, Purpose::kGateJitter, 0, 0};
   const auto perturb = [=](const float* x, float* y) -> kernels::PerturbInput {
@@ -79,6 +79,29 @@ void add_choices(CaseList& cases) {
   });
 }
 
+// Of raw logits, with noise in evaluation too.
+void add_noisy_choice(CaseList& cases) {
+  const Index tokens = cases.tokens, experts = cases.config.ffn.experts;
+  const std::string shape = by({tokens, experts});
+  const RandomKey key{cases.config.run.seed, Purpose::kGateNoise, 0, 0};
+  cases.add(kernels::noisy_choice, "noisy_choice", shape, [=](Operands& o) -> kernels::NoisyChoice {
+    return {.tokens = tokens,
+            .num_experts = experts,
+            .logits = o.read(tokens * experts),
+            .key = key,
+            .experts = o.write<std::int32_t>(tokens),
+            .weights = o.write(tokens)};
+  });
+  cases.add(kernels::noisy_choice_backward, "noisy_choice_backward", shape,
+            [=](Operands& o) -> kernels::NoisyChoiceBackward {
+              return {.tokens = tokens,
+                      .num_experts = experts,
+                      .experts = o.read(numbers(tokens, [=](Index t) { return t % experts; })),
+                      .d_weights = o.read(tokens),
+                      .d_logits = o.write(tokens * experts)};
+            });
+}
+
 void add_patch_words(CaseList& cases) {
   const ModelOptions& model = cases.model;
   const Index samples = cases.samples, patches = model.num_patches(), patch = model.patch, channels = model.channels;
@@ -102,7 +125,8 @@ void add_gate_cases(CaseList& cases) {
   add_noisy_gate(cases);
   add_gate_input(cases);
   add_choices(cases);
-  add_patch_words(cases);
+  add_noisy_choice(cases);
+  if (cases.model.is_vit()) add_patch_words(cases);
 }
 
 }  // namespace switchyard

@@ -1,9 +1,9 @@
-// The table of `switchyard bench kernels`: products, attention and flat arrays; the rest stands in layer_cases.cpp and
-// routing_cases.cpp.
+// The table of `switchyard bench kernels`: products, attention and flat arrays; the rest stands in *_cases.cpp.
 #include "app/kernel_cases.hpp"
 
 #include "app/bench.hpp"
 #include "app/case_list.hpp"
+#include "app/inference_network.hpp"
 #include "app/own_product.hpp"
 #include "kernels/api/attention.hpp"
 #include "kernels/api/optimizer.hpp"
@@ -19,7 +19,11 @@ CaseList::CaseList(const Config& configured, const ModelOptions& options, Index 
       num_parameters(parameters),
       samples(config.train.microbatch * options.training_passes()),
       tokens(samples * model.num_tokens()),
-      segment_rows(ceil_div(tokens, num_segments(model))) {}
+      segment_rows(ceil_div(tokens, num_segments(model))),
+      width(layer_options(options).width),
+      out(layer_options(options).out),
+      hidden(options.ffn.is_tree() ? options.ffn.num_experts * options.ffn.tree.leaf : options.ffn.hidden),
+      fan_in(options.kind == "patch_cnn" ? width / options.image_height : width) {}
 
 namespace {
 
@@ -39,11 +43,11 @@ void add_products(CaseList& cases) {
 
 // A feed-forward network's first weight, as the forward (transposed) and the backward pass multiply by it.
 void add_packing(CaseList& cases) {
-  const Index hidden = cases.model.ffn.hidden, width = cases.model.width;
-  const kernels::LinearProducts products{cases.segment_rows, width, hidden, product_precision(cases.config)};
+  const Index hidden = cases.hidden, fan_in = cases.fan_in;
+  const kernels::LinearProducts products{cases.segment_rows, fan_in, hidden, product_precision(cases.config)};
   for (const bool forward : {true, false})
-    cases.add_run("pack_b", by({hidden, width}) + (forward ? ", B^T" : ", B"), 0, [=](Operands& o) -> CaseList::Run {
-      const float* weight = o.read(hidden * width);
+    cases.add_run("pack_b", by({hidden, fan_in}) + (forward ? ", B^T" : ", B"), 0, [=](Operands& o) -> CaseList::Run {
+      const float* weight = o.read(hidden * fan_in);
       const kernels::Gemm product =
           forward ? products.forward(nullptr, weight, nullptr) : products.input_gradient(nullptr, weight, nullptr);
       auto* packed = o.write<std::byte>(kernels::packed_b_bytes(o.context(), product));
@@ -94,8 +98,8 @@ void add_attention(CaseList& cases) {
 
 // Gradients and parameters: of one feed-forward matrix, or all that a rank updates.
 void add_flat_arrays(CaseList& cases) {
-  const Index all = cases.num_parameters, matrix = cases.model.ffn.hidden * cases.model.width,
-              activations = cases.tokens * cases.model.width;
+  const Index all = cases.num_parameters, matrix = cases.hidden * cases.fan_in,
+              activations = cases.tokens * cases.width;
   cases.add(kernels::tree_carry, "tree_carry", by({matrix}), [=](Operands& o) -> kernels::TreeCarry {
     return {
         .size = matrix, .num_earlier = 1, .earlier = {o.read(matrix)}, .last = o.read(matrix), .out = o.write(matrix)};
@@ -143,10 +147,13 @@ void add_flat_arrays(CaseList& cases) {
 std::vector<KernelCase> kernel_cases(const Config& config, const ModelOptions& model, Index num_parameters) {
   CaseList cases(config, model, num_parameters);
   add_products(cases);
-  add_attention(cases);
+  if (model.is_vit()) add_attention(cases);
+  if (model.ffn.is_tree()) add_visit_cases(cases);
   add_packing(cases);
   add_layer_cases(cases);
-  if (config.ffn.kind == "moe") {
+  if (model.ffn.is_tree()) add_tree_cases(cases);
+  if (model.kind == "patch_cnn") add_patch_cases(cases);
+  if (model.ffn.is_mixture()) {
     add_routing_cases(cases);
     add_gate_cases(cases);
   }

@@ -9,9 +9,9 @@ namespace switchyard {
 
 namespace {
 
+// Of a transformer's blocks.
 void add_layers(CaseList& cases) {
-  const Index rows = cases.tokens, width = cases.model.width, hidden = cases.model.ffn.hidden,
-              segment_rows = cases.segment_rows;
+  const Index rows = cases.tokens, width = cases.width;
   cases.add(kernels::layernorm, "layernorm", by({rows, width}), [=](Operands& o) -> kernels::LayerNorm {
     return {.rows = rows,
             .cols = width,
@@ -57,10 +57,18 @@ void add_layers(CaseList& cases) {
                                    .d_bias = o.write(width),
                                    .dropout = dropout};
                          });
+}
+
+// Of a feed-forward network.
+void add_hidden_units(CaseList& cases) {
+  const Index segment_rows = cases.segment_rows, hidden = cases.hidden, out = cases.out;
+  const FfnOptions& ffn = cases.model.ffn;
+  const kernels::Activation activation = ffn.is_tree() ? kernels::Activation::kRelu : ffn.activation;
   cases.add_with_dropout(kernels::bias_activation_dropout, "bias_activation_dropout", by({segment_rows, hidden}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasActivationDropout {
                            return {.rows = segment_rows,
                                    .cols = hidden,
+                                   .activation = activation,
                                    .x = o.read(segment_rows * hidden),
                                    .bias = o.read(hidden),
                                    .y = o.write(segment_rows * hidden),
@@ -72,6 +80,7 @@ void add_layers(CaseList& cases) {
                            float* d_y = o.update(segment_rows * hidden);
                            return {.rows = segment_rows,
                                    .cols = hidden,
+                                   .activation = activation,
                                    .x = o.read(segment_rows * hidden),
                                    .bias = o.read(hidden),
                                    .d_y = d_y,
@@ -79,18 +88,18 @@ void add_layers(CaseList& cases) {
                                    .d_bias = o.write(hidden),
                                    .dropout = dropout};
                          });
+  if (ffn.is_tree()) return;
   // Of an expert's second layer.
-  cases.add(kernels::bias_add, "bias_add", by({segment_rows, width}), [=](Operands& o) -> kernels::BiasAdd {
-    return {.rows = segment_rows, .cols = width, .x = o.update(segment_rows * width), .bias = o.read(width)};
+  cases.add(kernels::bias_add, "bias_add", by({segment_rows, out}), [=](Operands& o) -> kernels::BiasAdd {
+    return {.rows = segment_rows, .cols = out, .x = o.update(segment_rows * out), .bias = o.read(out)};
   });
-  cases.add(kernels::column_sum, "column_sum", by({segment_rows, width}), [=](Operands& o) -> kernels::ColumnSum {
-    return {.rows = segment_rows, .cols = width, .x = o.read(segment_rows * width), .sums = o.write(width)};
+  cases.add(kernels::column_sum, "column_sum", by({segment_rows, out}), [=](Operands& o) -> kernels::ColumnSum {
+    return {.rows = segment_rows, .cols = out, .x = o.read(segment_rows * out), .sums = o.write(out)};
   });
 }
 
-void add_embedding_and_loss(CaseList& cases) {
-  const Index samples = cases.samples, patches = cases.model.num_patches(), width = cases.model.width,
-              classes = cases.model.classes;
+void add_images(CaseList& cases) {
+  const Index samples = cases.samples;
   const Index pixels = samples * cases.model.image_height * cases.model.image_width * cases.model.channels;
   cases.add(kernels::patchify, "patchify",
             by({samples, cases.model.image_height, cases.model.image_width, cases.model.channels}),
@@ -99,7 +108,7 @@ void add_embedding_and_loss(CaseList& cases) {
                       .height = model.image_height,
                       .width = model.image_width,
                       .channels = model.channels,
-                      .patch = model.patch,
+                      .patch = model.is_vit() ? model.patch : 1,
                       .images = o.read<std::uint8_t>(pixels),
                       .patches = o.write(pixels),
                       .mean = model.mean,
@@ -108,6 +117,10 @@ void add_embedding_and_loss(CaseList& cases) {
                       .flip = model.flip,
                       .key = {seed, Purpose::kAugment, 0, 0}};
             });
+}
+
+void add_embedding(CaseList& cases) {
+  const Index samples = cases.samples, patches = cases.model.num_patches(), width = cases.width;
   const Index rows = samples * patches;
   const std::string embedding_shape = by({samples, patches, width});
   cases.add(kernels::embed_tokens, "embed_tokens", embedding_shape, [=](Operands& o) -> kernels::EmbedTokens {
@@ -131,6 +144,10 @@ void add_embedding_and_loss(CaseList& cases) {
                       .d_positions = o.write(patches * width),
                       .d_cls = o.write(width)};
             });
+}
+
+void add_loss(CaseList& cases) {
+  const Index samples = cases.samples, classes = cases.model.classes;
   cases.add(kernels::softmax_cross_entropy, "softmax_cross_entropy", by({samples, classes}),
             [=](Operands& o) -> kernels::SoftmaxCrossEntropy {
               return {.rows = samples,
@@ -142,6 +159,7 @@ void add_embedding_and_loss(CaseList& cases) {
                       .correct = o.write(samples),
                       .d_logits = o.write(samples * classes)};
             });
+  if (cases.model.kind == "patch_cnn") return;  // which never passes twice
   const Index compared = cases.config.train.microbatch;
   cases.add(kernels::consistency_loss, "consistency_loss", by({2, compared, classes}),
             [=](Operands& o) -> kernels::ConsistencyLoss {
@@ -160,8 +178,13 @@ void add_embedding_and_loss(CaseList& cases) {
 }  // namespace
 
 void add_layer_cases(CaseList& cases) {
-  add_layers(cases);
-  add_embedding_and_loss(cases);
+  if (cases.model.is_vit()) add_layers(cases);
+  if (cases.model.kind != "patch_cnn") {
+    add_hidden_units(cases);
+    add_images(cases);
+  }
+  if (cases.model.is_vit()) add_embedding(cases);
+  add_loss(cases);
 }
 
 }  // namespace switchyard

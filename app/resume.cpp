@@ -70,6 +70,17 @@ void check_data(const io::CheckpointInfo& info, const std::string& path, const C
 
 }  // namespace
 
+void start_from(World& world, Trainer& trainer, const Config& config) {
+  if (config.train.start.empty()) return;
+  try {
+    trainer.start_from(world.comm(), config.train.start);
+  } catch (const AgreedError& error) {
+    throw AgreedError(fmt::format("train.start: {}; give a checkpoint of the model that is trained", error.what()),
+                      error.code());
+  }
+  if (world.speaks()) fmt::print("starting from {}\n", trainer.origin());
+}
+
 std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& config, const fs::path& folder,
                                const std::string& from) {
   // Rank 0 alone looks; loading verifies every byte again, each rank its own.
@@ -87,7 +98,10 @@ std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& con
     return path;
   });
   const std::string path = broadcast_text(world.comm(), "the checkpoint to resume from", chosen);
-  if (path.empty()) return std::nullopt;
+  if (path.empty()) {
+    start_from(world, trainer, config);
+    return std::nullopt;
+  }
   const io::CheckpointInfo info = [&] {
     try {
       return trainer.load(world.comm(), path);

@@ -1,4 +1,4 @@
-// --resume: which checkpoint a run goes on from, and whether it may.
+// Which checkpoint a run goes on from (--resume) or begins with (train.start), and whether it may.
 #pragma once
 
 #include <filesystem>
@@ -10,9 +10,12 @@
 
 namespace switchyard {
 
+// Collective. Begins with the parameters of train.start, where the configuration names one.
+void start_from(World& world, Trainer& trainer, const Config& config);
+
 // Collective. Loads checkpoint `from`, or the newest one in the folder that verifies, and returns its path: nothing
-// where the folder holds none. Fails where the checkpoint does not verify, none of the folder does, or it is of a run
-// with another configuration, other data or fewer steps.
+// where the folder holds none, and then the run begins as start_from has it. Fails where the checkpoint does not
+// verify, none of the folder does, or it is of a run with another configuration, other data or fewer steps.
 std::optional<std::filesystem::path> resume(World& world, Trainer& trainer, const Config& config,
                                             const std::filesystem::path& folder, const std::string& from);
 

@@ -57,14 +57,14 @@ void add_routers(CaseList& cases) {
             .assignment_of_slot = o.write<std::int32_t>(tokens),
             .slot_of_assignment = o.write<std::int32_t>(tokens)};
   });
-  const Index expert_size = cases.model.ffn.hidden * cases.model.width;
+  const Index expert_size = cases.hidden * cases.fan_in;
   cases.add(kernels::mean, "mean", by({experts, expert_size}), [=](Operands& o) -> kernels::Mean {
     return {.count = experts, .size = expert_size, .x = o.read(experts * expert_size), .mean = o.write(expert_size)};
   });
 }
 
 void add_routing_rows(CaseList& cases) {
-  const Index tokens = cases.tokens, width = cases.model.width;
+  const Index tokens = cases.tokens, width = cases.width, out = cases.out;
   const DealtTokens dealt(tokens, cases.config.ffn.experts);
   const std::string shape = by({tokens, width});
   cases.add(kernels::dispatch, "dispatch", shape, [=](Operands& o) -> kernels::Dispatch {
@@ -82,26 +82,26 @@ void add_routing_rows(CaseList& cases) {
             .slot_of_assignment = o.read(dealt.slot_of_assignment),
             .d_rows = o.write(tokens * width)};
   });
-  cases.add_with_dropout(kernels::combine, "combine", shape,
+  cases.add_with_dropout(kernels::combine, "combine", by({tokens, out}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::Combine {
                            return {.tokens = tokens,
-                                   .cols = width,
-                                   .slots = o.read(tokens * width),
+                                   .cols = out,
+                                   .slots = o.read(tokens * out),
                                    .slot_of_assignment = o.read(dealt.slot_of_assignment),
                                    .weights = o.read(tokens),
-                                   .residual = o.read(tokens * width),
-                                   .y = o.write(tokens * width),
+                                   .residual = o.read(tokens * out),
+                                   .y = o.write(tokens * out),
                                    .dropout = dropout};
                          });
-  cases.add_with_dropout(kernels::combine_backward, "combine_backward", shape,
+  cases.add_with_dropout(kernels::combine_backward, "combine_backward", by({tokens, out}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::CombineBackward {
                            return {.tokens = tokens,
-                                   .cols = width,
-                                   .d_y = o.read(tokens * width),
-                                   .slots = o.read(tokens * width),
+                                   .cols = out,
+                                   .d_y = o.read(tokens * out),
+                                   .slots = o.read(tokens * out),
                                    .slot_of_assignment = o.read(dealt.slot_of_assignment),
                                    .weights = o.read(tokens),
-                                   .d_slots = o.write(tokens * width),
+                                   .d_slots = o.write(tokens * out),
                                    .d_weights = o.write(tokens),
                                    .dropout = dropout};
                          });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/types.hpp"
 
@@ -21,7 +22,8 @@ class RunFolder {
   // On rank 0. Creates the folder and takes its lock; fails where it cannot be written or another run holds it.
   void lock();
   // On rank 0, locked. Leaves the folder free for a new run: removes an earlier one, or fails where it may not.
-  void make_free(bool overwrite) const;
+  // `start`, the new run's train.start, stays.
+  void make_free(bool overwrite, const std::string& start) const;
   bool holds_a_run() const;
 
  private:

@@ -59,8 +59,10 @@ void TrainingRun::take_folder() {
 
 void TrainingRun::start(bool overwrite) {
   take_folder();
+  // Whatever is wrong with it is found before an earlier run is removed.
+  start_from(world_, *trainer_, config_);
   world_.together([&] {
-    if (world_.speaks()) folder_.make_free(overwrite);
+    if (world_.speaks()) folder_.make_free(overwrite, config_.train.start);
   });
 }
 
@@ -129,6 +131,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {io::schema::kGeneralisationEpoch, ""},
       {"seconds_per_epoch", ""},
   };
+  if (!trainer_->origin().empty()) attributes[io::schema::kOrigin] = trainer_->origin();
   if (knows_clusters_) attributes["dispatch_entropy"] = "";
   attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
   return attributes;

@@ -37,13 +37,12 @@ void tree_mixture(const Context& context, const TreeMixture& args);
 
 // H(s) = -p ln p - (1 - p) ln(1 - p), p = s within [1e-6, 1 - 1e-6], whose gradient to z is
 // -z s (1 - s) there and 0 outside.
-//   d_logits = d_c (1 - 2t) s (1 - s) + entropy_scale dH/dz, or 0 with `hard`
+//   d_logits = d_c (1 - 2t) s (1 - s) + entropy_scale dH/dz
 struct TreeMixtureBackward {
   Index rows = 0, depth = 0;
   const float* logits = nullptr;   // (rows, nodes)
   const float* bias = nullptr;     // (nodes)
   const float* choices = nullptr;  // (rows, nodes)
-  bool hard = false;
   float leak = 0;
   RandomKey key{};
   std::uint32_t first_row = 0;

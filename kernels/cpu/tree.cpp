@@ -81,11 +81,6 @@ void tree_mixture(const Context& context, const TreeMixture& args) {
 // T(left)).
 void tree_mixture_backward(const Context& context, const TreeMixtureBackward& args) {
   const Index nodes = num_nodes(args.depth), leaves = num_leaves(args.depth), num_blocks = num_row_blocks(args.rows);
-  if (args.hard) {
-    std::fill_n(args.d_logits, args.rows * nodes, 0.0f);
-    std::fill_n(args.d_bias, nodes, 0.0f);
-    return;
-  }
   float* partial_sums = zeroed_partial_sums(num_blocks, nodes);
   for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
     thread_local Scratch<float> scratch;

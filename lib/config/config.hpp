@@ -75,6 +75,7 @@ struct Config {
   struct Train {
     Index batch = 128;
     Index microbatch = 16;
+    std::string start;               // checkpoint with the parameters to begin with; empty: drawn from run.seed
     std::string optimizer = "adam";  // adam | adamw | sgd | normalized
     double lr = 1e-3, weight_decay = 0, momentum = 0.9, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
     double gate_lr = 0.1;             // of what is not in experts (normalized)

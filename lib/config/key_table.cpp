@@ -161,6 +161,9 @@ std::vector<Key> keys_of(Config& c) {
       {"train.batch", &c.train.batch, from(1, 1048576), kResult, "samples per step, over all ranks"},
       {"train.microbatch", &c.train.microbatch, from(1, 65536), kResult,
        "samples computed together, the unit that ranks share out; it divides train.batch"},
+      {"train.start", &c.train.start, anything_or_nothing(), kResult,
+       "checkpoint of the same model whose parameters the training begins with, at step 0 and with a fresh optimiser; "
+       "--resume goes on from the run's own; empty: parameters drawn from run.seed"},
       {"train.optimizer", &c.train.optimizer, one_of({"adam", "adamw", "sgd", "normalized"}), kResult,
        "adam: weight decay in the gradient; adamw: apart from it; sgd: with momentum; normalized: each expert's "
        "gradient divided by the sum of the norms of its parameters' gradients"},

@@ -58,6 +58,7 @@ class ParameterTable {
     return static_cast<ParameterId>(specs_.size()) - 1;
   }
   void set_rows_met(ParameterId id, Index rows) { specs_[static_cast<std::size_t>(id)].rows_met = rows; }
+  void set_trained(ParameterId id, bool trained) { specs_[static_cast<std::size_t>(id)].trained = trained; }
   const ParameterSpec& operator[](ParameterId id) const { return specs_[static_cast<std::size_t>(id)]; }
   ParameterId size() const { return static_cast<ParameterId>(specs_.size()); }
 

@@ -28,16 +28,16 @@ void match(const CheckpointHeader& header, std::span<const ArraySlice> slices, c
     const auto found =
         std::find_if(header.arrays.begin(), header.arrays.end(), [&](const auto& a) { return a.name == name; });
     if (found == header.arrays.end())
-      fail("{}: holds no array {} of shape {}: was it written with another model?", path.string(), slice.name,
+      fail("{}: holds no array {} of shape {}; it was written with another model", path.string(), slice.name,
            to_text(slice.shape));
     if (found->shape != slice.shape || found->per_expert != slice.per_expert)
-      fail("{}: array {} has shape {}{}, wanted is {}{}: was it written with another model?", path.string(), slice.name,
+      fail("{}: array {} has shape {}{}, wanted is {}{}; it was written with another model", path.string(), slice.name,
            to_text(found->shape), found->per_expert ? " by expert" : "", to_text(slice.shape),
            slice.per_expert ? " by expert" : "");
   }
   for (const ArrayRecord& array : header.arrays)
     if (groups.contains(top_group(array.name)) && !wanted.contains(array.name))
-      fail("{}: holds array {} of shape {}, which is not wanted: was it written with another model?", path.string(),
+      fail("{}: holds array {} of shape {}, which is not wanted; it was written with another model", path.string(),
            array.name, to_text(array.shape));
 }
 

@@ -1,86 +1,21 @@
-// The fast feedforward network of Belcak & Wattenhofer (2308.14711): a binary tree of nodes, each one neuron, over
-// 2^depth leaves, each a network leaf_e(x) = relu(x w1_e^T + b1_e) w2_e + b2_e of `leaf` hidden units.
-//   training    y = sum over e of mixture_e(x) leaf_e(x), all leaves (kernels/api/tree.hpp: mixture)
-//   evaluation  y = leaf_e(x) of the one leaf at which x comes out, tokens travelling to its owner
-// Added to the loss: hardening * mean over the batch's tokens of the mean over nodes of the entropy of the node's
-// choice, in nats; layers are added up.
-//
-// Each leaf belongs to one rank of the expert group, which keeps its optimiser's state. In training the leaves together
-// are no larger than a dense network, so weights travel, once a step, and not tokens to every leaf.
+// Training: every token visits all leaves.
+#include "model/fff_ffn.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "comm/collectives.hpp"
-#include "kernels/api/routing.hpp"
-#include "kernels/api/tree.hpp"
-#include "model/ffn.hpp"
-#include "model/gathered_leaves.hpp"
-#include "routing/exchange.hpp"
-
 namespace switchyard {
-
-namespace {
-
-class FffFfn final : public Ffn {
- public:
-  FffFfn(const FfnOptions& options, ParameterTable& table);
-
-  float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
-    input_ = input;
-    return pass.training ? forward_all_leaves(pass, losses) : forward_one_leaf(pass);
-  }
-  void backward(const Pass& pass, const float* d_y, float* d_x) override;
-
-  const TreeState* tree() const override { return &state_; }
-
- private:
-  enum Weight : std::size_t { kW1, kB1, kW2, kB2 };
-
-  float* forward_all_leaves(const Pass& pass, AuxiliaryLosses* losses);
-  float* forward_one_leaf(const Pass& pass);
-  float* forward_at_home(const Pass& pass) const;
-  RoutePlan descend(const Pass& pass) const;
-  float* visit_leaves(const Pass& pass, const std::vector<Segment>& segments, Index rows, const float* x) const;
-  // y = residual + dropout(y), where there is a residual.
-  void add_residual(const Pass& pass, float* y) const;
-  double mean_entropy(const Pass& pass) const;
-  void leaves_backward(const Pass& pass, const float* d_y, float* d_hidden, float* d_mixture) const;
-  void nodes_backward(const Pass& pass, const float* d_mixture, float* d_x) const;
-
-  // Dropout of what is added to the residual.
-  kernels::Dropout dropout(const Pass& pass) const {
-    return residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer);
-  }
-  RandomKey leak_key(const Pass& pass) const {
-    return {pass.seed, Purpose::kRegionLeak, static_cast<std::uint32_t>(options_.layer),
-            static_cast<std::uint32_t>(pass.step)};
-  }
-  Index hidden() const { return leaves_ * options_.tree.leaf; }
-
-  FfnOptions options_;
-  Index nodes_, leaves_;
-  Linear node_;
-  GatheredLeaves weights_;
-
-  // Of the microbatch at hand:
-  Input input_;
-  float* logits_ = nullptr;     // (rows, nodes)
-  float* choices_ = nullptr;    // (rows, nodes)
-  float* mixture_ = nullptr;    // (rows, leaves)
-  float* linear_ = nullptr;     // (rows, leaves * leaf): x w1^T, without bias
-  float* activated_ = nullptr;  // (rows, leaves * leaf)
-  float* scaled_ = nullptr;     // (rows, leaves * leaf): times the leaf's share
-  TreeState state_;
-};
 
 FffFfn::FffFfn(const FfnOptions& options, ParameterTable& table)
     : options_(options),
       nodes_(kernels::num_nodes(options.tree.depth)),
       leaves_(kernels::num_leaves(options.tree.depth)),
       node_(Linear::add(table, options.prefix + ".tree.weight", options.prefix + ".tree.bias", options.width, nodes_)) {
-  table.set_rows_met(node_.weight, options.tree.depth);
-  table.set_rows_met(node_.bias, options.tree.depth);
+  for (const ParameterId id : {node_.weight, node_.bias}) {
+    table.set_rows_met(id, options.tree.depth);
+    table.set_trained(id, !options.tree.hard);
+  }
   const auto add = [&](const char* name, const std::vector<Index>& shape, Index in) {
     weights_.add(table.add({options.prefix + ".leaves." + name,
                             shape,
@@ -95,14 +30,19 @@ FffFfn::FffFfn(const FfnOptions& options, ParameterTable& table)
 }
 
 float* FffFfn::forward_all_leaves(const Pass& pass, AuxiliaryLosses* losses) {
-  const Index rows = input_.rows(), out = options_.out, leaf = options_.tree.leaf;
   weights_.gather(pass);
+  nodes_forward(pass);
+  losses->hardening += options_.tree.hardening * mean_entropy(pass);
+  float* y = leaves_forward(pass);
+  add_residual(pass, y);
+  return y;
+}
+
+void FffFfn::nodes_forward(const Pass& pass) {
+  const Index rows = input_.rows();
   logits_ = pass.arena.take<float>(rows * nodes_);
   choices_ = pass.arena.take<float>(rows * nodes_);
   mixture_ = pass.arena.take<float>(rows * leaves_);
-  linear_ = pass.arena.take<float>(rows * hidden());
-  activated_ = pass.arena.take<float>(rows * hidden());
-  scaled_ = pass.arena.take<float>(rows * hidden());
   node_.forward(pass, rows, input_.x, logits_);
   kernels::TreeMixture tree;
   tree.rows = rows;
@@ -117,7 +57,17 @@ float* FffFfn::forward_all_leaves(const Pass& pass, AuxiliaryLosses* losses) {
   tree.mixture = mixture_;
   tree.entropy_sums = pass.arena.take<float>(nodes_);
   kernels::tree_mixture(pass.context, tree);
+  state_.entropy_sums = tree.entropy_sums;
+  state_.mixture = mixture_;
+}
 
+// y = scaled w2 + mixture b2, all leaves in one sum.
+float* FffFfn::leaves_forward(const Pass& pass) {
+  const Index rows = input_.rows(), out = options_.out;
+  linear_ = pass.arena.take<float>(rows * hidden());
+  activated_ = pass.arena.take<float>(rows * hidden());
+  scaled_ = pass.arena.take<float>(rows * hidden());
+  float* y = pass.arena.take<float>(rows * out);
   const kernels::LinearProducts first = pass.linear(rows, options_.width, hidden());
   kernels::gemm(pass.context, pass.by_weight(first.forward(input_.x, weights_.value(kW1), linear_)));
   kernels::bias_activation_dropout(
@@ -130,22 +80,16 @@ float* FffFfn::forward_all_leaves(const Pass& pass, AuxiliaryLosses* losses) {
                      .dropout = pass.dropout_for(Purpose::kFfnDropout, options_.layer, input_.first_row())});
   kernels::scale_leaves(pass.context, {.rows = rows,
                                        .leaves = leaves_,
-                                       .leaf_width = leaf,
+                                       .leaf_width = options_.tree.leaf,
                                        .mixture = mixture_,
                                        .hidden = activated_,
                                        .scaled = scaled_});
-  // y = scaled w2 + mixture b2, all leaves in one sum.
-  float* y = pass.arena.take<float>(rows * out);
   const kernels::LinearProducts second = pass.linear(rows, out, hidden()), biases = pass.linear(rows, out, leaves_);
   kernels::gemm(pass.context, pass.by_weight(second.input_gradient(scaled_, weights_.value(kW2), y)));
   kernels::Gemm with_biases = biases.input_gradient(mixture_, weights_.value(kB2), y);
   with_biases.num_addends = 1;
   with_biases.addends[0] = y;
   kernels::gemm(pass.context, pass.by_weight(with_biases));
-  state_.entropy_sums = tree.entropy_sums;
-  state_.mixture = mixture_;
-  losses->hardening += options_.tree.hardening * mean_entropy(pass);
-  add_residual(pass, y);
   return y;
 }
 
@@ -184,7 +128,7 @@ void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
   kernels::gemm(pass.context, first.weight_gradient(d_hidden, input_.x, d_w1));
   weights_.add_gradient(pass, kW1, d_w1);
   if (d_x) kernels::gemm(pass.context, pass.by_weight(first.input_gradient(d_hidden, weights_.value(kW1), d_x)));
-  nodes_backward(pass, d_mixture, d_x);
+  if (!options_.tree.hard) nodes_backward(pass, d_mixture, d_x);
 }
 
 void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden, float* d_mixture) const {
@@ -221,7 +165,6 @@ void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden
   weights_.add_gradient(pass, kB1, d_b1);
 }
 
-// A hard tree does not move: its nodes' gradients are zero.
 void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x) const {
   const Index rows = input_.rows();
   float* d_logits = pass.arena.take<float>(rows * nodes_);
@@ -232,7 +175,6 @@ void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x
   tree.logits = logits_;
   tree.bias = pass.parameters.value(node_.bias);
   tree.choices = choices_;
-  tree.hard = options_.tree.hard;
   tree.leak = static_cast<float>(options_.tree.region_leak);
   tree.key = leak_key(pass);
   tree.first_row = static_cast<std::uint32_t>(input_.first_row());
@@ -252,87 +194,6 @@ void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x
   to_input.addends[0] = d_x;
   kernels::gemm(pass.context, pass.by_weight(to_input));
 }
-
-float* FffFfn::forward_one_leaf(const Pass& pass) {
-  if (pass.expert_group.size() == 1) return forward_at_home(pass);
-  const RoutePlan plan = descend(pass);
-  Exchange exchange(pass.context, pass.expert_group, plan, pass.seconds);
-  float* sorted = pass.arena.take<float>(exchange.num_slots() * options_.width);
-  kernels::dispatch(pass.context, {.num_slots = exchange.num_slots(),
-                                   .cols = options_.width,
-                                   .rows = input_.x,
-                                   .assignment_of_slot = plan.assignment_of_slot,
-                                   .slots = sorted,
-                                   .slot_ids = pass.arena.take<std::int32_t>(exchange.num_slots())});
-  const float* received = exchange.to_experts(pass.arena, sorted, options_.width);
-  float* visited = visit_leaves(pass, exchange.segments(), exchange.num_received(), received);
-  const float* slots = exchange.to_tokens(pass.arena, visited, options_.out);
-  float* y = pass.arena.take<float>(input_.rows() * options_.out);
-  kernels::combine(pass.context, {.tokens = plan.tokens,
-                                  .cols = options_.out,
-                                  .slots = slots,
-                                  .slot_of_assignment = plan.slot_of_assignment,
-                                  .residual = input_.residual,
-                                  .y = y});
-  return y;
-}
-
-// All leaves are this rank's own: nothing travels.
-float* FffFfn::forward_at_home(const Pass& pass) const {
-  const ParameterStore& p = pass.parameters;
-  float* y = pass.arena.take<float>(input_.rows() * options_.out);
-  kernels::tree_forward(pass.context, {.rows = input_.rows(),
-                                       .width = options_.width,
-                                       .depth = options_.tree.depth,
-                                       .leaf_width = options_.tree.leaf,
-                                       .out = options_.out,
-                                       .x = input_.x,
-                                       .weight = p.value(node_.weight),
-                                       .bias = p.value(node_.bias),
-                                       .w1 = p.value(weights_.id(kW1)),
-                                       .b1 = p.value(weights_.id(kB1)),
-                                       .w2 = p.value(weights_.id(kW2)),
-                                       .b2 = p.value(weights_.id(kB2)),
-                                       .residual = input_.residual,
-                                       .y = y});
-  return y;
-}
-
-RoutePlan FffFfn::descend(const Pass& pass) const {
-  RoutePlan plan;
-  plan.tokens = input_.rows();
-  plan.num_experts = leaves_;
-  plan.experts = pass.arena.take<std::int32_t>(plan.tokens);
-  kernels::tree_descent(pass.context, {.rows = plan.tokens,
-                                       .width = options_.width,
-                                       .depth = options_.tree.depth,
-                                       .x = input_.x,
-                                       .weight = pass.parameters.value(node_.weight),
-                                       .bias = pass.parameters.value(node_.bias),
-                                       .leaf = plan.experts});
-  fill_slots({.context = pass.context, .arena = pass.arena, .parameters = pass.parameters}, 0, plan);
-  return plan;
-}
-
-float* FffFfn::visit_leaves(const Pass& pass, const std::vector<Segment>& segments, Index rows, const float* x) const {
-  float* y = pass.arena.take<float>(rows * options_.out);
-  std::vector<kernels::LeafForward> visits;
-  for (const Segment& s : segments)
-    visits.push_back({.rows = s.rows,
-                      .width = options_.width,
-                      .leaf_width = options_.tree.leaf,
-                      .out = options_.out,
-                      .x = x + s.first_row * options_.width,
-                      .w1 = pass.parameters.value(weights_.id(kW1), s.local_expert),
-                      .b1 = pass.parameters.value(weights_.id(kB1), s.local_expert),
-                      .w2 = pass.parameters.value(weights_.id(kW2), s.local_expert),
-                      .b2 = pass.parameters.value(weights_.id(kB2), s.local_expert),
-                      .y = y + s.first_row * options_.out});
-  kernels::leaf_forward(pass.context, visits);
-  return y;
-}
-
-}  // namespace
 
 std::unique_ptr<Ffn> make_fff_ffn(const FfnOptions& options, ParameterTable& table) {
   return std::make_unique<FffFfn>(options, table);

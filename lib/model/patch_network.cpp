@@ -39,6 +39,15 @@ void pool(const Pass& pass, const FfnOptions& options, Index rows, const float* 
                                      .y = y});
 }
 
+// y (rows, out) of hidden, which the product computes.
+float* convolve_and_pool(const Pass& pass, const FfnOptions& options, Index rows, const kernels::Gemm& hidden,
+                         const float* bias) {
+  float* y = pass.arena.take<float>(rows * options.out);
+  kernels::gemm(pass.context, hidden);
+  pool(pass, options, rows, hidden.c, bias, y);
+  return y;
+}
+
 // hidden becomes its gradient.
 void pool_backward(const Pass& pass, const FfnOptions& options, Index rows, const float* bias, const float* d_y,
                    float* hidden, float* d_bias) {
@@ -66,13 +75,10 @@ class PatchNetwork final : public Ffn {
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
     hidden_ = pass.arena.take<float>(hidden_size(options_, input.rows()));
-    float* y = pass.arena.take<float>(input.rows() * options_.out);
-    kernels::gemm(
-        pass.context,
-        pass.by_weight(
-            convolution(pass, options_, input.rows()).forward(input.x, pass.parameters.value(weight_), hidden_)));
-    pool(pass, options_, input.rows(), hidden_, pass.parameters.value(bias_), y);
-    return y;
+    const kernels::LinearProducts products = convolution(pass, options_, input.rows());
+    return convolve_and_pool(pass, options_, input.rows(),
+                             pass.by_weight(products.forward(input.x, pass.parameters.value(weight_), hidden_)),
+                             pass.parameters.value(bias_));
   }
 
   void backward(const Pass& pass, const float* d_y, float* d_x) override {
@@ -145,11 +151,9 @@ class PatchExperts final : public Experts {
 
   float* forward_average(const Pass& pass, const Ffn::Input& input) const override {
     float* hidden = pass.arena.take<float>(hidden_size(options_, input.rows()));
-    float* y = pass.arena.take<float>(input.rows() * options_.out);
-    kernels::gemm(pass.context,
-                  convolution(pass, options_, input.rows()).forward(input.x, averages_[0].data(), hidden));
-    pool(pass, options_, input.rows(), hidden, averages_[1].data(), y);
-    return y;
+    const kernels::LinearProducts products = convolution(pass, options_, input.rows());
+    return convolve_and_pool(pass, options_, input.rows(), products.forward(input.x, averages_[0].data(), hidden),
+                             averages_[1].data());
   }
 
  private:

@@ -79,6 +79,16 @@ std::vector<ProductShape> mlp_products(const ModelOptions& options, Index sample
   return products;
 }
 
+// One convolution for each network, over the patches of its rows.
+std::vector<ProductShape> patch_products(const ModelOptions& options, Index samples) {
+  std::vector<ProductShape> products;
+  const FfnOptions& ffn = options.ffn;
+  const Index segments = num_segments(options), visits = ffn.is_mixture() ? experts_per_token(ffn.router) : 1;
+  add_linear(products, ceil_div(samples * visits, segments) * options.image_height,
+             options.image_width * options.channels, ffn.hidden, segments, false);
+  return products;
+}
+
 }  // namespace
 
 Index num_segments(const ModelOptions& options) {
@@ -90,6 +100,7 @@ Index num_segments(const ModelOptions& options) {
 
 std::vector<ProductShape> training_products(const ModelOptions& options, Index samples) {
   const Index all = samples * options.training_passes();
+  if (options.kind == "patch_cnn") return patch_products(options, all);
   return options.is_vit() ? vit_products(options, all) : mlp_products(options, all);
 }
 

@@ -20,8 +20,9 @@ struct ProductShape {
 // Into how many segments, of equal size, a microbatch's tokens are taken to fall: 1 for a dense network.
 Index num_segments(const ModelOptions& options);
 
-// Products of the linear layers for a microbatch of `samples`, in all its passes, gates left out. Tokens of a mixture
-// are taken to be spread evenly over its experts, or, where random routing sends a whole pass to one, to be there.
+// Products of the linear layers and convolutions for a microbatch of `samples`, in all its passes, gates left out.
+// Tokens of a mixture are taken to be spread evenly over its experts, or, where random routing sends a whole pass to
+// one, to be there.
 std::vector<ProductShape> training_products(const ModelOptions& options, Index samples);
 
 // Of the two products inside attention and their backward pass, for one sample in all its passes.

@@ -54,6 +54,7 @@ void Trainer::save(Ranks& ranks, const std::filesystem::path& path,
   info.digest = digest();
   info.attributes = data_attributes_;
   if (scores_.step > 0) info.attributes[io::schema::kScores] = to_text(scores_);
+  if (!origin_.empty()) info.attributes[io::schema::kOrigin] = origin_;
   info.attributes.insert(attributes.begin(), attributes.end());
   io::save_checkpoint(ranks, path, info, arrays.slices);
 }
@@ -69,9 +70,17 @@ io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path
     for (std::size_t i = 0; i < optimizer_->states().size(); ++i)
       restore(optimizer_->states()[i].values.data(), arrays.copies[i + 1]);
   step_ = info.step;
-  const auto scores = info.attributes.find(io::schema::kScores);
-  if (!parameters_only) scores_ = scores == info.attributes.end() ? Scores{} : parse_scores(scores->second);
+  if (parameters_only) return info;
+  const auto scores = info.attributes.find(io::schema::kScores), origin = info.attributes.find(io::schema::kOrigin);
+  scores_ = scores == info.attributes.end() ? Scores{} : parse_scores(scores->second);
+  origin_ = origin == info.attributes.end() ? "" : origin->second;
   return info;
+}
+
+void Trainer::start_from(Ranks& ranks, const std::filesystem::path& path) {
+  const io::CheckpointInfo info = load(ranks, path, true);
+  step_ = 0;
+  origin_ = fmt::format("parameters of {} after step {}, digest {}", path.string(), info.step, info.digest);
 }
 
 std::string Trainer::digest() {

@@ -85,6 +85,10 @@ class Trainer {
   void save(Ranks& ranks, const std::filesystem::path& path, const std::map<std::string, std::string>& attributes = {});
   // With the optimiser and the place in the data, or parameters alone.
   io::CheckpointInfo load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only = false);
+  // Begins at step 0 with the parameters of a checkpoint.
+  void start_from(Ranks& ranks, const std::filesystem::path& path);
+  // In words: which checkpoint its parameters started from; empty where they were drawn.
+  const std::string& origin() const { return origin_; }
 
  private:
   Pass training_pass(PhaseSeconds& seconds);
@@ -124,6 +128,7 @@ class Trainer {
   ScheduleOptions schedule_;
   ScoreRules score_rules_;
   Scores scores_;
+  std::string origin_;
   kernels::Arena arena_;
 
   Index order_epoch_ = -1;

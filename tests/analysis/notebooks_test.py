@@ -12,7 +12,7 @@ import tempfile
 import unittest
 import unittest.mock
 
-from support import PROGRAM, ROOT, bench, bench_exchange, start, train  # first: it looks for the libraries
+from support import ROOT, bench, bench_exchange, run_study, start, train  # first: it looks for the libraries
 import nbclient
 import nbformat
 import notebooks
@@ -92,27 +92,42 @@ class Notebooks(unittest.TestCase):
 
     def test_trees_stand_beside_their_paper(self):
         folder = self.folder / "trees"
-        for seed in (1, 2):
-            for name, keys in [("dense", ["--ffn.kind", "dense"]), ("tree", ["--ffn.kind", "fff", "--ffn.leaf", 8])]:
-                train(folder, f"{name}-seed{seed}", "--run.seed", seed, "--run.epochs", 2, "--model.kind", "mlp",
-                      "--ffn.hidden", 16, "--data.kind", "fashion-mnist", "--data.limit", 512, "--data.validation", 0.1,
-                      "--run.measure_training", "true", *keys)
-        bench("inference", folder / "inference.h5", "--model.kind", "mlp", "--ffn.hidden", 16, "--leaves", 8, "--batches",
-              "1,16")
+        run_study(folder, "fff-table1", "--ffn.hidden", 16, "--ffn.kind", "dense, fff", "--ffn.leaf", "1, 8",
+                  "--run.seed", "1, 2", "--run.epochs", 2, "--data.limit", 512)
         words, figures = execute("fff", SWITCHYARD_RUNS=folder)
         for pattern in [r"16 +dense +91.0 +[\d.]+; [\d.]+ ± [\d.]+ \(2\) +86.4 ", r"16 +8 +86.7 ",
-                        r"inference.h5 +mlp +fff +8 +16 "]:
+                        "Table 1: .*6 runs of configs/studies/fff-table1.cfg, but with run.epochs 2, data.limit 512\\.",
+                        "Table 2: .*: no finished runs of configs/studies/fff-table2.cfg\\.",
+                        "no file of `bench inference --output` at these training widths"]:
             self.assertRegex(words, pattern)
-        self.assertEqual(figures, 3)
+        self.assertEqual((figures, words.count("Empty DataFrame")), (2, 0))
+        bench("inference", folder / "inference.h5", "--model.kind", "mlp", "--ffn.hidden", 16, "--leaves", 8, "--batches",
+              "1,16", "--data.kind", "fashion-mnist")
+        words, figures = execute("fff", SWITCHYARD_RUNS=folder)
+        self.assertRegex(words, r"inference.h5 +mlp +16 +fff +8 +16 ")
+        self.assertEqual(figures, 4)
+
+        report = folder / "report.html"
+        subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", report],
+                       check=True, capture_output=True)
+        text = report.read_text(encoding="utf-8")
+        for part in ("ffn.leaf", "ffn.depth", "M_A, %", "G_A, %", "Fast feedforward networks"):
+            self.assertIn(part, text)
+        for part in ("The study, repeated", "ffn.router", "experts</th>", "learned gate"):
+            self.assertNotIn(part, text)
 
     def test_mixtures_stand_beside_their_paper(self):
-        for seed in (1, 2):
-            train(self.folder / "mixtures", f"seed{seed}", "--run.seed", seed, "--ffn.router", "noisy_top_k")
-            train(self.folder / "mixtures", f"clusters{seed}", "--run.seed", seed, "--data.limit", 320, "--run.epochs", 2,
-                  "--train.batch", 320, "--train.microbatch", 80, config=ROOT / "configs/clusters.cfg")
-        words, _ = execute("mixtures", SWITCHYARD_RUNS=self.folder / "mixtures")
+        folder = self.folder / "mixtures"
+        run_study(folder, "shazeer-table6", "--ffn.importance_loss", 0.1, "--run.seed", "1, 2", "--data.limit", 256,
+                  "--run.epochs", 1)
+        run_study(folder, "chen", "--data.clusters_setting", 1, "--ffn.kind", "moe", "--ffn.activation", "cube",
+                  "--run.seed", "1, 2", "--data.limit", 320, "--run.epochs", 2, "--train.batch", 320,
+                  "--train.microbatch", 80)
+        train(folder, "other", "--ffn.router", "noisy_top_k")
+        words, _ = execute("mixtures", SWITCHYARD_RUNS=folder)
         self.assertRegex(words, r"1 +mixture, cubic +2 +99.46 \+- 0.55 +[\d.]+ \+- [\d.]+ +0.098 ")
         self.assertRegex(words, r"0.1 +0.1 +0.06 +[\d.]+ ± [\d.]+ \(2\) +0.05 ")
+        self.assertIn("chen.cfg, but with run.epochs 2, data.limit 320, train.batch 320, train.microbatch 80.", words)
 
     def test_scaling_and_the_report_of_the_same_runs(self):
         folder = self.folder / "scaling"

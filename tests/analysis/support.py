@@ -62,6 +62,14 @@ def train(folder, name, *keys, **others):
     return pathlib.Path(folder, name, "results.h5")
 
 
+def run_study(folder, study, *keys):
+    """Some of the runs of configs/studies/STUDY.cfg, in folder/STUDY."""
+    words = [PROGRAM, "study", "run", ROOT / f"configs/studies/{study}.cfg", "--run.out", folder, *keys]
+    done = subprocess.run([str(word) for word in words], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout + done.stderr)
+
+
 def bench(benchmark, file, *keys, ranks=1):
     config = file.with_suffix(".cfg")
     config.write_text(TINY, encoding="utf-8")

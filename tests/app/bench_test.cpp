@@ -1,158 +1,16 @@
-// bench step's profile, bench kernels and bench exchange: what they print, the files they write, and what they refuse.
-#include <algorithm>
-#include <fstream>
+// bench step's profile, bench exchange and bench inference: what they print, the files they write, and what all refuse.
 #include <map>
 #include <regex>
-#include <set>
 #include <sstream>
 
-#include "io/h5.hpp"
+#include "bench_table.hpp"
 #include "io/results.hpp"
-#include "io/schema.hpp"
 #include "mistakes.hpp"
 
 namespace switchyard::test {
 namespace {
 
 namespace fs = std::filesystem;
-namespace schema = io::schema;
-
-// A benchmark's file, open.
-class Table {
- public:
-  explicit Table(const fs::path& path) : file_(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose) {
-    EXPECT_TRUE(file_.is_open()) << path;
-  }
-
-  std::vector<double> numbers(const schema::Column& column) const {
-    const h5::Handle dataset = open(column);
-    std::vector<double> values(length(dataset));
-    EXPECT_GE(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << column.path;
-    return values;
-  }
-  std::vector<std::string> texts(const schema::Column& column) const {
-    const h5::Handle dataset = open(column);
-    const h5::Handle type(H5Dget_type(dataset), H5Tclose);
-    const std::size_t width = H5Tget_size(type);
-    std::string block(length(dataset) * width, '?');
-    EXPECT_GE(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, block.data()), 0) << column.path;
-    std::vector<std::string> values;
-    for (std::size_t at = 0; at < block.size(); at += width) values.emplace_back(block.substr(at, width).c_str());
-    return values;
-  }
-  std::string attribute(const char* name) const { return h5::read_text(file_, name).value_or(""); }
-  std::string config() const { return h5::read_text_dataset(file_, schema::kConfig).value_or(""); }
-
- private:
-  h5::Handle open(const schema::Column& column) const {
-    h5::Handle dataset(H5Dopen2(file_, column.path, H5P_DEFAULT), H5Dclose);
-    EXPECT_TRUE(dataset.is_open()) << column.path;
-    EXPECT_EQ(h5::read_text(dataset, schema::kUnits), column.units) << column.path;
-    return dataset;
-  }
-  static std::size_t length(hid_t dataset) {
-    const std::vector<Index> shape = h5::shape_of(dataset);
-    EXPECT_EQ(shape.size(), 1u);
-    return shape.empty() ? 0 : static_cast<std::size_t>(shape[0]);
-  }
-
-  h5::Handle file_;
-};
-
-// The first line describes the model, at whatever length.
-void expect_at_most_columns(const std::string& text, std::size_t columns) {
-  std::istringstream lines(text);
-  std::string line;
-  for (std::getline(lines, line); std::getline(lines, line);) EXPECT_LE(line.size(), columns) << line;
-}
-
-void expect_positive(const std::vector<double>& values, std::size_t count, const char* name) {
-  EXPECT_EQ(values.size(), count) << name;
-  for (double value : values) EXPECT_GT(value, 0) << name;
-}
-
-// As kernels/dispatch.cpp names them, without those of trees and of convolutional experts, which bench kernels does not
-// take.
-std::set<std::string> all_kernels() {
-  std::ifstream file(SWITCHYARD_SOURCE "/kernels/dispatch.cpp");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  std::set<std::string> names = {"count_not_finite"};  // which no step calls, so it is not profiled
-  for (const char* pattern :
-       {R"(\nSWITCHYARD_DISPATCH\((\w+))", R"re(ProfiledKernel profiled\(context.profile, "(\w+)")re"}) {
-    const std::regex dispatched(pattern);
-    for (std::sregex_iterator each(text.begin(), text.end(), dispatched), end; each != end; ++each)
-      names.insert((*each)[1]);
-  }
-  std::erase_if(names, [](const std::string& name) {
-    return name != "tree_carry" &&
-           std::regex_match(name, std::regex("(tree|leaf|scale_leaves|patch_pool|patch_sum|noisy_choice).*"));
-  });
-  return names;
-}
-
-TEST_F(Program, BenchKernelsTimesEveryKernel) {
-  const Outcome outcome = run(2, {"bench", "kernels", "--config", "small.cfg", "--steps", "1", "--output", "k.h5"});
-  ASSERT_EQ(outcome.code, 0) << outcome;
-  EXPECT_EQ(outcome.err, "");
-  EXPECT_EQ(outcome.line("output "), "k.h5");
-  expect_at_most_columns(outcome.out, 100);
-  EXPECT_FALSE(fs::exists(path("k.h5.tmp")));
-
-  const Table table(path("k.h5"));
-  const std::vector<std::string> names = table.texts(schema::kKernelsName);
-  ASSERT_GT(all_kernels().size(), 29u);
-  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), all_kernels())
-      << "a kernel has no row in `bench kernels`: app/kernel_cases.cpp and its neighbours";
-  const std::vector<std::string> shapes = table.texts(schema::kKernelsShape);
-  std::set<std::pair<std::string, std::string>> rows;
-  for (std::size_t i = 0; i < names.size(); ++i) rows.insert({names[i], shapes.at(i)});
-  // 2 samples of 10 tokens, of width 24; by 4 experts 5 tokens.
-  for (const std::pair<const char*, const char*>& row : {std::pair{"gemm", "20 x 72 x 24, A B^T"},
-                                                         {"attention", "2 x 10 x 3 x 8"},
-                                                         {"attention", "2 x 10 x 3 x 8, p = 0.1"},
-                                                         {"layernorm", "20 x 24"},
-                                                         {"bias_activation_dropout", "5 x 20, p = 0.1"},
-                                                         {"patchify", "2 x 12 x 12 x 3"}})
-    EXPECT_EQ(rows.count({row.first, row.second}), 1u) << row.first << " " << row.second << "\n" << outcome;
-
-  for (const auto& each : {schema::kKernelsSeconds, schema::kKernelsWork, schema::kKernelsRate, schema::kKernelsLimit,
-                           schema::kKernelsShare})
-    expect_positive(table.numbers(each), names.size(), each.path);
-  const std::vector<double> seconds = table.numbers(schema::kKernelsSeconds),
-                            work = table.numbers(schema::kKernelsWork), rate = table.numbers(schema::kKernelsRate);
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    EXPECT_NEAR(rate[i] * 1e9 * seconds[i], work[i], 1e-9 * work[i]) << names[i];
-    // Read x (5, 24), written once in the sums of its 24 columns.
-    if (names[i] == "column_sum") {
-      EXPECT_EQ(work[i], 4.0 * (5 * 24 + 24));
-    }
-    if (names[i] == "fill_zero") {
-      EXPECT_EQ(work[i], 4.0 * 20 * 24);
-    }
-    // Parameters and both moments read and written, gradients read.
-    if (names[i] == "adam") {
-      EXPECT_EQ(work[i], 4.0 * 7 * std::stod(shapes[i]));
-    }
-  }
-  for (const std::string& unit : table.texts(schema::kKernelsUnit)) EXPECT_TRUE(unit == "GFLOP/s" || unit == "GB/s");
-
-  EXPECT_EQ(table.attribute(schema::kFormat), schema::kBenchFormat);
-  EXPECT_EQ(table.attribute("command"), "switchyard bench kernels --config small.cfg --steps 1 --output k.h5");
-  EXPECT_EQ(table.attribute("ranks"), "2");
-  EXPECT_NE(table.attribute("machine").find("cores"), std::string::npos);
-  EXPECT_NE(table.attribute("versions").find("HDF5"), std::string::npos);
-  EXPECT_NE(table.config().find("width = 24"), std::string::npos);
-}
-
-TEST_F(Program, BenchKernelsOfADenseModelLeavesExpertsOut) {
-  const Outcome outcome = run(
-      1, {"bench", "kernels", "--config", "small.cfg", "--steps", "1", "--ffn.kind", "dense", "--train.dropout", "0"});
-  EXPECT_EQ(outcome.code, 0) << outcome;
-  EXPECT_EQ(outcome.out.find("\ndispatch"), std::string::npos) << outcome;
-  EXPECT_EQ(outcome.out.find("p = "), std::string::npos) << outcome;
-  EXPECT_NE(outcome.out.find("no experts"), std::string::npos) << outcome;
-  outcome.line("layernorm ");
-}
 
 TEST_F(Program, BenchExchangeCountsWhatTravels) {
   const Outcome outcome = run(

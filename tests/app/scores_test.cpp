@@ -2,6 +2,7 @@
 // measured and where it is told.
 #include <csignal>
 #include <iterator>
+#include <regex>
 #include <sstream>
 
 #include "io/checkpoint.hpp"
@@ -43,6 +44,9 @@ class ScoresProgram : public Mistakes {
     for (const char* line : {"memorisation ", "generalisation ", "stopped early: "})
       EXPECT_EQ(found.line(line), expected.line(line));
   }
+  static void expect_line(const Outcome& outcome, const char* beginning, const char* rest) {
+    EXPECT_TRUE(std::regex_match(outcome.line(beginning), std::regex(rest))) << outcome;
+  }
   // The first of the best, until patience ran out.
   static const io::EvaluationRow& best_of(const io::ResultsSummary& summary, double io::EvaluationRow::*accuracy) {
     const io::EvaluationRow* best = &summary.evaluations.at(0);
@@ -58,11 +62,9 @@ class ScoresProgram : public Mistakes {
 TEST_F(ScoresProgram, ARunStopsWhenAccuracyRisesNoMore) {
   const Outcome one = train(1, kSteered);
   ASSERT_EQ(one.code, 0) << one;
-  EXPECT_TRUE(testing::internal::RE::FullMatch(
-      one.line("stopped early: "),
-      "after epoch [0-9]+ of 60: no better training accuracy since epoch [0-9]+, no better validation accuracy since "
-      "epoch [0-9]+"))
-      << one;
+  expect_line(one, "stopped early: ",
+              R"(after epoch \d+ of 60: no better training accuracy since epoch \d+, no better validation accuracy )"
+              R"(since epoch \d+)");
   EXPECT_GE(reductions(one).size(), 2u) << one;
   const io::ResultsSummary summary = results("small");
   EXPECT_EQ(summary.attributes.at("status"), "finished");
@@ -138,11 +140,9 @@ TEST_F(ScoresProgram, MeasuringAloneChangesNothing) {
 TEST_F(ScoresProgram, WhatIsMeasuredIsShown) {
   const Outcome trained = train(1, kMeasured);
   ASSERT_EQ(trained.code, 0) << trained;
-  EXPECT_TRUE(testing::internal::RE::FullMatch(
-      trained.line("epoch 3/3  "),
-      "training loss [0-9.]+  test accuracy [0-9.]+ %  test loss [0-9.]+  validation [0-9.]+ "
-      "%  training [0-9.]+ %  [0-9.]+ s"))
-      << trained;
+  expect_line(trained, "epoch 3/3  ",
+              R"(training loss [\d.]+  test accuracy [\d.]+ %  test loss [\d.]+  validation [\d.]+ %  )"
+              R"(training [\d.]+ %  [\d.]+ s)");
   const Outcome inspected = run(1, {"inspect", "runs/small/results.h5"});
   for (const char* part : {"\nmemorisation_accuracy 0.", "\ngeneralisation_epoch ",
                            "test loss  validation accuracy %  validation loss  training accuracy %  training loss\n"})

@@ -153,6 +153,18 @@ void make_older(const std::filesystem::path& path, std::int64_t version) {
   H5Fclose(file);
 }
 
+// Ten steps and an evaluation, as an older program could have written them.
+std::filesystem::path older_results(const TemporaryFolder& folder, std::int64_t version) {
+  const std::filesystem::path path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 10);
+    writer.append(evaluation_row(10));
+  }
+  make_older(path, version);
+  return path;
+}
+
 // What a python program with h5py prints; nullopt where there is no such python.
 std::optional<std::string> h5py(const std::string& program) {
   if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0) return std::nullopt;
@@ -257,13 +269,7 @@ TEST(Results, ARowOfAnotherShapeIsRefused) {
 
 TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
   const TemporaryFolder folder;
-  const auto path = folder / "results.h5";
-  {
-    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
-    append_steps(writer, 1, 10);
-    writer.append(evaluation_row(10));
-  }
-  make_older(path, 1);
+  const std::filesystem::path path = older_results(folder, 1);
   const ResultsSummary summary = describe_results(path);
   ASSERT_TRUE(summary.readable) << summary.problem;
   EXPECT_EQ(summary.schema_version, 1);
@@ -283,13 +289,7 @@ TEST(ResultsOfVersion1, AreDescribedButNeitherContinuedNorReadForRouting) {
 
 TEST(ResultsOfVersion2, AreReadAsTheyAreButNotContinued) {
   const TemporaryFolder folder;
-  const auto path = folder / "results.h5";
-  {
-    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
-    append_steps(writer, 1, 10);
-    writer.append(evaluation_row(10));
-  }
-  make_older(path, 2);
+  const std::filesystem::path path = older_results(folder, 2);
   const ResultsSummary summary = describe_results(path);
   ASSERT_TRUE(summary.readable) << summary.problem;
   EXPECT_EQ(summary.schema_version, 2);

@@ -10,11 +10,9 @@ namespace {
 struct Case {
   Index rows, depth;
   float leak;
-  bool hard;
 };
-constexpr Case kCases[] = {{0, 2, 0, false},   {1, 1, 0, false},  {3, 2, 0.3f, false},
-                           {17, 3, 0, true},   {33, 4, 0, false}, {65, 5, 0.1f, false},
-                           {130, 1, 1, false}, {25, 7, 0, false}, {2, 6, 0.5f, true}};
+constexpr Case kCases[] = {{0, 2, 0},     {1, 1, 0},   {3, 2, 0.3f}, {17, 3, 0},  {33, 4, 0},
+                           {65, 5, 0.1f}, {130, 1, 1}, {25, 7, 0},   {2, 6, 0.5f}};
 
 constexpr RandomKey kKey{.seed = 0x123456789abcdef0, .purpose = Purpose::kRegionLeak, .layer = 3, .step = 9};
 constexpr std::uint32_t kFirstRow = 4000000000u;
@@ -38,12 +36,12 @@ class Tree : public testing::TestWithParam<Case> {
     for (std::size_t i = 0; i < z.size(); ++i) z[i] += bias[i % static_cast<std::size_t>(nodes)];
     return z;
   }
-  double choice(const Doubles& z, Index row, Index node) const {
-    const double s = shape.hard ? at(z, row, node) >= 0 : 1 / (1 + std::exp(-at(z, row, node)));
+  double choice(const Doubles& z, Index row, Index node, bool hard) const {
+    const double s = hard ? at(z, row, node) >= 0 : 1 / (1 + std::exp(-at(z, row, node)));
     return swapped(row, node) ? 1 - s : s;
   }
   // By each leaf's own path from the root.
-  Doubles mixture(const Doubles& z) const {
+  Doubles mixture(const Doubles& z, bool hard) const {
     Doubles shares;
     for (Index row = 0; row < shape.rows; ++row)
       for (Index leaf = 0; leaf < leaves; ++leaf) {
@@ -51,7 +49,7 @@ class Tree : public testing::TestWithParam<Case> {
         for (Index level = 0; level < shape.depth; ++level) {
           const Index node = (Index{1} << level) - 1 + (leaf >> (shape.depth - level));
           const bool right = leaf >> (shape.depth - level - 1) & 1;
-          const double c = choice(z, row, node);
+          const double c = choice(z, row, node, hard);
           share *= right ? c : 1 - c;
         }
         shares.push_back(share);
@@ -70,33 +68,36 @@ class Tree : public testing::TestWithParam<Case> {
 };
 
 TEST_P(Tree, MixtureIsTheProductAlongEachPath) {
-  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-    Output choices(shape.rows * nodes), shares(shape.rows * leaves), entropy(nodes);
-    TreeMixture args{.rows = shape.rows,
-                     .depth = shape.depth,
-                     .logits = logits.data(),
-                     .bias = bias.data(),
-                     .hard = shape.hard,
-                     .leak = shape.leak,
-                     .key = kKey,
-                     .first_row = kFirstRow,
-                     .choices = choices.data(),
-                     .mixture = shares.data(),
-                     .entropy_sums = entropy.data()};
-    tree_mixture(context, args);
-    return {choices.values(), shares.values(), entropy.values()};
-  });
-  const Doubles z = with_bias(widen(logits));
-  Doubles choices;
-  for (Index row = 0; row < shape.rows; ++row)
-    for (Index node = 0; node < nodes; ++node) choices.push_back(choice(z, row, node));
-  expect_near(outputs[0], choices, 2e-6, "choices");
-  expect_near(outputs[1], mixture(z), 2e-6, "mixture");
-  expect_near(outputs[2], entropies(z), 5e-6, "entropy");
-  for (Index row = 0; row < shape.rows; ++row) {
-    double sum = 0;
-    for (Index leaf = 0; leaf < leaves; ++leaf) sum += outputs[1][static_cast<std::size_t>(row * leaves + leaf)];
-    EXPECT_NEAR(sum, 1, 1e-6);
+  for (const bool hard : {false, true}) {
+    SCOPED_TRACE(hard);
+    const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+      Output choices(shape.rows * nodes), shares(shape.rows * leaves), entropy(nodes);
+      TreeMixture args{.rows = shape.rows,
+                       .depth = shape.depth,
+                       .logits = logits.data(),
+                       .bias = bias.data(),
+                       .hard = hard,
+                       .leak = shape.leak,
+                       .key = kKey,
+                       .first_row = kFirstRow,
+                       .choices = choices.data(),
+                       .mixture = shares.data(),
+                       .entropy_sums = entropy.data()};
+      tree_mixture(context, args);
+      return {choices.values(), shares.values(), entropy.values()};
+    });
+    const Doubles z = with_bias(widen(logits));
+    Doubles choices;
+    for (Index row = 0; row < shape.rows; ++row)
+      for (Index node = 0; node < nodes; ++node) choices.push_back(choice(z, row, node, hard));
+    expect_near(outputs[0], choices, 2e-6, "choices");
+    expect_near(outputs[1], mixture(z, hard), 2e-6, "mixture");
+    expect_near(outputs[2], entropies(z), 5e-6, "entropy");
+    for (Index row = 0; row < shape.rows; ++row) {
+      double sum = 0;
+      for (Index leaf = 0; leaf < leaves; ++leaf) sum += outputs[1][static_cast<std::size_t>(row * leaves + leaf)];
+      EXPECT_NEAR(sum, 1, 1e-6);
+    }
   }
 }
 
@@ -106,7 +107,7 @@ TEST_P(Tree, MixtureBackward) {
   const Doubles z = with_bias(widen(moderate));
   Floats choices;
   for (Index row = 0; row < shape.rows; ++row)
-    for (Index node = 0; node < nodes; ++node) choices.push_back(static_cast<float>(choice(z, row, node)));
+    for (Index node = 0; node < nodes; ++node) choices.push_back(static_cast<float>(choice(z, row, node, false)));
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output d_logits(shape.rows * nodes), in_place(moderate), d_bias(nodes);
     TreeMixtureBackward args{.rows = shape.rows,
@@ -114,7 +115,6 @@ TEST_P(Tree, MixtureBackward) {
                              .logits = moderate.data(),
                              .bias = bias.data(),
                              .choices = choices.data(),
-                             .hard = shape.hard,
                              .leak = shape.leak,
                              .key = kKey,
                              .first_row = kFirstRow,
@@ -131,13 +131,12 @@ TEST_P(Tree, MixtureBackward) {
   Doubles sums(static_cast<std::size_t>(nodes));
   for (std::size_t i = 0; i < outputs[0].size(); ++i) sums[i % sums.size()] += outputs[0][i];
   expect_near(outputs[2], sums, 1e-5, "d_bias");
-  if (shape.hard) return expect_near(outputs[0], Doubles(outputs[0].size()), 0, "d_logits of a hard tree");
 
   Floats d_outputs = d_mixture;
   d_outputs.insert(d_outputs.end(), static_cast<std::size_t>(nodes), kEntropyScale);
   const auto forward = [&](const Doubles& x) {
     const Doubles moved = with_bias(x);
-    Doubles all = mixture(moved);
+    Doubles all = mixture(moved, false);
     const Doubles entropy = entropies(moved);
     all.insert(all.end(), entropy.begin(), entropy.end());
     return all;
@@ -166,7 +165,7 @@ TEST(TreeEntropy, OfASaturatedNodeHasNoSlope) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Tree, testing::ValuesIn(kCases), [](const auto& each) {
   return "of" + std::to_string(each.index) + "rows" + std::to_string(each.param.rows) + "depth" +
-         std::to_string(each.param.depth) + (each.param.hard ? "hard" : "");
+         std::to_string(each.param.depth);
 });
 
 struct LeafCase {
@@ -178,22 +177,40 @@ constexpr LeafCase kLeafCases[] = {
 
 class Leaves : public testing::TestWithParam<LeafCase> {
  protected:
+  TreeDescent descent_of(Index first_row, Index rows, std::int32_t* leaf) const {
+    return {.rows = rows,
+            .width = shape.width,
+            .depth = shape.depth,
+            .x = x.data() + first_row * shape.width,
+            .weight = weight.data(),
+            .bias = bias.data(),
+            .leaf = leaf};
+  }
+  LeafForward visit_of(Index leaf, Index first_row, Index rows, float* y) const {
+    return {.rows = rows,
+            .width = shape.width,
+            .leaf_width = shape.leaf_width,
+            .out = shape.out,
+            .x = x.data() + first_row * shape.width,
+            .w1 = w1.data() + leaf * shape.leaf_width * shape.width,
+            .b1 = b1.data() + leaf * shape.leaf_width,
+            .w2 = w2.data() + leaf * shape.leaf_width * shape.out,
+            .b2 = b2.data() + leaf * shape.out,
+            .y = y};
+  }
+
   const LeafCase shape = GetParam();
-  const Index nodes = num_nodes(shape.depth);
-  const Floats x = random_floats(shape.rows * shape.width, 1);
+  const Index nodes = num_nodes(shape.depth), leaves = num_leaves(shape.depth);
+  const Floats x = random_floats(shape.rows * shape.width, 1), weight = random_floats(nodes * shape.width, 2),
+               bias = random_floats(nodes, 3, 0.1f), w1 = random_floats(leaves * shape.leaf_width * shape.width, 4),
+               b1 = random_floats(leaves * shape.leaf_width, 5),
+               w2 = random_floats(leaves * shape.leaf_width * shape.out, 6), b2 = random_floats(leaves * shape.out, 7);
 };
 
 TEST_P(Leaves, DescentTurnsRightAtNodesThatAreNotNegative) {
-  const Floats weight = random_floats(nodes * shape.width, 2), bias = random_floats(nodes, 3);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     IntOutput leaf(shape.rows);
-    tree_descent(context, {.rows = shape.rows,
-                           .width = shape.width,
-                           .depth = shape.depth,
-                           .x = x.data(),
-                           .weight = weight.data(),
-                           .bias = bias.data(),
-                           .leaf = leaf.data()});
+    tree_descent(context, descent_of(0, shape.rows, leaf.data()));
     return {leaf.floats()};
   });
   for (Index row = 0; row < shape.rows; ++row) {
@@ -212,26 +229,15 @@ TEST_P(Leaves, DescentTurnsRightAtNodesThatAreNotNegative) {
 }
 
 TEST_P(Leaves, ForwardOfOneLeaf) {
-  const Floats w1 = random_floats(shape.leaf_width * shape.width, 4), b1 = random_floats(shape.leaf_width, 5),
-               w2 = random_floats(shape.leaf_width * shape.out, 6), b2 = random_floats(shape.out, 7);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output y(shape.rows * shape.out);
-    const LeafForward leaf{.rows = shape.rows,
-                           .width = shape.width,
-                           .leaf_width = shape.leaf_width,
-                           .out = shape.out,
-                           .x = x.data(),
-                           .w1 = w1.data(),
-                           .b1 = b1.data(),
-                           .w2 = w2.data(),
-                           .b2 = b2.data(),
-                           .y = y.data()};
-    leaf_forward(context, std::span(&leaf, 1));
+    const LeafForward visit = visit_of(0, 0, shape.rows, y.data());
+    leaf_forward(context, std::span(&visit, 1));
     return {y.values()};
   });
   Doubles expected;
   for (Index row = 0; row < shape.rows; ++row) {
-    Doubles y(b2.begin(), b2.end());
+    Doubles y(b2.begin(), b2.begin() + shape.out);
     for (Index h = 0; h < shape.leaf_width; ++h) {
       double u = b1[static_cast<std::size_t>(h)];
       for (Index i = 0; i < shape.width; ++i)
@@ -247,11 +253,7 @@ TEST_P(Leaves, ForwardOfOneLeaf) {
 
 // A row's path and its leaf, each by itself, give the bits of all rows together.
 TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
-  const Index leaves = num_leaves(shape.depth), leaf_size = shape.leaf_width * shape.width;
-  const Floats weight = random_floats(nodes * shape.width, 2), bias = random_floats(nodes, 3, 0.1f),
-               w1 = random_floats(leaves * leaf_size, 4), b1 = random_floats(leaves * shape.leaf_width, 5),
-               w2 = random_floats(leaves * shape.leaf_width * shape.out, 6), b2 = random_floats(leaves * shape.out, 7),
-               residual = random_floats(shape.rows * shape.out, 8);
+  const Floats residual = random_floats(shape.rows * shape.out, 8);
   const TreeForward args{.rows = shape.rows,
                          .width = shape.width,
                          .depth = shape.depth,
@@ -280,28 +282,13 @@ TEST_P(Leaves, ForwardOfTheWholeTreeIsThatOfEachRowsLeaf) {
   const Context context = test_context(one_thread);
   for (Index row = 0; row < shape.rows; ++row) {
     Ints leaf_of_row{-1};
-    tree_descent(context, {.rows = 1,
-                           .width = shape.width,
-                           .depth = shape.depth,
-                           .x = x.data() + row * shape.width,
-                           .weight = weight.data(),
-                           .bias = bias.data(),
-                           .leaf = leaf_of_row.data()});
+    tree_descent(context, descent_of(row, 1, leaf_of_row.data()));
     synchronize(context);
     const std::int32_t leaf = leaf_of_row[0];
     ASSERT_GE(leaf, 0);
     ASSERT_LT(leaf, leaves);
     Floats y(static_cast<std::size_t>(shape.out));
-    const LeafForward visit{.rows = 1,
-                            .width = shape.width,
-                            .leaf_width = shape.leaf_width,
-                            .out = shape.out,
-                            .x = x.data() + row * shape.width,
-                            .w1 = w1.data() + leaf * leaf_size,
-                            .b1 = b1.data() + leaf * shape.leaf_width,
-                            .w2 = w2.data() + leaf * shape.leaf_width * shape.out,
-                            .b2 = b2.data() + leaf * shape.out,
-                            .y = y.data()};
+    const LeafForward visit = visit_of(leaf, row, 1, y.data());
     leaf_forward(context, std::span(&visit, 1));
     synchronize(context);
     for (Index o = 0; o < shape.out; ++o) {
@@ -336,7 +323,7 @@ TEST(LeafForward, KeepsNaN) {
 }
 
 TEST_P(Leaves, ScalingBothWays) {
-  const Index leaves = num_leaves(shape.depth), size = shape.rows * leaves * shape.leaf_width;
+  const Index size = shape.rows * leaves * shape.leaf_width;
   const Floats mixture = random_floats(shape.rows * leaves, 8), hidden = random_floats(size, 9),
                d_scaled = random_floats(size, 10), before = random_floats(shape.rows * leaves, 11);
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
