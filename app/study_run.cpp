@@ -9,6 +9,7 @@
 
 #include "app/child_process.hpp"
 #include "app/renewed_line.hpp"
+#include "app/session.hpp"
 #include "app/study.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
@@ -232,8 +233,11 @@ int study_run(const Study& study, const CommandLine& line) {
   std::size_t num_done = 0;
   for (const StudyRun* run : runs) {
     const RunReport report = look_at(study, *run);
-    num_done += report.state == RunState::kDone;
     refuse_foreign(*run, report);
+    if (report.state == RunState::kDone)
+      ++num_done;
+    else
+      require_data(data_options(run->config));
   }
   fmt::print("{}: {} in {}, {} done before; {}\n", study.name, plural(static_cast<Index>(runs.size()), "run"),
              study.folder(), num_done, plural(num_cores(), "core"));

@@ -115,7 +115,7 @@ TEST(Idx, LimitTakesTheFirstOfEachSplit) {
 
 TEST(Idx, MissingFolderAndFile) {
   const TemporaryFolder folder;
-  expect_error(ExitCode::kFailure, {folder / "none", "no such folder", "data.path empty"},
+  expect_error(ExitCode::kUsage, {folder / "none", "no such folder", "data.path empty"},
                [&] { load_dataset({.kind = "fashion-mnist", .path = folder / "none"}); });
   expect_error(ExitCode::kFailure, {folder / "train-images-idx3-ubyte.gz", "no such file", "data.path"},
                [&] { load(folder); });
