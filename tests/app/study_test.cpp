@@ -206,7 +206,7 @@ TEST_F(StudyProgram, DataThatAreNotThereAreToldOnceBeforeAnyRun) {
   EXPECT_EQ(outcome.code, 2) << outcome;
   EXPECT_EQ(outcome.out, "");
   expect_part(outcome.err, "nowhere: there is no such folder; data.kind = cifar10");
-  EXPECT_FALSE(fs::exists(run_of("experts1-seed1")));
+  EXPECT_FALSE(fs::exists(path("runs"))) << "nor is the folder taken";
   const Outcome plan = study(Words{"plan", "--no-measure"} + elsewhere);
   EXPECT_EQ(plan.code, 0) << plan;
   expect_part(plan.line("before it can run: "), "nowhere: there is no such folder");
