@@ -60,6 +60,8 @@ std::vector<Index> sizes_from(const char* option, const std::string& text) {
     if (error != std::errc() || size < 1 || (stop != end && (*stop != ',' || stop + 1 == end)))
       fail_usage("--{} = {}: give whole numbers of at least 1, with commas between them: --{} 32,8,1", option, text,
                  option);
+    if (std::find(sizes.begin(), sizes.end(), size) != sizes.end())
+      fail_usage("--{} = {}: {} is there twice: keep one of them", option, text, size);
     sizes.push_back(size);
     at = stop == end ? end : stop + 1;
   }
@@ -91,7 +93,7 @@ void check_mesh(const Benchmark& benchmark, const World& world, const Config& co
                config.model.kind);
   if (benchmark.transformers_only && config.ffn.kind == "fff")
     fail_usage("bench {}: knows no tree: take ffn.kind = dense or moe; bench step times any model.", benchmark.name);
-  if (benchmark.run == bench_inference) require_one_rank(world, config, options);
+  if (benchmark.run == bench_inference) return require_one_rank(world, config, options);
   if (benchmark.run == bench_exchange) require_a_journey(world, config, options);
   if (world.size() == 1 && config.parallel.experts > 1)
     fail_usage(

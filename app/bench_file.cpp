@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <fstream>
 
@@ -57,7 +58,7 @@ void BenchFile::write(const std::string& benchmark, const Config& config, Index 
                            {"model", describe_model(config)},
                            {"ranks", std::to_string(world_.size())},
                            {"threads", std::to_string(threads)},
-                           {"experts_over", std::to_string(config.parallel.experts)},
+                           {"experts_over", std::to_string(std::min<Index>(config.parallel.experts, world_.size()))},
                            {"steps", std::to_string(options_.steps)},
                            {"switchyard", SWITCHYARD_VERSION},
                            {"versions", library_versions()},

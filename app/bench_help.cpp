@@ -85,19 +85,21 @@ model and then one of its own:
      "switchyard bench inference [--config FILE] [--leaves N,N,...] [--batches N,N,...] [--steps N]\n"
      "                           [--output FILE.h5 [--overwrite]] [--KEY VALUE ...]\n",
      R"(inference: times the evaluation of networks of one training width w: dense, w hidden units; moe, w / leaf experts of
-`leaf` units each, of which a token visits the top 1 (and as many as ffn.top_k where ffn.kind = moe); fff, a tree over
-w / leaf leaves, of which a token visits one. w is ffn.hidden, or 2^ffn.depth * ffn.leaf where ffn.kind = fff. First of
-layers alone, then of whole models; on one thread, then on parallel.threads or, where that is 1, on every processor.
-Hidden units are relu in all of them. One rank. Each network N times in turn with the dense one:
+`leaf` units each, of which a token visits the top 1 (and, with ffn.kind = moe and a router that takes more, such as
+ffn.router = top_k, as many as ffn.top_k); fff, a tree over w / leaf leaves, of which a token visits one. w is
+ffn.hidden, or 2^ffn.depth * ffn.leaf where ffn.kind = fff and ffn.depth is above 0. First of layers alone, then of
+whole models; on one thread, then on parallel.threads or, where that is 1, on every processor. Hidden units are relu in
+all of them. One rank, whatever parallel.experts. Each network N times in turn with the dense one:
 
   leaf             hidden units that a token visits in an expert or a leaf
   batch            tokens of a layer, images of a model. A model evaluates more than train.microbatch images in
                    microbatches, as eval does
   microseconds     of a batch, median; /s: batch over that time
+  of dense         the same of the dense network, in turn with this row
   speed-up         the dense network's time over its own: of the medians, and (fastest) of the fastest step of each,
                    which other programs disturbed least
   weights          MB of parameters, and of the copies of them in the order that products read
-  activations      MB, the most that was held at a time beside the layer's input
+  activations      the most that was held at a time beside the layer's input
 )"},
 };
 
@@ -108,7 +110,7 @@ constexpr const char* kOptions =
 constexpr const char* kProfileOption =
     "  --profile          step: also where the time of a step goes on rank 0, by kernel and by phase\n";
 constexpr const char* kInferenceOptions =
-    R"(  --leaves N,N,...   inference: units of a leaf; all powers of two up to 32, below w, unless told
+    R"(  --leaves N,N,...   inference: units of a leaf; of 32, 16, 8, 4, 2 and 1 those that halve w, unless told
   --batches N,N,...  inference: batch sizes; 1,4,16,64,256,1024,2048 unless told
 )";
 constexpr const char* kFileOptions =

@@ -25,7 +25,7 @@ struct Contender {
 };
 
 Index training_width(const Config& config) {
-  return config.ffn.kind == "fff" ? config.ffn.leaf << config.ffn.depth : config.ffn.hidden;
+  return config.ffn.kind == "fff" ? config.ffn.leaf << tree_depth(config.ffn) : config.ffn.hidden;
 }
 
 // The depth of a tree of such leaves; 0: there is none.
@@ -168,20 +168,20 @@ class Benchmark {
  private:
   void print_heading(Part part) const {
     const FfnOptions layer = layer_options(contenders_[0].options);
-    fmt::print("\n{}, {}\n{:<12}{:>5}{:>7}{:>14}{:>12}{:>10}{:>9}{:>12}{:>13}\n",
+    fmt::print("\n{}, {}\n{:<11}{:>5}{:>6}{:>13}{:>11}{:>11}{:>9}{:>8}{:>11}{:>15}\n",
                part == Part::kLayer ? fmt::format("Layer {} -> {} -> {}", layer.width, layer.hidden, layer.out)
                                     : std::string("Whole model"),
-               plural(context_.threads->num_threads(), "thread"), "", "leaf", "batch", "microseconds",
-               part == Part::kLayer ? "tokens/s" : "images/s", "speed-up", "fastest", "weights MB", "activations");
+               plural(context_.threads->num_threads(), "thread"), "", "leaf", "batch", "microseconds", "of dense",
+               part == Part::kLayer ? "tokens/s" : "images/s", "speed-up", "fastest", "weights MB", "activations kB");
   }
 
   void add_row(Part part, const Contender& one, const Prepared& prepared, Index batch, const Rounds& rounds) {
     const double seconds = median(rounds.own), rate = static_cast<double>(batch) / seconds,
                  weights = static_cast<double>(prepared.network->weight_bytes()),
                  activations = static_cast<double>(prepared.activation_bytes);
-    fmt::print("{:<12}{:>5}{:>7}{:>14.1f}{:>12.0f}{:>10.2f}{:>9.2f}{:>12.3f}{:>13.3f}\n", one.name,
-               one.leaf > 0 ? std::to_string(one.leaf) : "", batch, seconds * 1e6, rate, rounds.speed_up(),
-               rounds.speed_up_least(), weights / 1e6, activations / 1e6);
+    fmt::print("{:<11}{:>5}{:>6}{:>13.1f}{:>11.1f}{:>11.0f}{:>9.2f}{:>8.2f}{:>11.3f}{:>15.2f}\n", one.name,
+               one.leaf > 0 ? std::to_string(one.leaf) : "", batch, seconds * 1e6, median(rounds.dense) * 1e6, rate,
+               rounds.speed_up(), rounds.speed_up_least(), weights / 1e6, activations / 1e3);
     columns_.part.emplace_back(part == Part::kLayer ? "layer" : "model");
     columns_.network.push_back(one.name);
     columns_.leaf.push_back(one.leaf);
@@ -212,19 +212,21 @@ class Benchmark {
 void require_one_rank(const World& world, const Config& config, const BenchOptions& options) {
   if (world.size() > 1)
     fail_usage("bench inference: {} were started, but it times one: leave mpirun out.", plural(world.size(), "rank"));
+  if (config.model.kind == "patch_cnn")
+    fail_usage("bench inference: model.kind = patch_cnn has no tree to compare: take model.kind = vit or mlp.");
   if (config.ffn.kind == "moe" && config.ffn.router == "hash" && config.ffn.hash == "content")
     fail_usage(
         "bench inference: ffn.hash = content: a layer alone has no patches to look at: take ffn.hash = position.");
   const Index width = training_width(config);
   for (Index leaf : options.leaves)
     if (depth_of(width, leaf) == 0)
-      fail_usage("--leaves: no tree has {} hidden units in leaves of {}: take half of {}, or a quarter, and so on.",
-                 width, leaf, width);
+      fail_usage("--leaves: no tree has {} in leaves of {}: take half of {}, or a quarter, and so on.",
+                 plural(width, "hidden unit"), leaf, width);
   if (options.leaves.empty() && default_leaves(width).empty())
-    fail_usage(
-        "bench inference: a network of {} hidden units has no leaves of 32, 16, 8, 4, 2 or 1: name some that halve it "
-        "again and again: --leaves {}",
-        width, std::max<Index>(1, width / 2));
+    fail_usage("bench inference: a network of {} has no leaves of 32, 16, 8, 4, 2 or 1: {}.",
+               plural(width, "hidden unit"),
+               width % 2 == 0 ? fmt::format("name some that halve it again and again: --leaves {}", width / 2)
+                              : "take an even number of them: --ffn.hidden " + std::to_string(width + 1));
 }
 
 int bench_inference(World& world, const Config& config, const BenchOptions& options) {

@@ -14,7 +14,8 @@ constexpr const char* kHelp =
     "where data.validation and run.measure_training ask for it), with the configuration that it was trained with, but\n"
     "for keys given here: --data.path, --parallel.experts, --ffn.inference, ... Keys that change how tokens are "
     "routed\n"
-    "count too (--ffn.top_k, --ffn.capacity_eval); those that change parameters are refused.\n"
+    "count too (--ffn.top_k, --ffn.capacity_eval); those that change parameters are refused. Where data have known\n"
+    "clusters, the dispatch entropy is that of the training split.\n"
     "--config FILE layers over the checkpoint's configuration.\n";
 
 // The checkpoint's own configuration under the files and keys of the command line.
@@ -46,6 +47,7 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
   trainer->load(world.comm(), line.positional[0], true);
   const Measures measures = world.diverging_alike([&] { return trainer->measure(); });
+  const std::optional<double> dispatch_entropy = trainer->dispatch_entropy();
   const std::string digest = trainer->digest();
   if (!world.speaks()) return 0;
   fmt::print("{} after step {}, {} test samples of {}\n{}\n", line.positional[0], trainer->step(), dataset.test.count,
@@ -56,6 +58,7 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
   print("test", measures.test);
   if (measures.validation) print("validation", *measures.validation);
   if (measures.training) print("training", *measures.training);
+  if (dispatch_entropy) fmt::print("dispatch entropy {:.4f} nats\n", *dispatch_entropy);
   fmt::print("digest {}\n", digest);
   return 0;
 }

@@ -14,6 +14,7 @@
 #include "config/command_line.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
+#include "io/schema.hpp"
 #include "io/table_file.hpp"
 #include "model/products.hpp"
 #include "train/trainer.hpp"
@@ -31,7 +32,8 @@ constexpr const char* kHelp =
     "                                                coefficient of variation and max/mean, entropies, experts "
     "without\n"
     "                                                a token, tokens dropped\n"
-    "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs\n"
+    "switchyard inspect RESULTS.h5 RESULTS.h5 ...    a table that compares runs; M_A, G_A: memorisation and\n"
+    "                                                generalisation accuracy, ETT: epochs elapsed when observed\n"
     "switchyard inspect BENCH.h5                     what bench measured: command, machine, date, rows\n"
     "switchyard inspect STUDY.h5                     what study collect wrote\n";
 
@@ -56,10 +58,10 @@ int inspect_config(const CommandLine& line, const std::string& path) {
   const auto model = make_model(model_options(config, shape), table);
   double flop = attention_training_flop(model->options());
   for (const ProductShape& product : training_products(model->options(), 1)) flop += product.flop();
-  fmt::print("{}\n{} images of {} x {} x {}, {} classes: {} tokens\n", describe_model(config), config.data.kind,
-             shape.height, shape.width, shape.channels, shape.classes, model->options().num_tokens());
+  fmt::print("{}\n{} images of {} x {} x {}, {} classes: {}\n", describe_model(config), config.data.kind, shape.height,
+             shape.width, shape.channels, shape.classes, plural(model->options().num_tokens(), "token"));
   fmt::print("parameters {} stored, {} active\n", group_digits(table.num_stored()),
-             group_digits(table.num_active(experts_per_token(model->options().ffn.router))));
+             group_digits(table.num_active(model->options().ffn.parts_per_token())));
   fmt::print("{:.3f} GFLOP of matrix products a training image\n\n", flop / 1e9);
   std::vector<std::vector<std::string>> rows{{"parameter", "shape", "size"}};
   for (ParameterId id = 0; id < table.size(); ++id)
@@ -162,22 +164,48 @@ int inspect_tables(const io::TableSummary& summary, const std::string& path) {
   return 0;
 }
 
+std::string grouped(const std::string& text) { return group_digits(std::stoll(text)); }
+std::string percent(const std::string& text) { return fmt::format("{:.2f}", 100 * std::stod(text)); }
+template <int kDecimals>
+std::string rounded(const std::string& text) {
+  return fmt::format("{:.{}f}", std::stod(text), kDecimals);
+}
+
+// A column of the table that compares runs.
+struct Comparison {
+  const char* heading;
+  const char* attribute;
+  std::string (*show)(const std::string& text);
+  bool always = true;  // or where a run has it
+};
+
+constexpr Comparison kComparisons[] = {
+    {"parameters stored", "parameters_stored", grouped},
+    {"active", "parameters_active", grouped},
+    {"test accuracy %", "test_accuracy", percent},
+    {"test loss", "test_loss", rounded<4>},
+    {"seconds an epoch", "seconds_per_epoch", rounded<1>},
+    {"M_A %", io::schema::kMemorisationAccuracy, percent, false},
+    {"ETT", io::schema::kMemorisationEpoch, rounded<1>, false},
+    {"G_A %", io::schema::kGeneralisationAccuracy, percent, false},
+    {"ETT", io::schema::kGeneralisationEpoch, rounded<1>, false},
+    {"dispatch entropy", io::schema::kDispatchEntropy, rounded<3>, false},
+};
+
 int compare_results(const std::vector<std::string>& paths) {
-  std::vector<std::vector<std::string>> rows{
-      {"model", "parameters stored", "active", "test accuracy %", "test loss", "seconds an epoch"}};
+  std::vector<io::ResultsSummary> runs;
+  std::vector<std::vector<std::string>> rows{{"model"}};
   for (const std::string& path : paths) {
-    const io::ResultsSummary summary = io::describe_results(path);
-    if (!summary.readable) fail("{}; of several files, inspect compares results files alone", summary.problem);
-    const auto number = [&](const std::string& name, const auto& show) {
-      const std::string text = attribute(summary, name);
-      return text == "-" ? text : show(text);
-    };
-    const auto grouped = [](const std::string& text) { return group_digits(std::stoll(text)); };
-    rows.push_back(
-        {attribute(summary, "name"), number("parameters_stored", grouped), number("parameters_active", grouped),
-         number("test_accuracy", [](const auto& text) { return fmt::format("{:.2f}", 100 * std::stod(text)); }),
-         number("test_loss", [](const auto& text) { return fmt::format("{:.4f}", std::stod(text)); }),
-         number("seconds_per_epoch", [](const auto& text) { return fmt::format("{:.1f}", std::stod(text)); })});
+    runs.push_back(io::describe_results(path));
+    if (!runs.back().readable) fail("{}; of several files, inspect compares results files alone", runs.back().problem);
+    rows.push_back({attribute(runs.back(), "name")});
+  }
+  for (const Comparison& column : kComparisons) {
+    const auto has_it = [&](const io::ResultsSummary& run) { return attribute(run, column.attribute) != "-"; };
+    if (!column.always && std::none_of(runs.begin(), runs.end(), has_it)) continue;
+    rows[0].push_back(column.heading);
+    for (std::size_t i = 0; i < runs.size(); ++i)
+      rows[i + 1].push_back(has_it(runs[i]) ? column.show(attribute(runs[i], column.attribute)) : "-");
   }
   print_table(rows);
   return 0;

@@ -156,6 +156,10 @@ int inspect_routing(const std::string& path, Index num_steps) {
   const io::ResultsSummary summary = io::describe_results(path);
   if (!summary.readable)
     fail("{}{}", summary.problem, summary.is_results ? "" : "; --routing shows what a results file holds");
+  if (summary.shape.tree_layers > 0)
+    fail(
+        "{}: a tree has no router: its leaves' shares and nodes' entropies are the columns {} and {}, which h5py reads",
+        path, io::schema::kTreesShare.path, io::schema::kTreesEntropy.path);
   if (summary.shape.layers == 0) fail("{}: no mixture in this run (ffn.kind = moe): there is no routing to show", path);
   const std::vector<io::RoutingRow> rows = io::read_routing(path, {.most = num_steps});
   if (rows.empty())

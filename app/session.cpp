@@ -38,8 +38,8 @@ std::string describe_model(const Config& config) {
     passes = fmt::format(", two passes with consistency {} ({})", config.ffn.consistency, config.ffn.consistency_kind);
   std::string text = config.model.kind;
   if (config.model.kind == "vit")
-    text += fmt::format(", {} layers of width {}, {} heads, patch {}", config.model.layers, config.model.width,
-                        config.model.heads, config.model.patch);
+    text += fmt::format(", {} of width {}, {}, patch {}", plural(config.model.layers, "layer"), config.model.width,
+                        plural(config.model.heads, "head"), config.model.patch);
   if (config.ffn.kind == "fff")
     text += fmt::format("; ffn fff, {} leaves of {}", experts_or_leaves(config), config.ffn.leaf);
   else

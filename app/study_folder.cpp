@@ -45,20 +45,6 @@ int logged_failure(const fs::path& log) {
   return last.starts_with(kEnded) ? std::atoi(last.c_str() + std::string_view(kEnded).size()) : 0;
 }
 
-// "KEY: OLD -> NEW, ...": of keys that a result depends on, and of the axes.
-std::string differences_between(const Config& before, int ranks_before, const StudyRun& run,
-                                const std::vector<std::string>& axis_keys) {
-  std::vector<std::string> differences = result_differences(before, run.config);
-  for (const std::string& key : axis_keys) {
-    const std::string old_value = setting_of(before, ranks_before, key),
-                      new_value = setting_of(run.config, run.ranks, key);
-    const bool told = std::any_of(differences.begin(), differences.end(),
-                                  [&](const std::string& text) { return text.starts_with(key + ":"); });
-    if (old_value != new_value && !told) differences.push_back(fmt::format("{}: {} -> {}", key, old_value, new_value));
-  }
-  return joined(differences, ", ");
-}
-
 // Empty where the results are of this very run.
 std::string what_is_foreign(const Study& study, const StudyRun& run, const io::ResultsSummary& results) {
   const auto config = results.attributes.find("config"), ranks = results.attributes.find("ranks");
@@ -67,7 +53,7 @@ std::string what_is_foreign(const Study& study, const StudyRun& run, const io::R
     const Config before = parse_text(config->second);
     const int ranks_before = ranks == results.attributes.end() ? 1 : std::atoi(ranks->second.c_str());
     if (run_identity(before, ranks_before, study.axis_keys) == run.identity) return "";
-    return differences_between(before, ranks_before, run, study.axis_keys);
+    return joined(identity_differences(before, ranks_before, run, study.axis_keys), ", ");
   } catch (const Error& error) {
     return fmt::format("its configuration cannot be read: {}", error.what());
   }
@@ -188,7 +174,7 @@ void claim_folder(const Study& study) {
     const StudyRun& old_run = *found->second;
     if (old_run.identity != run.identity && differs.empty())
       differs = fmt::format("its run {} is another one ({})", run.name,
-                            differences_between(old_run.config, old_run.ranks, run, study.axis_keys));
+                            joined(identity_differences(old_run.config, old_run.ranks, run, study.axis_keys), ", "));
   }
   if (differs.empty() && num_common < study.runs.size() && num_common < old_runs.size())
     differs = fmt::format("its {} runs and the {} of {} have only {} in common", old_runs.size(), study.runs.size(),

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "app/child_process.hpp"
 #include "app/renewed_line.hpp"
@@ -202,6 +203,17 @@ double seconds_together(const Study& study, const std::vector<Cost>& costs) {
   return last;
 }
 
+// What runs lack before they can start, each once.
+std::set<std::string> missing_data(const Study& study) {
+  std::set<std::string> messages;
+  for (const StudyRun& run : study.runs) try {
+      require_data(data_options(run.config));
+    } catch (const Error& error) {
+      messages.insert(error.what());
+    }
+  return messages;
+}
+
 }  // namespace
 
 int study_plan(const Study& study, const CommandLine& line) {
@@ -231,6 +243,7 @@ int study_plan(const Study& study, const CommandLine& line) {
     fmt::print("; {} one after another, about {} as they fit {}", duration(seconds),
                duration(seconds_together(study, costs)), plural(num_cores(), "core"));
   fmt::print("\n");
+  for (const std::string& message : missing_data(study)) fmt::print("before it can run: {}\n", message);
   return 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include "app/child_process.hpp"
 #include "app/renewed_line.hpp"
+#include "app/session.hpp"
 #include "app/study.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
@@ -228,13 +229,16 @@ int study_run(const Study& study, const CommandLine& line) {
       fail_usage("--jobs {}: give a whole number of at least 1", text);
   }
   const std::vector<const StudyRun*> runs = chosen_runs(study, line);
-  claim_folder(study);
+  std::vector<RunReport> reports;
   std::size_t num_done = 0;
   for (const StudyRun* run : runs) {
-    const RunReport report = look_at(study, *run);
-    num_done += report.state == RunState::kDone;
-    refuse_foreign(*run, report);
+    reports.push_back(look_at(study, *run));
+    const RunState state = reports.back().state;
+    num_done += state == RunState::kDone;
+    if (state == RunState::kPending || state == RunState::kFailed) require_data(data_options(run->config));
   }
+  claim_folder(study);
+  for (std::size_t i = 0; i < runs.size(); ++i) refuse_foreign(*runs[i], reports[i]);
   fmt::print("{}: {} in {}, {} done before; {}\n", study.name, plural(static_cast<Index>(runs.size()), "run"),
              study.folder(), num_done, plural(num_cores(), "core"));
   std::fflush(stdout);

@@ -76,7 +76,7 @@ void Group::add(const RunReport& report) {
   add_value(memorisation.epoch, io::schema::kMemorisationEpoch, 1);
   add_value(generalisation.accuracy, io::schema::kGeneralisationAccuracy, 100);
   add_value(generalisation.epoch, io::schema::kGeneralisationEpoch, 1);
-  add_value(dispatch_entropy, "dispatch_entropy", 1);
+  add_value(dispatch_entropy, io::schema::kDispatchEntropy, 1);
   stored = group_digits(std::atoll(report.attribute("parameters_stored").c_str()));
   active = group_digits(std::atoll(report.attribute("parameters_active").c_str()));
 }

@@ -132,7 +132,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {"seconds_per_epoch", ""},
   };
   if (!trainer_->origin().empty()) attributes[io::schema::kOrigin] = trainer_->origin();
-  if (knows_clusters_) attributes["dispatch_entropy"] = "";
+  if (knows_clusters_) attributes[io::schema::kDispatchEntropy] = "";
   attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
   return attributes;
 }
@@ -265,7 +265,7 @@ int TrainingRun::finish(bool stopped) {
   const std::string digest = trainer_->digest();
   if (!world_.speaks()) return 0;
   progress_.reset();
-  if (dispatch_entropy) results_->set_attribute("dispatch_entropy", fmt::format("{}", *dispatch_entropy));
+  if (dispatch_entropy) results_->set_attribute(io::schema::kDispatchEntropy, fmt::format("{}", *dispatch_entropy));
   record_outcome(digest);
   fmt::print("result {}\ncheckpoint {}\n", folder_.results().string(), checkpoint.string());
   print_scores();
@@ -278,11 +278,13 @@ int TrainingRun::finish(bool stopped) {
 void TrainingRun::record_outcome(const std::string& digest) {
   results_->set_attribute("status", "finished");
   results_->set_attribute("digest", digest);
-  results_->set_attribute("test_accuracy", fmt::format("{}", measures_->test.accuracy / 100));
+  // Percent that are a hundred times a short decimal may divide into a long one.
+  const auto fraction = [](double percent) { return fmt::format("{:.12g}", percent / 100); };
+  results_->set_attribute("test_accuracy", fraction(measures_->test.accuracy));
   results_->set_attribute("test_loss", fmt::format("{}", measures_->test.loss));
   const auto record = [&](const Score& score, const char* accuracy, const char* epoch) {
     if (!score.is_tracked()) return;
-    results_->set_attribute(accuracy, fmt::format("{}", score.accuracy / 100));
+    results_->set_attribute(accuracy, fraction(score.accuracy));
     results_->set_attribute(epoch, fmt::format("{}", epoch_of(score.step)));
   };
   const Scores& scores = trainer_->scores();

@@ -85,7 +85,8 @@ std::vector<Key> keys_of(Config& c) {
        "dense: one feed-forward network; moe: experts; fff: a fast feedforward network, a tree over small leaves"},
       {"ffn.hidden", &c.ffn.hidden, from(1, 1048576), kResult, "hidden width of the network, or of each expert"},
       {"ffn.depth", &c.ffn.depth, from(0, 16), kResult,
-       "levels of the tree, which has 2^depth leaves; 0: so many that leaves are ffn.hidden units wide together (fff)"},
+       "levels of the tree, which has 2^depth leaves, whatever ffn.hidden; 0: so many that leaves are ffn.hidden units "
+       "wide together (fff)"},
       {"ffn.leaf", &c.ffn.leaf, from(1, 65536), kResult, "hidden width of each leaf (fff)"},
       {"ffn.hardening", &c.ffn.hardening, from(0, 1e6), kResult,
        "weight of the mean entropy of the nodes' choices, which makes them hard (fff)"},
@@ -98,7 +99,8 @@ std::vector<Key> keys_of(Config& c) {
        "what hidden units do (dense, moe; those of fff are relu)"},
       {"ffn.experts", &c.ffn.experts, from(1, 65536), kResult, "experts per block (moe)"},
       {"ffn.every", &c.ffn.every, from(1, 1024), kResult,
-       "every so many blocks have a mixture, beginning with block ffn.every - 1; the others are dense (moe)"},
+       "every so many blocks have a mixture or a tree, beginning with block ffn.every - 1; the others are dense (moe, "
+       "fff)"},
       {"ffn.shared", &c.ffn.shared, from(0, 1024), kResult,
        "experts that every token visits with weight 1, beside the routed ones (moe)"},
       {"ffn.router", &c.ffn.router, one_of({kRouterNames.begin(), kRouterNames.end()}), kResult,

@@ -20,7 +20,15 @@ constexpr std::size_t kMostRuns = 100000;
 
 using Overrides = std::vector<std::pair<std::string, std::string>>;
 
-// A key given from outside chooses among its axis's values, or else sets the value of all runs.
+// Each once, where it stands first: of keys that move together one may have a value many times.
+std::vector<std::string> without_repeats(const std::vector<std::string>& values) {
+  std::vector<std::string> kept;
+  for (const std::string& value : values)
+    if (std::find(kept.begin(), kept.end(), value) == kept.end()) kept.push_back(value);
+  return kept;
+}
+
+// A key given from outside chooses among its axis's values, or else sets the value of all runs, whatever rules say.
 void apply_overrides(const Overrides& overrides, StudyRules& rules, StudyPoint& base) {
   const std::string where = "command line";
   for (const auto& [key, text] : overrides) {
@@ -39,10 +47,13 @@ void apply_overrides(const Overrides& overrides, StudyRules& rules, StudyPoint& 
       for (const std::string& value : wanted)
         if (!among(value, there))
           fail_usage("{}: {} = {} is none of the values of its axis ({}): allowed: {}.", where, key, in_quotes(value),
-                     axis.where, joined(there, " | "));
+                     axis.where, joined(without_repeats(there), " | "));
       std::erase_if(axis.values, [&](const auto& values) { return !among(values[k], wanted); });
     }
-    if (!has_axis) base.set(key, text, where);
+    if (has_axis) continue;
+    base.set(key, text, where);
+    for (TieRule& rule : rules.ties) std::erase_if(rule.values, [&](const auto& value) { return value.first == key; });
+    std::erase_if(rules.ties, [](const TieRule& rule) { return rule.values.empty(); });
   }
 }
 
@@ -98,6 +109,20 @@ void check_run(const StudyRun& run, const std::string& source) {
   }
 }
 
+// What makes a run's result, as (key, value).
+std::vector<std::pair<std::string, std::string>> identifying_values(const Config& config, int ranks,
+                                                                    const std::vector<std::string>& axis_keys) {
+  const auto varies = [&](const std::string& name) {
+    return std::find(axis_keys.begin(), axis_keys.end(), name) != axis_keys.end();
+  };
+  Config copy = config;
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const Key& key : keys_of(copy))
+    if (key.effect == Effect::kResult || varies(key.name)) values.emplace_back(key.name, value_text(key));
+  if (varies("ranks")) values.emplace_back("ranks", std::to_string(ranks));
+  return values;
+}
+
 // The study as it is after the command line.
 std::string text_of(const Config& base, const StudyRules& rules, const std::string& name) {
   std::string text = to_text(base) + fmt::format("\n[study]\nname = {}\nranks = {}\n", name, rules.ranks);
@@ -106,7 +131,12 @@ std::string text_of(const Config& base, const StudyRules& rules, const std::stri
     for (const auto& values : axis.values) points.push_back(joined(values, " & "));
     text += fmt::format("axis = {}: {}\n", joined(axis.keys, ", "), joined(points, ", "));
   }
-  return text + rules.text;
+  for (const TieRule& rule : rules.ties) {
+    std::vector<std::string> values;
+    for (const auto& [key, value] : rule.values) values.push_back(fmt::format("{}: {}", key, value));
+    text += fmt::format("set = {} if {}\n", joined(values, "; "), rule.condition_text);
+  }
+  return text + rules.exclusion_text;
 }
 
 }  // namespace
@@ -120,15 +150,21 @@ std::string setting_of(const Config& config, int ranks, const std::string& key) 
 }
 
 std::string run_identity(const Config& config, int ranks, const std::vector<std::string>& axis_keys) {
-  const auto varies = [&](const std::string& name) {
-    return std::find(axis_keys.begin(), axis_keys.end(), name) != axis_keys.end();
-  };
-  Config copy = config;
   std::string text;
-  for (const Key& key : keys_of(copy))
-    if (key.effect == Effect::kResult || varies(key.name)) text += key.name + " = " + value_text(key) + "\n";
-  if (varies("ranks")) text += fmt::format("ranks = {}\n", ranks);
+  for (const auto& [key, value] : identifying_values(config, ranks, axis_keys)) text += key + " = " + value + "\n";
   return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
+
+std::vector<std::string> identity_differences(const Config& before, int ranks_before, const StudyRun& run,
+                                              const std::vector<std::string>& axis_keys) {
+  const auto old_values = identifying_values(before, ranks_before, axis_keys),
+             new_values = identifying_values(run.config, run.ranks, axis_keys);
+  std::vector<std::string> differences;
+  for (std::size_t i = 0; i < old_values.size(); ++i)
+    if (old_values[i] != new_values[i])
+      differences.push_back(
+          fmt::format("{}: {} -> {}", old_values[i].first, old_values[i].second, new_values[i].second));
+  return differences;
 }
 
 Study read_study(const std::string& file, const Overrides& overrides, const std::vector<std::string>& files) {

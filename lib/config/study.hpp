@@ -33,15 +33,19 @@ struct Study {
   std::string folder() const;
 };
 
-// Files, and then keys on the command line, win over the file's own; for a key of an axis the command line chooses
-// among its values ("1, 3..5"), and files may not set it. Throws Error (kUsage) naming file, line, what was found and
-// what is allowed.
+// Files, and then keys on the command line, win over the file's own, the latter over its `set` rules, too; for a key of
+// an axis the command line chooses among its values ("1, 3..5"), and files may not set it. Throws Error (kUsage) naming
+// file, line, what was found and what is allowed.
 Study read_study(const std::string& file, const std::vector<std::pair<std::string, std::string>>& overrides = {},
                  const std::vector<std::string>& files = {});
 
 // XXH3-64, 16 hexadecimal digits, over all that makes a run's result: its configuration without keys that have no
 // effect on it, but with those that an axis varies, and "ranks" where one varies these.
 std::string run_identity(const Config& config, int ranks, const std::vector<std::string>& axis_keys);
+
+// What differs in that, each as "KEY: OLD -> NEW".
+std::vector<std::string> identity_differences(const Config& before, int ranks_before, const StudyRun& run,
+                                              const std::vector<std::string>& axis_keys);
 
 // The value of a configuration's key, or of "ranks", as text.
 std::string setting_of(const Config& config, int ranks, const std::string& key);

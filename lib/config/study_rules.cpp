@@ -113,7 +113,7 @@ TieRule parse_tie(const std::string& text, const std::string& where) {
         "{}: found {}: the word if and a condition are missing: {}. What holds for all runs stands in its own "
         "section.",
         where, in_quotes(text), kForm);
-  TieRule rule{where, {}, parse_conditions(text.substr(word + 4), where, kForm)};
+  TieRule rule{where, {}, parse_conditions(text.substr(word + 4), where, kForm), text.substr(word + 4)};
   for (const std::string& part : split(text.substr(0, word), ";")) {
     const auto [key, value] = sides(part, where, kForm);
     if (key == "run.name" || key == "run.out")
@@ -140,10 +140,9 @@ void apply_line(const std::string& key, const std::string& value, const std::str
     rules.axes.push_back(parse_axis(value, where, taken));
   } else if (key == "set") {
     rules.ties.push_back(parse_tie(value, where));
-    rules.text += fmt::format("set = {}\n", value);
   } else if (key == "exclude") {
     rules.exclusions.push_back(parse_conditions(value, where, "exclude = KEY: V1, V2; KEY2: V"));
-    rules.text += fmt::format("exclude = {}\n", value);
+    rules.exclusion_text += fmt::format("exclude = {}\n", value);
   } else {
     const std::vector<std::string> names = {"name", "ranks", "axis", "set", "exclude"};
     fail_usage("{}: unknown key {} in [study]{} Allowed are {}.", where, in_quotes(key), suggestion(key, names),

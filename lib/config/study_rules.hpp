@@ -34,6 +34,7 @@ struct TieRule {
   std::string where;
   std::vector<std::pair<std::string, std::string>> values;
   std::vector<Condition> conditions;
+  std::string condition_text;
 };
 
 struct StudyRules {
@@ -42,7 +43,7 @@ struct StudyRules {
   std::vector<Axis> axes;
   std::vector<TieRule> ties;
   std::vector<std::vector<Condition>> exclusions;
-  std::string text;  // the lines of `ties` and `exclusions`
+  std::string exclusion_text;  // their lines
 };
 
 // "1, 4..6" -> 1, 4, 5, 6, each checked and as value_text() prints it. Throws Error (kUsage).

@@ -65,6 +65,10 @@ void check_clusters(const Config& config) {
         config.model.kind);
   if (has_model && config.train.dropout > 0)
     fail_usage("train.dropout = {}: model.kind = patch_cnn has no dropout: set it to 0.", config.train.dropout);
+  if (has_data && (config.data.flip || config.data.crop_padding > 0))
+    fail_usage("{}: data.kind = clusters has no images to crop or flip: set {}.",
+               config.data.flip ? "data.flip = true" : fmt::format("data.crop_padding = {}", config.data.crop_padding),
+               config.data.flip ? "it to false" : "it to 0");
 }
 
 void check_training(const Config& config) {
@@ -129,6 +133,21 @@ void check_tree(const Config::Ffn& ffn) {
                ffn.leaf, width, kWidest);
 }
 
+// What a user may think that leaves do as experts do.
+void check_leaves(const Config& config) {
+  const Config::Ffn& ffn = config.ffn;
+  const std::pair<const char*, double> of_experts[] = {{"ffn.shared", static_cast<double>(ffn.shared)},
+                                                       {"ffn.expert_dropout", ffn.expert_dropout},
+                                                       {"ffn.gating_dropout", ffn.gating_dropout},
+                                                       {"ffn.capacity_train", ffn.capacity_train},
+                                                       {"ffn.capacity_eval", ffn.capacity_eval}};
+  for (const auto& [key, value] : of_experts)
+    if (value > 0) fail_usage("{} = {} is of experts, and ffn.kind = fff has none: leave it out.", key, value);
+  const bool has_dense_blocks = config.model.kind == "vit" && ffn.every > 1;
+  if (!has_dense_blocks && (ffn.activation == "cube" || ffn.activation == "identity"))
+    fail_usage("ffn.activation = {}: hidden units of ffn.kind = fff are relu: leave it out.", ffn.activation);
+}
+
 void check_ffn(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
   if (ffn.consistency > 0 && !passes_differ(config))
@@ -136,7 +155,7 @@ void check_ffn(const Config& config) {
         "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
         "give the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
         ffn.consistency);
-  if (ffn.kind == "fff") check_tree(ffn);
+  if (ffn.kind == "fff") check_tree(ffn), check_leaves(config);
   if (ffn.kind == "dense") return;
   if (config.model.kind == "vit" && ffn.every > config.model.layers)
     fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,

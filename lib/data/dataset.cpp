@@ -13,11 +13,14 @@ namespace switchyard {
 
 namespace {
 
+std::string path_of(const DataOptions& options) {
+  return options.path.empty() ? default_path(options.kind) : options.path;
+}
+
 Dataset load_kind(const DataOptions& options, const std::string& path) {
   const std::string& kind = options.kind;
   if (kind == "synthetic") return make_synthetic(options);
   if (kind == "clusters") return make_clusters(options);
-  if (path.empty()) fail("data.kind = {} needs data.path: give the file that holds the data.", kind);
   if (kind == "fashion-mnist" || kind == "mnist") return load_idx(path, kind, options.limit);
   if (kind == "cifar10" || kind == "cifar100") return load_cifar(path, kind, options.limit);
   if (kind == "hdf5") return load_hdf5(path, options.limit);
@@ -47,7 +50,8 @@ std::map<std::string, std::string> data_attributes(const Dataset& dataset) {
 }
 
 Dataset load_dataset(const DataOptions& options) {
-  const std::string path = options.path.empty() ? default_path(options.kind) : options.path;
+  require_data(options);
+  const std::string path = path_of(options);
   try {
     Dataset data = load_kind(options, path);
     if (options.validation > 0) split_validation(data, options.validation, options.validation_seed);
@@ -91,11 +95,17 @@ std::string how_to_get(const std::string& kind, const std::string& path) {
       kind == "cifar10" ? 10 : 100);
 }
 
-void require_folder(const std::string& path, const std::string& kind) {
+void require_data(const DataOptions& options) {
+  const std::string& kind = options.kind;
+  if (kind == "synthetic" || kind == "clusters") return;
+  const std::string path = path_of(options);
+  if (path.empty()) fail_usage("data.kind = {} needs data.path: give the file that holds the data.", kind);
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored))
-    fail("{}: there is no such folder; data.kind = {} looks for its files there. {}", path, kind,
-         how_to_get(kind, path));
+  if (kind == "hdf5" && !std::filesystem::is_regular_file(path, ignored))
+    fail_usage("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
+  if (kind != "hdf5" && !std::filesystem::is_directory(path, ignored))
+    fail_usage("{}: there is no such folder; data.kind = {} looks for its files there. {}", path, kind,
+               how_to_get(kind, path));
 }
 
 void check_labels(const Split& split, Index classes, const std::string& file) {

@@ -46,6 +46,9 @@ struct DataOptions {
 // or out of range.
 Dataset load_dataset(const DataOptions& options);
 
+// Fails with kUsage where the folder or file that holds the data is not there. It opens no file.
+void require_data(const DataOptions& options);
+
 // The shape that a kind of data always has, without opening a file; nothing for hdf5, where the file decides.
 std::optional<ImageShape> known_shape(const DataOptions& options);
 

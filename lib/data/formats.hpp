@@ -13,9 +13,6 @@ inline Index limited(Index count, Index limit) { return limit > 0 && limit < cou
 // Labels lie in 0 .. classes-1, or `file` is wrong.
 void check_labels(const Split& split, Index classes, const std::string& file);
 
-// `path` is an existing folder, or the error says what `kind` looks for there.
-void require_folder(const std::string& path, const std::string& kind);
-
 // One sentence: how to come by the data of this kind, whose file or folder `path` is not there.
 std::string how_to_get(const std::string& kind, const std::string& path);
 

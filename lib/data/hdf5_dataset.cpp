@@ -154,9 +154,6 @@ Index guess_classes(const Dataset& data, const std::string& path) {
 }  // namespace
 
 Dataset load_hdf5(const std::string& path, Index limit) {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(path, ignored))
-    fail("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
   h5::silence();
   const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   if (!file.is_open()) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());

@@ -51,6 +51,9 @@ inline constexpr const char* kMemorisationAccuracy = "memorisation_accuracy";
 inline constexpr const char* kMemorisationEpoch = "memorisation_epoch";
 inline constexpr const char* kGeneralisationAccuracy = "generalisation_accuracy";
 inline constexpr const char* kGeneralisationEpoch = "generalisation_epoch";
+// Likewise of runs on data of known clusters alone: nats, after the last step. The entropy of the clusters of the
+// training samples that an expert is sent, mean over experts by how many these are; 0: each has its own (lib/train/).
+inline constexpr const char* kDispatchEntropy = "dispatch_entropy";
 
 struct Column {
   const char* path;

@@ -78,6 +78,8 @@ struct FfnOptions {
 
   bool is_mixture() const { return kind == "moe"; }
   bool is_tree() const { return kind == "fff"; }
+  // Experts, or leaves of a tree, that a token visits.
+  Index parts_per_token() const { return is_tree() ? 1 : experts_per_token(router); }
 };
 
 std::unique_ptr<Ffn> make_ffn(const FfnOptions& options, ParameterTable& table);

@@ -74,7 +74,7 @@ class Trainer {
   const ParameterTable& table() const { return table_; }
   const Model& model() const { return *model_; }
   // Parameters that a token meets.
-  Index num_active() const { return table_.num_active(experts_per_token(model_->options().ffn.router)); }
+  Index num_active() const { return table_.num_active(model_->options().ffn.parts_per_token()); }
   const ParameterStore& parameters() const { return *parameters_; }
   ParameterStore& parameters() { return *parameters_; }
   Index num_arena_allocations() const { return arena_.num_allocations(); }

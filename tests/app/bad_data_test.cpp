@@ -14,9 +14,9 @@ class BadData : public Mistakes {
     write_cifar10(path("cifar"));
   }
 
-  void expect_refused(const char* kind, const std::string& data, const Words& parts) {
+  void expect_refused(const char* kind, const std::string& data, const Words& parts, int code = kFailure) {
     const std::string message =
-        expect_message(2, training({"--data.kind", kind, "--data.path", data, "--model.patch", "4"}), kFailure, parts);
+        expect_message(2, training({"--data.kind", kind, "--data.path", data, "--model.patch", "4"}), code, parts);
     EXPECT_EQ(message.find("rank"), std::string::npos) << "every rank found the same: " << message;
     EXPECT_FALSE(fs::exists(path("runs")));
   }
@@ -31,9 +31,11 @@ TEST_F(BadData, WithoutAMistakeItTrains) {
 }
 
 TEST_F(BadData, FolderMissing) {
-  expect_refused("mnist", "nowhere", {"nowhere", "no such folder", "data.path"});
-  expect_refused("cifar10", "nowhere", {"nowhere", "no such folder", "cifar-10-binary.tar.gz", "data.path"});
-  expect_refused("fashion-mnist", "nowhere", {"nowhere", "no such folder", "data.path empty"});
+  expect_refused("mnist", "nowhere", {"nowhere", "no such folder", "data.path"}, kUsage);
+  expect_refused("cifar10", "nowhere", {"nowhere", "no such folder", "cifar-10-binary.tar.gz", "data.path"}, kUsage);
+  expect_refused("fashion-mnist", "nowhere", {"nowhere", "no such folder", "data.path empty"}, kUsage);
+  expect_refused("hdf5", "data.h5", {"data.h5", "no such file"}, kUsage);
+  expect_message(1, training({"--data.kind", "hdf5"}), kUsage, {"data.kind = hdf5 needs data.path"});
 }
 
 TEST_F(BadData, FileMissing) {
@@ -41,7 +43,6 @@ TEST_F(BadData, FileMissing) {
   expect_refused("mnist", "mnist", {"mnist/t10k-labels-idx1-ubyte.gz", "no such file", "data.path"});
   fs::remove(path("cifar/data_batch_4.bin"));
   expect_refused("cifar10", "cifar", {"cifar/data_batch_4.bin", "No such file", "data.path"});
-  expect_refused("hdf5", "data.h5", {"data.h5", "no such file"});
 }
 
 TEST_F(BadData, GzipCutShort) {

@@ -98,6 +98,18 @@ TEST_F(Program, BenchInferenceOfATransformer) {
     EXPECT_NE(outcome.out.find(part), std::string::npos) << part << "\n" << outcome;
 }
 
+// 16 leaves of 8: told by the width of all together, or by the depth. Experts over ranks are nothing to it.
+TEST_F(Program, BenchInferenceOfATreeIsAsWideAsItsLeavesTogether) {
+  for (const Words& tree : {Words{"--ffn.hidden", "128"}, {"--ffn.depth", "4"}}) {
+    const Outcome outcome =
+        run(1, Words{"bench", "inference", "--model.kind", "mlp", "--ffn.kind", "fff", "--ffn.leaf", "8"} + tree +
+                   Words{"--parallel.experts", "2", "--leaves", "8", "--batches", "1", "--steps", "1",
+                         "--parallel.threads", "1"});
+    ASSERT_EQ(outcome.code, 0) << outcome;
+    EXPECT_NE(outcome.out.find("Layer 784 -> 128 -> 10, 1 thread"), std::string::npos) << outcome;
+  }
+}
+
 TEST_F(Program, BenchReplacesItsOwnFilesOnlyAndOnlyWhenTold) {
   const Words command = {"bench", "exchange", "--config", "small.cfg", "--parallel.experts",
                          "2",     "--steps",  "1",        "--output",  "e.h5"};
@@ -212,6 +224,21 @@ INSTANTIATE_TEST_SUITE_P(
                 {"bench", "inference", "--ffn.hidden", "96"},
                 kUsage,
                 {"96 hidden units", "--leaves 48"},
+                1},
+        Mistake{"inference_of_a_single_unit",
+                {"bench", "inference", "--ffn.hidden", "1"},
+                kUsage,
+                {"a network of 1 hidden unit has", "--ffn.hidden 2"},
+                1},
+        Mistake{"inference_of_convolutions",
+                {"bench", "inference", "--model.kind", "patch_cnn", "--data.kind", "clusters", "--train.dropout", "0"},
+                kUsage,
+                {"model.kind = patch_cnn", "vit or mlp"},
+                1},
+        Mistake{"inference_of_leaves_told_twice",
+                {"bench", "inference", "--leaves", "8,4,8"},
+                kUsage,
+                {"--leaves = 8,4,8", "8 is there twice"},
                 1},
         Mistake{"inference_of_no_batch",
                 {"bench", "inference", "--batches", "1,,4"},

@@ -52,7 +52,31 @@ TEST_F(Program, InspectSaysWhatFilesHold) {
                {"checkpoint after step 9, verified", digest, "embedding.weight", "24 x 48", "[train]\nbatch = 48\n"});
   expect_parts(run(2, {"inspect", kResults}), {"9 logged steps, finished", digest, "ranks 2", "[train]\nbatch = 48\n"});
   train(2, {"--run.name", "other", "--run.seed", "4"});
-  expect_parts(run(1, {"inspect", kResults, "runs/other/results.h5"}), {"small", "other"});
+  const Outcome two = run(1, {"inspect", kResults, "runs/other/results.h5"});
+  expect_parts(two, {"small", "other"});
+  EXPECT_EQ(two.out.find("M_A"), std::string::npos) << two;
+  train(2, {"--run.name", "measured", "--run.measure_training", "true"});
+  const Outcome measured = run(1, {"inspect", kResults, "runs/measured/results.h5"});
+  expect_parts(measured, {"M_A %  ETT\n"});
+  EXPECT_TRUE(measured.line("small ").ends_with(" -    -")) << measured;
+  EXPECT_EQ(measured.out.find("G_A"), std::string::npos) << measured;
+}
+
+TEST_F(Program, EvalTellsTheDispatchEntropyThatTrainTold) {
+  const Words words = {"train",
+                       "--config",
+                       SWITCHYARD_CONFIGS "/clusters.cfg",
+                       "--data.limit",
+                       "320",
+                       "--run.epochs",
+                       "2",
+                       "--train.batch",
+                       "320",
+                       "--train.microbatch",
+                       "80"};
+  const std::string entropy = run(2, words).line("dispatch entropy ");
+  EXPECT_EQ(run(1, {"eval", "runs/clusters/checkpoint-00000002.h5"}).line("dispatch entropy "), entropy);
+  expect_parts(run(1, {"inspect", "runs/clusters/results.h5", "runs/clusters/results.h5"}), {"dispatch entropy\n"});
 }
 
 TEST_F(Program, InspectSaysWhenARunEndedEarly) {
@@ -159,6 +183,8 @@ TEST_F(Routing, IsWarnedOfOnceAndNotWhereItIsRandom) {
 TEST_F(Mistakes, InspectRefusesRoutingWhereThereIsNone) {
   ASSERT_EQ(train(1, {"--ffn.kind", "dense"}).code, 0);
   expect_message(1, {"inspect", kResults, "--routing"}, kFailure, {kResults, "no mixture in this run"});
+  io::ResultsWriter::create(path("tree.h5"), {{"config", ""}, {"status", "running"}}, {0, 0, 1, 4}).close();
+  expect_message(1, {"inspect", "tree.h5", "--routing"}, kFailure, {"tree.h5: a tree has no router", "trees/share"});
   io::ResultsWriter::create(path("early.h5"), {{"config", ""}, {"status", "running"}}, {2, 4}).close();
   expect_message(1, {"inspect", "early.h5", "--routing"}, kFailure, {"early.h5", "no rows of routing yet"});
   expect_message(1, {"inspect", kCheckpoint, "--routing"}, kFailure,

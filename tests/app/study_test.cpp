@@ -198,6 +198,31 @@ TEST_F(StudyProgram, PlanCountsAndMeasures) {
   EXPECT_FALSE(fs::exists(path("runs")));
 }
 
+// A plan needs only the size of the images.
+TEST_F(StudyProgram, DataThatAreNotThereAreToldOnceBeforeAnyRun) {
+  const Words elsewhere = {"tiny.cfg", "--data.kind",   "cifar10", "--model.patch", "8", "--data.path",
+                           "nowhere",  "--train.batch", "48"};
+  const Outcome outcome = study(Words{"run"} + elsewhere);
+  EXPECT_EQ(outcome.code, 2) << outcome;
+  EXPECT_EQ(outcome.out, "");
+  expect_part(outcome.err, "nowhere: there is no such folder; data.kind = cifar10");
+  EXPECT_FALSE(fs::exists(path("runs"))) << "nor is the folder taken";
+  const Outcome plan = study(Words{"plan", "--no-measure"} + elsewhere);
+  EXPECT_EQ(plan.code, 0) << plan;
+  expect_part(plan.line("before it can run: "), "nowhere: there is no such folder");
+}
+
+TEST_F(StudyProgram, ItsKeysWinOverRulesAndAnotherLengthIsNamed) {
+  folder_.write("tiny.cfg", base_ + kStudy + "set = run.epochs: 2; train.schedule: constant if ffn.experts: 1\n");
+  const Words shorter = {"--run.seed", "1", "--run.epochs", "1", "--ffn.experts", "1"};
+  ASSERT_EQ(run(shorter).code, 0);
+  expect_part(log_of("experts1-seed1"), "epoch 1/1 ");
+  EXPECT_EQ(study(Words{"status", "runs/tiny"}).line("experts1-seed1 ").find("pending"), std::string::npos);
+  const Outcome longer = run({"--run.seed", "1", "--ffn.experts", "1"});
+  EXPECT_EQ(longer.code, 2) << longer;
+  expect_part(longer.err, "its run experts1-seed1 is another one (run.epochs: 1 -> 2)");
+}
+
 TEST_F(StudyProgram, Mistakes) {
   const auto refuses = [&](const Words& words, int code, const std::string& part) {
     const Outcome outcome = study(words);

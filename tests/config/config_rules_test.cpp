@@ -148,6 +148,32 @@ TEST(Validate, PlateausAreOfASplitThatIsMeasured) {
   EXPECT_NO_THROW(validate(config));
 }
 
+TEST(Validate, KeysThatWouldDoNothingAreRefused) {
+  const auto tree = [](const std::function<void(Config&)>& change) {
+    return [=](Config& c) {
+      c.ffn.kind = "fff";
+      change(c);
+    };
+  };
+  expect_invalid({"ffn.shared = 1", "ffn.kind = fff"}, tree([](Config& c) { c.ffn.shared = 1; }));
+  expect_invalid({"ffn.expert_dropout = 0.5"}, tree([](Config& c) { c.ffn.expert_dropout = 0.5; }));
+  expect_invalid({"ffn.gating_dropout = 0.5"}, tree([](Config& c) { c.ffn.gating_dropout = 0.5; }));
+  expect_invalid({"ffn.capacity_train = 2"}, tree([](Config& c) { c.ffn.capacity_train = 2; }));
+  expect_invalid({"ffn.capacity_eval = 2"}, tree([](Config& c) { c.ffn.capacity_eval = 2; }));
+  expect_invalid({"ffn.activation = cube", "relu"}, tree([](Config& c) { c.ffn.activation = "cube"; }));
+  Config dense_blocks;
+  dense_blocks.ffn.kind = "fff", dense_blocks.ffn.activation = "cube", dense_blocks.ffn.every = 2;
+  EXPECT_NO_THROW(validate(dense_blocks));
+  const auto clusters = [](const std::function<void(Config&)>& change) {
+    return [=](Config& c) {
+      c.data.kind = "clusters", c.model.kind = "patch_cnn", c.train.dropout = 0;
+      change(c);
+    };
+  };
+  expect_invalid({"data.flip = true", "no images"}, clusters([](Config& c) { c.data.flip = true; }));
+  expect_invalid({"data.crop_padding = 2", "no images"}, clusters([](Config& c) { c.data.crop_padding = 2; }));
+}
+
 TEST(Validate, RunNameStaysInsideItsFolder) {
   expect_invalid({"run.name = ../x"}, [](Config& c) { c.run.name = "../x"; });
   expect_invalid({"run.name = .."}, [](Config& c) { c.run.name = ".."; });

@@ -95,6 +95,29 @@ TEST_F(StudyFile, TheCommandLineSetsTheBaseAndChoosesAmongAnAxis) {
   refuses(text, {"command line: run.seed = \"9\"", "sweep.cfg:4", "1 | 2 | 3"}, {{"run.seed", "9"}});
 }
 
+TEST_F(StudyFile, TheCommandLineWinsOverRules) {
+  const std::string text =
+      "[study]\naxis = ffn.kind: dense, moe\nset = run.epochs: 9; train.lr: 0.5 if ffn.kind: dense\n"
+      "set = train.warmup_steps: 3 if ffn.kind: moe\nset = ranks: 2 if ffn.kind: moe\n";
+  const Study study = read(text, {{"run.epochs", "2"}, {"train.warmup_steps", "1"}, {"ranks", "4"}});
+  const Study again = read(study.text);
+  for (const Study* each : {&study, &again}) {
+    ASSERT_EQ(each->runs.size(), 2u);
+    for (const StudyRun& run : each->runs) {
+      EXPECT_EQ(run.config.run.epochs, 2) << run.name;
+      EXPECT_EQ(run.config.train.warmup_steps, 1) << run.name;
+      EXPECT_EQ(run.ranks, 4) << run.name;
+    }
+    EXPECT_EQ(each->runs[0].config.train.lr, 0.5) << "the rest of the rule holds";
+  }
+  EXPECT_EQ(read(text, {{"ffn.kind", "dense"}}).runs[0].config.run.epochs, 9) << "of an axis a key but chooses";
+}
+
+TEST_F(StudyFile, ValuesOfKeysThatMoveTogetherAreToldOnce) {
+  refuses("[study]\naxis = ffn.kind, ffn.leaf: dense & 1, fff & 8, fff & 4\n", {"allowed: dense | fff."},
+          {{"ffn.kind", "moe"}});
+}
+
 TEST_F(StudyFile, AnotherFileSetsTheBaseButNoAxis) {
   const std::string sweep = folder_.write("sweep.cfg", "[study]\naxis = run.seed: 1..3\n");
   const Study study = read_study(sweep, {}, {folder_.write("more.cfg", "[train]\nbatch = 64\n")});
@@ -126,6 +149,17 @@ TEST_F(StudyFile, IdentityIsOfWhatTheResultDependsOn) {
   EXPECT_NE(run_identity(config, 1, {"parallel.threads"}), run_identity(Config(), 1, {"parallel.threads"}));
   config.train.lr *= 2;
   EXPECT_NE(run_identity(config, 1, {}), before);
+}
+
+// Also of those by which a run that is resumed may go on for longer.
+TEST_F(StudyFile, DifferencesOfIdentityNameTheKeys) {
+  Config before;
+  before.train.schedule = "constant";
+  StudyRun run{"run", before, 4, ""};
+  run.config.run.epochs = 5, run.config.run.name = "other";
+  ASSERT_NE(run_identity(before, 1, {}), run_identity(run.config, 1, {}));
+  EXPECT_EQ(identity_differences(before, 1, run, {}), Names{"run.epochs: 1 -> 5"});
+  EXPECT_EQ(identity_differences(before, 1, run, {"ranks"}), (Names{"run.epochs: 1 -> 5", "ranks: 1 -> 4"}));
 }
 
 TEST_F(StudyFile, MalformedLinesNameFileLineAndForm) {

@@ -76,7 +76,7 @@ TEST(Cifar, Cifar100TakesTheFineLabel) {
 
 TEST(Cifar, MissingFolderAndFile) {
   const TemporaryFolder folder;
-  expect_error(ExitCode::kFailure, {folder / "none", "no such folder", "cifar-10-binary.tar.gz", "data.path"},
+  expect_error(ExitCode::kUsage, {folder / "none", "no such folder", "cifar-10-binary.tar.gz", "data.path"},
                [&] { load_dataset({.kind = "cifar10", .path = folder / "none"}); });
   write_cifar10(folder.path());
   std::filesystem::remove(folder / "data_batch_4.bin");

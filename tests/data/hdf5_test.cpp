@@ -112,9 +112,9 @@ TEST(Hdf5, LimitKeepsTheNumberOfClasses) {
 }
 
 TEST(Hdf5, MissingFileOrDataset) {
-  expect_error(ExitCode::kFailure, {"/nowhere/data.h5", "no such file", "data.path"},
+  expect_error(ExitCode::kUsage, {"/nowhere/data.h5", "no such file", "data.path"},
                [] { load_dataset({.kind = "hdf5", .path = "/nowhere/data.h5"}); });
-  expect_error(ExitCode::kFailure, {"data.path"}, [] { load_dataset({.kind = "hdf5"}); });
+  expect_error(ExitCode::kUsage, {"data.path"}, [] { load_dataset({.kind = "hdf5"}); });
   expect_bad({":train/labels", "no such dataset", "the file needs train/images"}, [](Writer& file) {
     file.images("train", {1, 2, 2});
   });

@@ -115,7 +115,7 @@ TEST(Idx, LimitTakesTheFirstOfEachSplit) {
 
 TEST(Idx, MissingFolderAndFile) {
   const TemporaryFolder folder;
-  expect_error(ExitCode::kFailure, {folder / "none", "no such folder", "data.path empty"},
+  expect_error(ExitCode::kUsage, {folder / "none", "no such folder", "data.path empty"},
                [&] { load_dataset({.kind = "fashion-mnist", .path = folder / "none"}); });
   expect_error(ExitCode::kFailure, {folder / "train-images-idx3-ubyte.gz", "no such file", "data.path"},
                [&] { load(folder); });
@@ -128,7 +128,7 @@ TEST(Idx, DataInTheirUsualPlaceNeedNoPath) {
   const std::filesystem::path before = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
   for (const std::string& path : {folder / "none", folder.path()})
-    expect_error(ExitCode::kFailure, {path, "Leave data.path empty to use data/mnist"},
+    expect_error(ExitCode::kUsage, {path, "Leave data.path empty to use data/mnist"},
                  [&] { load_dataset({.kind = "mnist", .path = path}); });
   expect_error(ExitCode::kFailure, {"data/mnist/train-images-idx3-ubyte.gz", "MNIST database's own page"},
                [] { load_dataset({.kind = "mnist"}); });

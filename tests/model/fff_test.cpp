@@ -97,6 +97,7 @@ TEST(FffSize, IsThatOfThePaper) {
     options.ffn.num_experts = 128 / leaf;
     options.ffn.tree.depth = std::countr_zero(static_cast<std::uint64_t>(128 / leaf));
     options.ffn.tree.leaf = leaf;
+    options.ffn.router.name = "noisy_top_k";  // of which a tree takes no notice
     ParameterTable table;
     make_model(options, table);
     Index counted = 0;
@@ -105,7 +106,9 @@ TEST(FffSize, IsThatOfThePaper) {
     EXPECT_EQ(counted, neurons) << leaf;
     // A token meets one node a level, and one leaf.
     const Index depth = options.ffn.tree.depth, width = 128;
-    EXPECT_EQ(table.num_active(1), depth * (width + 1) + leaf * (width + 1) + (leaf + 1) * 10) << leaf;
+    EXPECT_EQ(table.num_active(options.ffn.parts_per_token()),
+              depth * (width + 1) + leaf * (width + 1) + (leaf + 1) * 10)
+        << leaf;
   }
 }
 
