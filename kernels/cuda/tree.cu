@@ -171,11 +171,6 @@ void tree_mixture(const Context& context, const TreeMixture& args) {
 // Groups have their T in the workspace, which is small where there are few groups: they take further rows in turn.
 void tree_mixture_backward(const Context& context, const TreeMixtureBackward& args) {
   const Index nodes = num_nodes(args.depth);
-  if (args.hard) {
-    fill_zero(context, args.d_logits, args.rows * nodes * Index{sizeof(float)});
-    fill_zero(context, args.d_bias, nodes * Index{sizeof(float)});
-    return;
-  }
   with_group_for(num_leaves(args.depth), [&]<int kGroup>() {
     constexpr Index kMostFloats = 4 << 20;
     LaunchShape shape = groups_for_each<kGroup>(args.rows);
