@@ -1,7 +1,6 @@
 #include "kernels/api/patch_conv.hpp"
 
 #include "kernel_test.hpp"
-#include "kernels/api/gate.hpp"
 
 namespace switchyard::kernels {
 namespace {
@@ -108,61 +107,6 @@ TEST(PatchSums, AddPatchesInOrder) {
       }
     EXPECT_TRUE(same_bits(y, expected)) << rows;
   }
-}
-
-TEST(NoisyChoices, AreTheLargestNoisyLogits) {
-  const RandomKey key{.seed = 11, .purpose = Purpose::kGateNoise, .layer = 2, .step = 3};
-  constexpr std::uint32_t kFirst = 40;
-  for (const auto& [tokens, experts] : {std::pair<Index, Index>{0, 4}, {1, 1}, {66, 8}, {37, 5}}) {
-    const Floats logits = random_floats(tokens * experts, 5), d_weights = random_floats(tokens, 6);
-    const auto outputs = on_all_threads([&, tokens = tokens, experts = experts](const Context& context) {
-      IntOutput chosen(tokens);
-      Output weights(tokens), d_logits(tokens * experts);
-      noisy_choice(context, {.tokens = tokens,
-                             .num_experts = experts,
-                             .logits = logits.data(),
-                             .key = key,
-                             .first_row = kFirst,
-                             .experts = chosen.data(),
-                             .weights = weights.data()});
-      noisy_choice_backward(context, {.tokens = tokens,
-                                      .num_experts = experts,
-                                      .experts = chosen.data(),
-                                      .d_weights = d_weights.data(),
-                                      .d_logits = d_logits.data()});
-      return std::vector<Floats>{chosen.floats(), weights.values(), d_logits.values()};
-    });
-    Floats chosen, weights, d_logits;
-    for (Index t = 0; t < tokens; ++t) {
-      Index best = 0;
-      float largest = -10;
-      for (Index e = 0; e < experts; ++e) {
-        const auto words = random_words(key, kFirst + static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(e / 4));
-        const float noisy =
-            logits[static_cast<std::size_t>(t * experts + e)] + to_unit_float(words[static_cast<std::size_t>(e % 4)]);
-        if (noisy > largest) best = e, largest = noisy;
-      }
-      chosen.push_back(static_cast<float>(best));
-      weights.push_back(largest);
-      for (Index e = 0; e < experts; ++e) d_logits.push_back(e == best ? d_weights[static_cast<std::size_t>(t)] : 0);
-    }
-    EXPECT_EQ(outputs[0], chosen);
-    EXPECT_TRUE(same_bits(outputs[1], weights));
-    EXPECT_TRUE(same_bits(outputs[2], d_logits));
-  }
-}
-
-TEST(NoisyChoices, TakeTheFirstOfEqualsAndSurviveNaN) {
-  ThreadPool threads(1);
-  const Context context = test_context(threads);
-  const Floats logits = {1e9f, 1e9f, 0, kPoison, kPoison, kPoison};  // noise is lost in 1e9
-  IntOutput chosen(2);
-  Output weights(2);
-  noisy_choice(
-      context,
-      {.tokens = 2, .num_experts = 3, .logits = logits.data(), .experts = chosen.data(), .weights = weights.data()});
-  EXPECT_EQ(chosen.values(), (Ints{0, 0}));
-  EXPECT_TRUE(std::isnan(weights.values()[1]));
 }
 
 }  // namespace
