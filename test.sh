@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, runs every test; exits non-zero where one fails or none ran.
-#   ./test.sh         the release preset, every test
+#   ./test.sh         every test of the release preset; where there is nvcc, of the cuda preset, which has CUDA kernels too
 #   ./test.sh --asan  under the address and undefined-behaviour sanitizers, the tests that need no MPI
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,6 +14,13 @@ esac
 
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 (install_packages "${slurm_packages[@]}") || say 'Without SLURM the tests of slurm/ are skipped'
+
+# nvcc is often installed, but not on the path.
+nvcc=$(type -P nvcc || ls -1 /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+if [ "$preset" = release ] && [ -n "$nvcc" ]; then
+  export CUDACXX=$nvcc
+  if cmake --preset cuda -DSWITCHYARD_TESTS=ON; then preset=cuda; else say "CUDA kernels are not tested: $nvcc does not serve"; fi
+fi
 
 say "Building build/$preset"
 cmake --preset "$preset" -DSWITCHYARD_TESTS=ON

@@ -29,7 +29,7 @@ int gpus_of_this_rank(int rank) {
         "--preset cuda.");
   const int gpus = kernels::num_devices(Device::kCuda);
   if (gpus == 0)
-    fail(
+    fail_usage(
         "compute.device = cuda: rank {} sees no GPU: nvidia-smi tells whether the node has one, CUDA_VISIBLE_DEVICES "
         "and SLURM's --gpus whether this rank may use it. Or use compute.device = cpu.",
         rank);
