@@ -98,6 +98,12 @@ std::string attribute(const io::ResultsSummary& summary, const std::string& name
   return found == summary.attributes.end() || found->second.empty() ? "-" : found->second;
 }
 
+// Accuracies stand there to the last bit: 0.66725 of 66.725 % as 0.6672500000000001.
+std::string shown(const std::string& name, const std::string& value) {
+  if (value.empty()) return "-";
+  return name.ends_with("_accuracy") ? fmt::format("{:.12g}", std::stod(value)) : value;
+}
+
 std::string state_of(const io::ResultsSummary& summary) {
   if (summary.unfinished) return "still being written, or its writer was killed";
   const std::string status = attribute(summary, "status");
@@ -134,7 +140,7 @@ std::vector<std::vector<std::string>> evaluation_rows(const std::vector<io::Eval
 int inspect_results(const io::ResultsSummary& summary, const std::string& path) {
   fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps, state_of(summary));
   for (const auto& [name, value] : summary.attributes)
-    if (name != "config" && name != "status") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
+    if (name != "config" && name != "status") fmt::print("{} {}\n", name, shown(name, value));
   if (summary.last_step)
     fmt::print("last step {}: loss {:.4f}, gradient norm {:.4f}, {:.0f} samples/s\n", summary.last_step->step,
                summary.last_step->loss, summary.last_step->gradient_norm, summary.last_step->samples_per_second);

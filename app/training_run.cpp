@@ -278,13 +278,11 @@ int TrainingRun::finish(bool stopped) {
 void TrainingRun::record_outcome(const std::string& digest) {
   results_->set_attribute("status", "finished");
   results_->set_attribute("digest", digest);
-  // Percent that are a hundred times a short decimal may divide into a long one.
-  const auto fraction = [](double percent) { return fmt::format("{:.12g}", percent / 100); };
-  results_->set_attribute("test_accuracy", fraction(measures_->test.accuracy));
+  results_->set_attribute("test_accuracy", fmt::format("{}", measures_->test.accuracy / 100));
   results_->set_attribute("test_loss", fmt::format("{}", measures_->test.loss));
   const auto record = [&](const Score& score, const char* accuracy, const char* epoch) {
     if (!score.is_tracked()) return;
-    results_->set_attribute(accuracy, fraction(score.accuracy));
+    results_->set_attribute(accuracy, fmt::format("{}", score.accuracy / 100));
     results_->set_attribute(epoch, fmt::format("{}", epoch_of(score.step)));
   };
   const Scores& scores = trainer_->scores();

@@ -79,6 +79,11 @@ TEST_F(Program, EvalTellsTheDispatchEntropyThatTrainTold) {
   expect_parts(run(1, {"inspect", "runs/clusters/results.h5", "runs/clusters/results.h5"}), {"dispatch entropy\n"});
 }
 
+TEST_F(Program, InspectRoundsAccuracies) {
+  io::ResultsWriter::create(path("run.h5"), {{"config", ""}, {"test_accuracy", "0.6672500000000001"}}, {}).close();
+  expect_parts(run(1, {"inspect", "run.h5"}), {"\ntest_accuracy 0.66725\n"});
+}
+
 TEST_F(Program, InspectSaysWhenARunEndedEarly) {
   io::ResultsWriter::create(path("early.h5"), {{"config", ""}, {"status", "running"}}, {}).close();
   expect_parts(run(1, {"inspect", "early.h5"}), {"early.h5: results, 0 logged steps, ended early\n"});

@@ -127,9 +127,9 @@ TEST(Idx, DataInTheirUsualPlaceNeedNoPath) {
   std::filesystem::create_directories(folder / "data/mnist");
   const std::filesystem::path before = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
-  for (const std::string& path : {folder / "none", folder.path()})
-    expect_error(ExitCode::kUsage, {path, "Leave data.path empty to use data/mnist"},
-                 [&] { load_dataset({.kind = "mnist", .path = path}); });
+  for (const auto& [path, code] : {std::pair{folder / "none", ExitCode::kUsage}, {folder.path(), ExitCode::kFailure}})
+    expect_error(code, {path, "Leave data.path empty to use data/mnist"},
+                 [&, path = path] { load_dataset({.kind = "mnist", .path = path}); });
   expect_error(ExitCode::kFailure, {"data/mnist/train-images-idx3-ubyte.gz", "MNIST database's own page"},
                [] { load_dataset({.kind = "mnist"}); });
   std::filesystem::current_path(before);
