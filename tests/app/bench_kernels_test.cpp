@@ -27,8 +27,9 @@ std::set<std::string> all_kernels() {
 }
 
 const Words kTree = {"--ffn.kind", "fff", "--ffn.depth", "2", "--ffn.leaf", "5"};
-const Words kPatches = {"--data.kind", "clusters",     "--model.kind", "patch_cnn",       "--ffn.hidden",
-                        "16",          "--ffn.router", "patch_sum",    "--train.dropout", "0"};
+const Words kPatches = {"--data.kind",         "clusters",  "--model.kind",    "patch_cnn", "--ffn.hidden", "16",
+                        "--ffn.router",        "patch_sum", "--train.dropout", "0",         "--data.flip",  "false",
+                        "--data.crop_padding", "0"};
 
 // Each model those that it uses, and among them all.
 TEST_F(Program, BenchKernelsTimesEveryKernel) {
