@@ -1,4 +1,6 @@
 // The one switch on the device: kernels::f(context, args) calls kernels::cpu::f or kernels::cuda::f.
+#include <exception>
+
 #include "core/error.hpp"
 #include "kernels/api/device.hpp"
 #include "kernels/api/version.hpp"
@@ -22,7 +24,7 @@ class Profiled {
   Profiled(const Context& context, std::string_view operation)
       : kernel_(context.profile, operation), context_(context) {}
   ~Profiled() noexcept(false) {
-    if (context_.profile && context_.device == Device::kCuda) synchronize(context_);
+    if (context_.profile && context_.device == Device::kCuda && std::uncaught_exceptions() == 0) synchronize(context_);
   }
 
  private:

@@ -1,6 +1,7 @@
 // Devices, memory and streams.
 #include "kernels/cuda/runtime.hpp"
 
+#include <exception>
 #include <map>
 
 #include "core/error.hpp"
@@ -35,7 +36,10 @@ void* allocate(Index bytes) {
   return pointer;
 }
 
-void release(void* pointer) { (void)cudaFree(pointer); }
+// cudaFree waits for the GPU. After an error that may be for ever, and the process ends anyway.
+void release(void* pointer) {
+  if (std::uncaught_exceptions() == 0) (void)cudaFree(pointer);
+}
 
 void* allocate_host(Index bytes) {
   if (bytes == 0) return nullptr;
@@ -44,7 +48,9 @@ void* allocate_host(Index bytes) {
   return pointer;
 }
 
-void release_host(void* pointer) { (void)cudaFreeHost(pointer); }
+void release_host(void* pointer) {
+  if (std::uncaught_exceptions() == 0) (void)cudaFreeHost(pointer);
+}
 
 void fill_zero(const Context& context, void* pointer, Index bytes) {
   if (bytes > 0)

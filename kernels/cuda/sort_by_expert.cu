@@ -3,6 +3,7 @@
 // lane's place among the lanes of its warp comes from a vote, so nothing depends on which thread is first.
 #include "kernels/cuda/sort_by_expert.hpp"
 
+#undef NDEBUG  // the assertion below is this operation's error
 #include <cassert>
 
 #include "kernels/cuda/device.cuh"
@@ -98,7 +99,7 @@ __device__ std::int32_t sum_over_tiles(const Tiles& tiles, Index expert) {
 }
 
 // One block.
-__global__ void sum_counts_kernel(SortByExpert args, Tiles tiles) {
+__global__ void __launch_bounds__(kSumThreads) sum_counts_kernel(SortByExpert args, Tiles tiles) {
   constexpr int kSumWarps = kSumThreads / kWarpSize;
   for (Index expert = warp(); expert < args.num_experts; expert += kSumWarps) {
     const std::int32_t wanted = sum_over_tiles(tiles, expert);

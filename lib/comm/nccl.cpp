@@ -7,6 +7,7 @@
 #include <nccl.h>
 
 #include <chrono>
+#include <exception>
 #include <thread>
 
 #include "kernels/api/memory.hpp"
@@ -40,19 +41,32 @@ class NcclCommunicator final : public Communicator {
     broadcast(*host_, kWhat, &id, sizeof id, 0);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;  // so that a rank that does not come is a time-out and no endless wait
-    begun(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), kWhat);
+    try {
+      begun(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), kWhat);
+    } catch (...) {
+      if (comm_) (void)ncclCommAbort(comm_);
+      throw;
+    }
   }
 
+  // After an error the others may never come; else they may still be reading what this rank has sent.
   ~NcclCommunicator() override {
-    if (comm_) (void)ncclCommAbort(comm_);
+    if (!comm_) return;
+    if (std::uncaught_exceptions() > 0 || !finalized()) {
+      (void)ncclCommAbort(comm_);
+      return;
+    }
+    (void)ncclCommDestroy(comm_);
   }
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
     host_->exchange(what, transfers);
   }
 
-  // One group, so that NCCL runs all sends and receives at once and none waits for another.
+  // Counts and the like come in host memory. One group, so that NCCL runs all sends and receives at once and none waits
+  // for another.
   void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
+    if (context.device == Device::kCpu) return host_->exchange_arrays(context, what, transfers);
     const auto stream = static_cast<cudaStream_t>(context.stream);
     check(ncclGroupStart(), what);
     for (const Transfer& each : transfers) {
@@ -80,6 +94,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void all_reduce(const Context& context, float* data, Index size) override {
+    if (context.device == Device::kCpu) return host_->all_reduce(context, data, size);
     begun(ncclAllReduce(data, data, static_cast<std::size_t>(size), ncclFloat, ncclSum, comm_,
                         static_cast<cudaStream_t>(context.stream)),
           "sum over ranks");
@@ -108,6 +123,16 @@ class NcclCommunicator final : public Communicator {
       check(ncclCommGetAsyncError(comm_, &result), what);
     }
     check(result, what);
+  }
+
+  bool finalized() {
+    ncclResult_t result = ncclCommFinalize(comm_);
+    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
+    while (result == ncclInProgress && Clock::now() < deadline) {
+      std::this_thread::yield();
+      if (ncclCommGetAsyncError(comm_, &result) != ncclSuccess) return false;
+    }
+    return result == ncclSuccess;
   }
 
   std::unique_ptr<Communicator> host_;

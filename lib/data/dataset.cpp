@@ -103,7 +103,7 @@ void require_data(const DataOptions& options) {
   std::error_code ignored;
   if (kind == "hdf5" && !std::filesystem::is_regular_file(path, ignored))
     fail_usage("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
-  if (kind != "hdf5" && !std::filesystem::is_directory(path, ignored))
+  if (!default_path(kind).empty() && !std::filesystem::is_directory(path, ignored))
     fail_usage("{}: there is no such folder; data.kind = {} looks for its files there. {}", path, kind,
                how_to_get(kind, path));
 }

@@ -19,6 +19,6 @@ for path in pkglibdir pkgdatadir; do
   cp -rL "$from" "$folder/${from#/usr/}"
 done
 find "$folder/bin" "$folder/lib" -type f -exec ldd {} + 2>/dev/null | awk '$3 ~ /^\// { print $3 }' | sort -u |
-  grep -Ev '/(libc|libm|libpthread|libdl|librt|ld-linux-x86-64|libcuda)\.so' | xargs cp -Lt "$folder/lib"
+  grep -Ev '/(libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda)\.so' | xargs cp -Lt "$folder/lib"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*.so* 2>/dev/null || true
 du -sh "$folder"

@@ -53,12 +53,16 @@ rm -rf "$out/runs"
 same() { [ "$1" = "$reference" ] && echo equal || echo "DIFFERS: $1"; }
 reference=$(train one-rank 1 12)
 note 'digest, 1 rank' "$reference"
+[[ $reference =~ ^[0-9a-f]{32}$ ]] || { note 'training' "failed: see $out/one-rank.log"; exit 1; }
 for layout in '2 1' '2 2' '4 2' '4 4'; do
   read -r ranks experts <<<"$layout"
   note "digest, $ranks ranks, experts over $experts" \
     "$(same "$(train "ranks-$ranks-$experts" "$ranks" 12 --parallel.experts "$experts" --parallel.exchange host)")"
 done
 note 'digest, 1 rank, NCCL' "$(same "$(train nccl 1 12 --parallel.exchange nccl)")"
+if [ "$(nvidia-smi -L | wc -l)" -ge 2 ]; then
+  note 'digest, 2 ranks, NCCL' "$(same "$(train nccl-2 2 12 --parallel.experts 2 --parallel.exchange nccl)")"
+fi
 train halfway 1 6 >/dev/null
 note 'digest, stopped and resumed on 2 ranks' "$(same "$(train halfway 2 12 --resume --parallel.exchange host)")"
 
@@ -67,21 +71,23 @@ rate() { sed -n 's/^training step  *[0-9.]*  *\([0-9.]*\) .*/\1/p' "$1"; }
 share() { sed -n 's/^share  *\([0-9.]*\).*/\1/p' "$1"; }
 twin() { # LOG ARGUMENTS...
   local log=$1; shift
-  "$python" -c 'import torch' 2>/dev/null || { echo '-'; return; }
-  timeout 300 "$python" analysis/peers/twin.py "$@" --device cuda --compile --microbatch 512 >"$log" 2>&1 || { echo failed; return; }
+  env -u LD_LIBRARY_PATH "$python" -c 'import torch' 2>/dev/null || { echo '-'; return; }
+  timeout 300 env -u LD_LIBRARY_PATH "$python" analysis/peers/twin.py "$@" --device cuda --compile --microbatch 512 >"$log" 2>&1 || { echo failed; return; }
   sed -n 's/.*"images_per_second": \([0-9]*\).*/\1/p' "$log"
 }
 note 'model (batch 512, bf16)' 'images/s   share of products   PyTorch images/s'
 for model in dense switch random; do
   keys=(--config "configs/vit-seed-$model.cfg" --train.batch 512 --compute.dtype bf16)
   log=$out/step-$model.log
-  timeout 300 "$bin/switchyard" bench step "${keys[@]}" --train.microbatch 512 --compute.device cuda --steps 20 --profile >"$log" 2>&1
+  timeout 300 "$bin/switchyard" bench step "${keys[@]}" --train.microbatch 512 --compute.device cuda --steps 20 >"$log" 2>&1
+  timeout 300 "$bin/switchyard" bench step "${keys[@]}" --train.microbatch 512 --compute.device cuda --steps 3 --profile >"$out/profile-$model.log" 2>&1
   note "vit-seed-$model" "$(rate "$log")   $(share "$log")   $(twin "$out/twin-$model.log" --config "configs/vit-seed-$model.cfg" --train.batch 512 --compute.dtype bf16)"
 done
 log=$out/step-aligned.log
 timeout 300 "$bin/switchyard" bench step --config configs/vit-seed-switch.cfg --model.width 768 \
   --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256 --compute.dtype bf16 \
-  --compute.device cuda --steps 10 --profile >"$log" 2>&1
+  --compute.device cuda --steps 10 >"$log" 2>&1
 note 'aligned ViT, 768 wide, 8 experts, batch 1024' "$(rate "$log")   $(share "$log")"
 echo
 cat "$summary"
+! grep -qE 'DIFFERS|failed|tests that failed +[1-9]' "$summary"
