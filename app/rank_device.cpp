@@ -22,7 +22,7 @@ int rank_in_node() {
   return rank;
 }
 
-int gpus_of_this_rank(int rank) {
+int gpus_of_this_rank() {
   if (!kernels::is_built_for(Device::kCuda))
     fail_usage(
         "compute.device = cuda: this program was built without CUDA: use compute.device = cpu, or build it with cmake "
@@ -30,9 +30,8 @@ int gpus_of_this_rank(int rank) {
   const int gpus = kernels::num_devices(Device::kCuda);
   if (gpus == 0)
     fail_usage(
-        "compute.device = cuda: rank {} sees no GPU: nvidia-smi tells whether the node has one, CUDA_VISIBLE_DEVICES "
-        "and SLURM's --gpus whether this rank may use it. Or use compute.device = cpu.",
-        rank);
+        "compute.device = cuda: no GPU is to be seen: nvidia-smi tells whether the node has one, CUDA_VISIBLE_DEVICES "
+        "and SLURM's --gpus whether this rank may use it. Or use compute.device = cpu.");
   return gpus;
 }
 
@@ -41,7 +40,7 @@ int gpus_of_this_rank(int rank) {
 RankDevice::RankDevice(const Config& config, World& world)
     : device_(config.compute.device == "cuda" ? Device::kCuda : Device::kCpu) {
   if (device_ == Device::kCpu) return;
-  const int gpus = world.together([&] { return gpus_of_this_rank(world.rank()); });
+  const int gpus = world.together([&] { return gpus_of_this_rank(); });
   // A rank that sees one GPU only has been given it; else ranks of a node take them in turn.
   const std::string mine = world.together([&] {
     kernels::use_device(device_, rank_in_node() % gpus);
