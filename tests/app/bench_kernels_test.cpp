@@ -12,16 +12,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// As kernels/dispatch.cpp names them.
+// As kernels/api/operations.def and kernels/dispatch.cpp name them.
 std::set<std::string> all_kernels() {
-  std::ifstream file(SWITCHYARD_SOURCE "/kernels/dispatch.cpp");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
   std::set<std::string> names = {"count_not_finite"};  // which no step calls, so it is not profiled
-  for (const char* pattern :
-       {R"(\nSWITCHYARD_DISPATCH\((\w+))", R"re(ProfiledKernel profiled\(context.profile, "(\w+)")re"}) {
-    const std::regex dispatched(pattern);
-    for (std::sregex_iterator each(text.begin(), text.end(), dispatched), end; each != end; ++each)
-      names.insert((*each)[1]);
+  for (const auto& [source, pattern] :
+       {std::pair{"/kernels/api/operations.def", R"(\nSWITCHYARD_OPERATION\((\w+))"},
+        std::pair{"/kernels/dispatch.cpp", R"re(Profiled profiled\(context, "(\w+)")re"}}) {
+    std::ifstream file(std::string(SWITCHYARD_SOURCE) + source);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const std::regex named(pattern);
+    for (std::sregex_iterator each(text.begin(), text.end(), named), end; each != end; ++each) names.insert((*each)[1]);
   }
   return names;
 }
