@@ -13,7 +13,7 @@ const Words kShort = {"--parallel.timeout", "3", "--run.epochs", "100000"};
 bool holds_100_megabytes(pid_t pid) {
   std::ifstream status(fmt::format("/proc/{}/status", pid));
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6)) > 100'000;  // kB
+    if (line.starts_with("RssAnon:")) return std::stoll(line.substr(8)) > 100'000;  // kB
   return false;
 }
 
