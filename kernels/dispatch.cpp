@@ -24,10 +24,12 @@ class Profiled {
   Profiled(const Context& context, std::string_view operation)
       : kernel_(context.profile, operation), context_(context) {}
   ~Profiled() noexcept(false) {
-    if (context_.profile && context_.device == Device::kCuda && std::uncaught_exceptions() == 0) synchronize(context_);
+    if (is_timed() && std::uncaught_exceptions() == 0) synchronize(context_);
   }
 
  private:
+  bool is_timed() const { return context_.device == Device::kCuda && context_.profile && context_.profile->current; }
+
   ProfiledKernel kernel_;
   const Context& context_;
 };

@@ -21,20 +21,29 @@ void copy(const Context& context, void* to, const void* from, Index bytes);     
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);  // from host memory
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes);    // waits for the stream
 
-// An owned array in device memory.
-template <typename T>
-class Array {
+struct DeviceMemory {
+  static void* allocate(Device device, Index bytes) { return kernels::allocate(device, bytes); }
+  static void release(Device device, void* pointer) { kernels::release(device, pointer); }
+};
+struct HostMemory {
+  static void* allocate(Device device, Index bytes) { return allocate_host(device, bytes); }
+  static void release(Device device, void* pointer) { release_host(device, pointer); }
+};
+
+// An array that ends with its owner.
+template <typename T, typename Memory>
+class OwnedArray {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  Array() = default;
-  Array(Device device, Index size)
-      : device_(device), size_(size), data_(static_cast<T*>(allocate(device, size * Index{sizeof(T)}))) {}
-  ~Array() {
-    if (data_) release(device_, data_);
+  OwnedArray() = default;
+  OwnedArray(Device device, Index size)
+      : device_(device), size_(size), data_(static_cast<T*>(Memory::allocate(device, size * Index{sizeof(T)}))) {}
+  ~OwnedArray() {
+    if (data_) Memory::release(device_, data_);
   }
-  Array(Array&& other) noexcept { swap(other); }
-  Array& operator=(Array&& other) noexcept {
+  OwnedArray(OwnedArray&& other) noexcept { swap(other); }
+  OwnedArray& operator=(OwnedArray&& other) noexcept {
     swap(other);
     return *this;
   }
@@ -43,13 +52,8 @@ class Array {
   const T* data() const { return data_; }
   Index size() const { return size_; }
 
-  void upload(const Context& context, std::span<const T> host, Index offset = 0) {
-    copy_to_device(context, data_ + offset, host.data(), static_cast<Index>(host.size_bytes()));
-  }
-  void clear(const Context& context) { fill_zero(context, data_, size_ * Index{sizeof(T)}); }
-
  private:
-  void swap(Array& other) {
+  void swap(OwnedArray& other) {
     std::swap(device_, other.device_);
     std::swap(size_, other.size_);
     std::swap(data_, other.data_);
@@ -60,38 +64,20 @@ class Array {
   T* data_ = nullptr;
 };
 
-// An owned array of host memory for copies to and from the device.
+// In host memory, for copies to and from the device.
 template <typename T>
-class HostArray {
-  static_assert(std::is_trivially_copyable_v<T>);
+using HostArray = OwnedArray<T, HostMemory>;
 
+// In device memory.
+template <typename T>
+class Array : public OwnedArray<T, DeviceMemory> {
  public:
-  HostArray() = default;
-  HostArray(Device device, Index size)
-      : device_(device), size_(size), data_(static_cast<T*>(allocate_host(device, size * Index{sizeof(T)}))) {}
-  ~HostArray() {
-    if (data_) release_host(device_, data_);
-  }
-  HostArray(HostArray&& other) noexcept { swap(other); }
-  HostArray& operator=(HostArray&& other) noexcept {
-    swap(other);
-    return *this;
-  }
+  using OwnedArray<T, DeviceMemory>::OwnedArray;
 
-  T* data() { return data_; }
-  const T* data() const { return data_; }
-  Index size() const { return size_; }
-
- private:
-  void swap(HostArray& other) {
-    std::swap(device_, other.device_);
-    std::swap(size_, other.size_);
-    std::swap(data_, other.data_);
+  void upload(const Context& context, std::span<const T> host, Index offset = 0) {
+    copy_to_device(context, this->data() + offset, host.data(), static_cast<Index>(host.size_bytes()));
   }
-
-  Device device_ = Device::kCpu;
-  Index size_ = 0;
-  T* data_ = nullptr;
+  void clear(const Context& context) { fill_zero(context, this->data(), this->size() * Index{sizeof(T)}); }
 };
 
 }  // namespace switchyard::kernels

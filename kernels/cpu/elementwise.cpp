@@ -46,11 +46,11 @@ void activate_backward(const Context& context, const BiasActivationDropoutBackwa
 }  // namespace
 
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
-  with_function(args.activation, [&](auto function) { activate<decltype(function)>(context, args); });
+  with_function<Gelu>(args.activation, [&](auto function) { activate<decltype(function)>(context, args); });
 }
 
 void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
-  with_function(args.activation, [&](auto function) { activate_backward<decltype(function)>(context, args); });
+  with_function<Gelu>(args.activation, [&](auto function) { activate_backward<decltype(function)>(context, args); });
 }
 
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {

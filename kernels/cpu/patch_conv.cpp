@@ -53,11 +53,11 @@ void pool_backward(const Context& context, const PatchPoolBackward& args) {
 }  // namespace
 
 void patch_pool(const Context& context, const PatchPool& args) {
-  with_function(args.activation, [&](auto function) { pool<decltype(function)>(context, args); });
+  with_function<Gelu>(args.activation, [&](auto function) { pool<decltype(function)>(context, args); });
 }
 
 void patch_pool_backward(const Context& context, const PatchPoolBackward& args) {
-  with_function(args.activation, [&](auto function) { pool_backward<decltype(function)>(context, args); });
+  with_function<Gelu>(args.activation, [&](auto function) { pool_backward<decltype(function)>(context, args); });
 }
 
 void patch_sum(const Context& context, const PatchSum& args) {

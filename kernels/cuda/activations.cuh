@@ -1,7 +1,7 @@
-// The functions that kernels::Activation names: value(u) and slope(u), one type each.
+// The Gaussian error linear unit.
 #pragma once
 
-#include "kernels/api/elementwise.hpp"
+#include "kernels/api/activations.hpp"
 #include "kernels/cuda/device.cuh"
 
 namespace switchyard::kernels::cuda {
@@ -37,35 +37,5 @@ struct Gelu {
     return fmaf(u, g.pdf, g.cdf);
   }
 };
-
-struct Relu {
-  __device__ static float value(float u) { return u < 0 ? 0.0f : u; }  // NaN stays
-  __device__ static float slope(float u) { return u > 0 ? 1.0f : 0.0f; }
-};
-
-struct Cube {
-  __device__ static float value(float u) { return u * u * u; }
-  __device__ static float slope(float u) { return 3 * u * u; }
-};
-
-struct Identity {
-  __device__ static float value(float u) { return u; }
-  __device__ static float slope(float) { return 1; }
-};
-
-// body(Function{})
-template <typename Body>
-void with_function(Activation activation, const Body& body) {
-  switch (activation) {
-    case Activation::kGelu:
-      return body(Gelu{});
-    case Activation::kRelu:
-      return body(Relu{});
-    case Activation::kCube:
-      return body(Cube{});
-    case Activation::kIdentity:
-      return body(Identity{});
-  }
-}
 
 }  // namespace switchyard::kernels::cuda

@@ -101,14 +101,14 @@ struct BiasAddPass {
 }  // namespace
 
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
-  with_function(args.activation, [&](auto function) {
+  with_function<Gelu>(args.activation, [&](auto function) {
     for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.y),
                 ActivationPass<decltype(function)>{args, factors_of(args.dropout)});
   });
 }
 
 void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
-  with_function(args.activation, [&](auto function) {
+  with_function<Gelu>(args.activation, [&](auto function) {
     sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.d_y, args.d_x),
                 ActivationBackwardPass<decltype(function)>{args, factors_of(args.dropout)},
                 {args.d_bias, static_cast<int>(args.cols)});

@@ -2,20 +2,12 @@
 // row's place and width allow it to load them at once. So no sum depends on where an array lies.
 #pragma once
 
-#include <initializer_list>
-
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/fours.cuh"
 
 namespace switchyard::kernels::cuda {
 
 constexpr int kFoursOfWarp = 4 * kWarpSize;
-
-// Whether rows of `cols` that begin at these can be loaded in fours; a null is none.
-inline bool in_fours(Index cols, std::initializer_list<const void*> arrays) {
-  bool all = cols % 4 == 0;
-  for (const void* array : arrays) all = all && reinterpret_cast<std::uintptr_t>(array) % 16 == 0;
-  return all;
-}
 
 // What is beyond the `left` columns that there are counts as zeros.
 template <bool kInFours>

@@ -73,12 +73,12 @@ struct PatchSumPass {
 
 void patch_pool(const Context& context, const PatchPool& args) {
   const LaunchShape shape{.blocks = ceil_div(args.rows * args.classes * kWarpSize, kThreads), .threads = kThreads};
-  with_function(args.activation,
-                [&](auto function) { launch(context, shape, patch_pool_kernel<decltype(function)>, args); });
+  with_function<Gelu>(args.activation,
+                      [&](auto function) { launch(context, shape, patch_pool_kernel<decltype(function)>, args); });
 }
 
 void patch_pool_backward(const Context& context, const PatchPoolBackward& args) {
-  with_function(args.activation, [&](auto function) {
+  with_function<Gelu>(args.activation, [&](auto function) {
     sum_columns(context, args.rows * args.patches, args.filters,
                 are_aligned(args.filters, args.hidden, args.bias, args.d_hidden),
                 PoolBackwardPass<decltype(function)>{args}, {args.d_bias, static_cast<int>(args.filters)});

@@ -82,24 +82,24 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
 }  // namespace
 
 void dispatch(const Context& context, const Dispatch& args) {
-  const bool fours = in_fours(args.cols, {args.rows, args.slots});
+  const bool fours = are_aligned(args.cols, args.rows, args.slots);
   launch(context, warp_for_each(args.num_slots), fours ? dispatch_kernel<true> : dispatch_kernel<false>, args);
 }
 
 void dispatch_backward(const Context& context, const DispatchBackward& args) {
-  const bool fours = in_fours(args.cols, {args.d_slots, args.d_rows});
+  const bool fours = are_aligned(args.cols, args.d_slots, args.d_rows);
   launch(context, warp_for_each(args.tokens), fours ? dispatch_backward_kernel<true> : dispatch_backward_kernel<false>,
          args);
 }
 
 void combine(const Context& context, const Combine& args) {
-  const bool fours = in_fours(args.cols, {args.slots, args.residual, args.y});
+  const bool fours = are_aligned(args.cols, args.slots, args.residual, args.y);
   launch(context, warp_for_each(args.tokens), fours ? combine_kernel<true> : combine_kernel<false>, args,
          factors_of(args.dropout));
 }
 
 void combine_backward(const Context& context, const CombineBackward& args) {
-  const bool fours = in_fours(args.cols, {args.d_y, args.slots, args.d_slots});
+  const bool fours = are_aligned(args.cols, args.d_y, args.slots, args.d_slots);
   launch(context, warp_for_each(args.tokens), fours ? combine_backward_kernel<true> : combine_backward_kernel<false>,
          args, factors_of(args.dropout));
 }

@@ -15,9 +15,17 @@ void check(cudaError_t error, std::string_view what) {
 
 void fail_operation(const std::string& message) { fail("{}", message); }
 
+namespace {
+
+std::map<void*, Array<std::byte>>& workspaces() {
+  static std::map<void*, Array<std::byte>> by_stream;
+  return by_stream;
+}
+
+}  // namespace
+
 void* workspace_bytes(const Context& context, Index bytes) {
-  static std::map<void*, Array<std::byte>> workspaces;  // by stream
-  Array<std::byte>& memory = workspaces[context.stream];
+  Array<std::byte>& memory = workspaces()[context.stream];
   if (bytes > memory.size()) {
     synchronize(context);  // what was given out before may still be in use
     memory = Array<std::byte>();
@@ -109,7 +117,10 @@ void* make_stream() {
   return stream;
 }
 
-void destroy_stream(void* stream) { (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream)); }
+void destroy_stream(void* stream) {
+  workspaces().erase(stream);
+  (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+}
 
 void synchronize(const Context& context) { check(cudaStreamSynchronize(stream_of(context)), "waiting for the GPU"); }
 

@@ -165,7 +165,7 @@ void visit_leaves(const Context& context, const Leaves& leaves, bool fours) {
 }  // namespace
 
 void tree_descent(const Context& context, const TreeDescent& args) {
-  const bool fours = in_fours(args.width, {args.x, args.weight});
+  const bool fours = are_aligned(args.width, args.x, args.weight);
   launch(context, warp_for_each(args.rows), fours ? descent_kernel<true> : descent_kernel<false>, args);
 }
 
@@ -175,7 +175,7 @@ void leaf_forward(const Context& context, std::span<const LeafForward> all) {
     bool fours = true;
     for (std::size_t i = first; i < all.size() && leaves.count < Leaves::kMost; ++i, ++leaves.count) {
       const LeafForward& leaf = leaves.leaf[leaves.count] = all[i];
-      fours = fours && in_fours(leaf.width, {leaf.x, leaf.w1});
+      fours = fours && are_aligned(leaf.width, leaf.x, leaf.w1);
       leaves.first_block[leaves.count + 1] = leaves.first_block[leaves.count] + ceil_div(leaf.rows, kRows);
     }
     visit_leaves(context, leaves, fours);
@@ -205,7 +205,7 @@ void tree_forward(const Context& context, const TreeForward& args) {
                     .assignment_of_slot = sorted,
                     .slot_of_assignment = sorted + args.rows},
                    sorted + 2 * args.rows + leaves);
-  const bool fours = in_fours(args.width, {args.x, args.w1});
+  const bool fours = are_aligned(args.width, args.x, args.w1);
   launch(context, visit_shape(ceil_div(args.rows, kRows), args.leaf_width),
          fours ? tree_forward_kernel<true> : tree_forward_kernel<false>, args,
          static_cast<const std::int32_t*>(leaf_of_row), static_cast<const std::int32_t*>(sorts ? sorted : nullptr));

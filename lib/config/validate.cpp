@@ -155,7 +155,10 @@ void check_ffn(const Config& config) {
         "ffn.consistency = {}: with train.dropout = 0 and nothing else that is drawn anew in each pass, both would "
         "give the same answer: set train.dropout above 0, ffn.router = random or noisy_top_k, or ffn.consistency = 0.",
         ffn.consistency);
-  if (ffn.kind == "fff") check_tree(ffn), check_leaves(config);
+  if (ffn.kind == "fff") {
+    check_tree(ffn);
+    check_leaves(config);
+  }
   if (ffn.kind == "dense") return;
   if (config.model.kind == "vit" && ffn.every > config.model.layers)
     fail_usage("ffn.every = {}: none of the model.layers = {} blocks would have a mixture: lower it.", ffn.every,
@@ -180,6 +183,8 @@ void check_parallel(const Config& config) {
         "ffn.home_ranks = {} does not divide the {} microbatches of a batch (train.batch / train.microbatch): {}.",
         config.ffn.home_ranks, num_microbatches,
         nearest_divisors("ffn.home_ranks", num_microbatches, config.ffn.home_ranks));
+  if (config.parallel.exchange == "nccl" && config.compute.device == "cpu")
+    fail_usage("parallel.exchange = nccl carries arrays of GPUs, and compute.device is cpu: leave it out.");
   if (keeps_tree(config) && !is_power_of_two(expert_ranks))
     fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
                expert_ranks);

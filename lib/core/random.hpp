@@ -10,12 +10,7 @@
 
 #include <Random123/philox.h>
 
-// Functions that CUDA kernels call, too.
-#ifdef __CUDACC__
-#define SWITCHYARD_HOST_DEVICE __host__ __device__
-#else
-#define SWITCHYARD_HOST_DEVICE
-#endif
+#include "core/host_device.hpp"
 
 namespace switchyard {
 
@@ -66,7 +61,7 @@ SWITCHYARD_HOST_DEVICE inline float to_unit_float(std::uint32_t word) {
 }
 
 // Four standard normals of four words, two of each pair (Box & Muller, 1958): that at `place` of them.
-SWITCHYARD_HOST_DEVICE inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t place) {
+inline double to_normal(const std::array<std::uint32_t, 4>& words, std::size_t place) {
   const std::size_t pair = place / 2 * 2;
   const double radius = std::sqrt(-2 * std::log(1 - double{to_unit_float(words[pair])}));  // 1 - u avoids log 0
   const double angle = 2 * std::numbers::pi * double{to_unit_float(words[pair + 1])};

@@ -93,6 +93,11 @@ TEST(Validate, ATreesLeavesAreAPowerOfTwo) {
   expect_invalid({"parallel.experts = 8", "4 leaves"}, tree(8, 2, 0, 8));
 }
 
+TEST(Validate, NcclIsForGpus) {
+  expect_invalid({"parallel.exchange = nccl", "compute.device is cpu"},
+                 [](Config& c) { c.parallel.exchange = "nccl"; });
+}
+
 TEST(Validate, ScheduleIsNotShorterThanTheRun) {
   expect_invalid({"train.schedule_epochs = 3", "run.epochs = 4"}, [](Config& c) {
     c.run.epochs = 4;
