@@ -123,4 +123,7 @@ struct RowRange {
 // is damaged, or of a version that recorded less.
 std::vector<RoutingRow> read_routing(const std::filesystem::path& path, const RowRange& range = {});
 
+// Of trees likewise; none where the run has no tree.
+std::vector<TreeRow> read_trees(const std::filesystem::path& path, const RowRange& range = {});
+
 }  // namespace switchyard::io

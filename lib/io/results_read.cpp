@@ -27,6 +27,29 @@ struct RowReader {
   }
 };
 
+// Rows of a table of arrays, whose columns after `step` are `members`.
+template <typename Row, std::size_t kNumColumns>
+std::vector<Row> read_arrays(const h5::Handle& file, const fs::path& path, const TableLayout& table,
+                             const std::array<std::vector<float> Row::*, kNumColumns>& members, const RowRange& range) {
+  const std::vector<Index> steps = read_steps(file, table, num_whole_rows(file, table, path), path);
+  const auto end = std::upper_bound(steps.begin(), steps.end(), range.last_step);
+  const auto begin = std::lower_bound(steps.begin(), end, range.first_step);
+  const Index count = std::min<Index>(end - begin, range.most), first = end - steps.begin() - count;
+
+  std::vector<Row> rows(static_cast<std::size_t>(count));
+  for (Index i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)].step = steps[static_cast<std::size_t>(first + i)];
+  for (std::size_t c = 0; c < kNumColumns; ++c) {
+    const ColumnLayout& column = table[c + 1];
+    const Index row_elements = column.row_elements();
+    std::vector<float> values(static_cast<std::size_t>(count * row_elements));
+    read_rows(file, column, first, count, values.data(), path);
+    for (Index i = 0; i < count; ++i)
+      (rows[static_cast<std::size_t>(i)].*members[c])
+          .assign(values.begin() + i * row_elements, values.begin() + (i + 1) * row_elements);
+  }
+  return rows;
+}
+
 }  // namespace
 
 ResultsSummary describe_results(const fs::path& path) {
@@ -69,24 +92,15 @@ std::vector<RoutingRow> read_routing(const fs::path& path, const RowRange& range
   if (header.schema_version < schema::kRoutingVersion)
     fail("{}: written by an older program (schema version {}), which did not record all of routing: read it with that",
          path.string(), header.schema_version);
-  const TableLayout table = routing_layout(header.shape);
-  const std::vector<Index> steps = read_steps(file, table, num_whole_rows(file, table, path), path);
-  const auto end = std::upper_bound(steps.begin(), steps.end(), range.last_step);
-  const auto begin = std::lower_bound(steps.begin(), end, range.first_step);
-  const Index count = std::min<Index>(end - begin, range.most), first = end - steps.begin() - count;
+  return read_arrays(file, path, routing_layout(header.shape), kRoutingMembers, range);
+}
 
-  std::vector<RoutingRow> rows(static_cast<std::size_t>(count));
-  for (Index i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)].step = steps[static_cast<std::size_t>(first + i)];
-  for (std::size_t c = 0; c < kRoutingMembers.size(); ++c) {
-    const ColumnLayout& column = table[c + 1];
-    const Index row_elements = column.row_elements();
-    std::vector<float> values(static_cast<std::size_t>(count * row_elements));
-    read_rows(file, column, first, count, values.data(), path);
-    for (Index i = 0; i < count; ++i)
-      (rows[static_cast<std::size_t>(i)].*kRoutingMembers[c])
-          .assign(values.begin() + i * row_elements, values.begin() + (i + 1) * row_elements);
-  }
-  return rows;
+std::vector<TreeRow> read_trees(const fs::path& path, const RowRange& range) {
+  bool unfinished = false;
+  const h5::Handle file = open_results(path, unfinished);
+  const ResultsHeader header = read_results_header(file, path);
+  if (header.shape.tree_layers == 0) return {};
+  return read_arrays(file, path, trees_layout(header.shape), kTreesMembers, range);
 }
 
 }  // namespace switchyard::io

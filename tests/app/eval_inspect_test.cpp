@@ -169,6 +169,14 @@ TEST_F(Routing, IsShownForManyExpertsAndForARandomRouter) {
     EXPECT_TRUE(testing::internal::RE::PartialMatch(row, " 4\\.00 +0\\.00 +- +75\\.0 +0\\.00$")) << row;
 }
 
+TEST_F(Routing, OfATreeIsItsLeavesSharesAndNodesEntropies) {
+  ASSERT_EQ(train(2, {"--ffn.kind", "fff", "--ffn.hidden", "16", "--ffn.leaf", "4"}).code, 0);
+  const Outcome tree = inspect(kResults);
+  expect_parts(tree, {"runs/small/results.h5: routing, mean over the last 9 logged steps, steps 1 to 9\n",
+                      "share of tokens by leaf", "nodes' entropy", "nodes above"});
+  for (const std::string& row : layer_rows(tree, 2)) EXPECT_TRUE(row.ends_with("100.0")) << "untrained nodes: " << tree;
+}
+
 // Of 64 experts one starves from the start, whatever the gate learns in 60 steps.
 TEST_F(Routing, IsWarnedOfOnceAndNotWhereItIsRandom) {
   const Words words{"--ffn.experts", "64",  "--ffn.hidden",       "4",    "--ffn.balance_loss", "0",
@@ -187,9 +195,9 @@ TEST_F(Routing, IsWarnedOfOnceAndNotWhereItIsRandom) {
 
 TEST_F(Mistakes, InspectRefusesRoutingWhereThereIsNone) {
   ASSERT_EQ(train(1, {"--ffn.kind", "dense"}).code, 0);
-  expect_message(1, {"inspect", kResults, "--routing"}, kFailure, {kResults, "no mixture in this run"});
+  expect_message(1, {"inspect", kResults, "--routing"}, kFailure, {kResults, "no mixture or tree in this run"});
   io::ResultsWriter::create(path("tree.h5"), {{"config", ""}, {"status", "running"}}, {0, 0, 1, 4}).close();
-  expect_message(1, {"inspect", "tree.h5", "--routing"}, kFailure, {"tree.h5: a tree has no router", "trees/share"});
+  expect_message(1, {"inspect", "tree.h5", "--routing"}, kFailure, {"tree.h5", "no rows of routing yet"});
   io::ResultsWriter::create(path("early.h5"), {{"config", ""}, {"status", "running"}}, {2, 4}).close();
   expect_message(1, {"inspect", "early.h5", "--routing"}, kFailure, {"early.h5", "no rows of routing yet"});
   expect_message(1, {"inspect", kCheckpoint, "--routing"}, kFailure,

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "app/tree_table.hpp"
+
 namespace switchyard {
 namespace {
 
@@ -118,6 +120,41 @@ TEST(RoutingTable, HasABarForEachExpertOrSaysOfHowMany) {
     EXPECT_EQ(count(text, "experts a bar"), experts > 128 ? 1u : 0u) << text;
   }
   EXPECT_EQ(count(table_of(even_layer(300), true), "3 experts a bar"), 1u);
+}
+
+TEST(TreeTable, IsTheMeanOverRows) {
+  // Two layers of four leaves: three nodes each.
+  const io::TreeRow first{.step = 1,
+                          .entropy = {0.25f, 0.5f, 0, 0.5f, 0.5f, 0.5f},
+                          .share = {0.5f, 0.25f, 0.25f, 0, 0.25f, 0.25f, 0.25f, 0.25f}},
+      second{
+          .step = 2, .entropy = {0.25f, 0, 0, 0.25f, 0.25f, 0.25f}, .share = {1, 0, 0, 0, 0.25f, 0.25f, 0.25f, 0.25f}};
+  const std::vector<LayerTree> layers = mean_trees({first, second}, {.tree_layers = 2, .leaves = 4});
+  ASSERT_EQ(layers.size(), 2u);
+  EXPECT_EQ(layers[0].share, (std::vector<double>{0.75, 0.125, 0.125, 0}));
+  EXPECT_EQ(layers[0].entropy, (std::vector<double>{0.25, 0.25, 0}));
+  EXPECT_EQ(layers[1].share, (std::vector<double>(4, 0.25)));
+  EXPECT_EQ(layers[1].entropy, (std::vector<double>(3, 0.375)));
+}
+
+TEST(TreeTable, ShowsLeavesSharesAndNodesEntropies) {
+  const LayerTree layer{.share = {0.25, 0.625, 0.125, 0}, .entropy = {0.69, 0.09, 0.12}};
+  EXPECT_EQ(lines_of(tree_table({layer}, {"11"}, true))[2],
+            "   11  ▄ 25 █ 62 ▂ 12 ·  0               2.50        0.90     0.300    0.690         66.7");
+  EXPECT_EQ(lines_of(tree_table({layer}, {"11"}, false))[2],
+            "   11  = 25 @ 62 : 12 x  0               2.50        0.90     0.300    0.690         66.7");
+}
+
+TEST(TreeTable, FitsA100ColumnsForAnyNumberOfLeaves) {
+  for (const std::size_t leaves : {2u, 8u, 16u, 64u, 128u, 1024u, 65536u})
+    for (const bool unicode : {false, true}) {
+      LayerTree layer{.share = std::vector<double>(leaves, 0), .entropy = std::vector<double>(leaves - 1, 0.69)};
+      layer.share[0] = 1;
+      const auto lines = lines_of(tree_table({layer}, {"11"}, unicode));
+      for (const std::string& line : lines) EXPECT_LE(columns_of(line), 100u) << line;
+      EXPECT_EQ(columns_of(lines[1]), columns_of(lines[2])) << lines[1];
+      EXPECT_LE(lines.size(), 9u);
+    }
 }
 
 }  // namespace
