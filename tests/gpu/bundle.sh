@@ -1,11 +1,20 @@
 #!/usr/bin/env bash
-# bundle.sh FOLDER: puts what tests/gpu/check.sh needs of build/cuda into FOLDER, for a machine with a GPU but without
-# this one's packages: the programs, Open MPI, and every shared library but the C library's and CUDA's driver.
+# bundle.sh [--without-cuda] PLACE: puts what tests/gpu/check.sh needs of build/cuda into PLACE, a folder or an archive
+# (NAME.tar.xz), for a machine with a GPU but without this one's packages: the programs, Open MPI, and every shared
+# library but the C library's and CUDA's driver. --without-cuda: nor CUDA's own libraries and NCCL, most of a gigabyte,
+# for a machine whose loader finds them.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
+left_out='libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda'
+if [ "${1:-}" = --without-cuda ]; then
+  left_out+='|libcudart|libcublas|libcublasLt|libnccl'
+  shift
+fi
+[ $# = 1 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build/cuda
-folder=$1
+place=$1
+folder=$place
+case "$place" in *.tar.xz) folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT ;; esac
 [ -x "$build/switchyard" ] || { echo "bundle.sh: build first: cmake --preset cuda && cmake --build build/cuda" >&2; exit 1; }
 
 rm -rf "$folder"
@@ -19,6 +28,8 @@ for path in pkglibdir pkgdatadir; do
   cp -rL "$from" "$folder/${from#/usr/}"
 done
 find "$folder/bin" "$folder/lib" -type f -exec ldd {} + 2>/dev/null | awk '$3 ~ /^\// { print $3 }' | sort -u |
-  grep -Ev '/(libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda)\.so' | xargs cp -Lt "$folder/lib"
+  grep -Ev "/($left_out)\.so" | xargs cp -Lt "$folder/lib"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*.so* 2>/dev/null || true
-du -sh "$folder"
+# The programs have much in common, which a small window would not see.
+[ "$folder" = "$place" ] || tar -C "$folder" -c . | xz --lzma2=preset=6,dict=64MiB >"$place"
+du -sh "$place"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh [--bundle FOLDER] [--out FOLDER] [--python PROGRAM]
+# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM]
 # On a machine with a GPU: conformance of every kernel, equal digests of different layouts, a short training, speed of
 # the study's models and of an aligned ViT, and the same steps in PyTorch where PROGRAM has it. Builds build/cuda, or
 # takes what tests/gpu/bundle.sh made. Full logs go to --out (default build/gpu-check); ends with a short table.
@@ -15,6 +15,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 mkdir -p "$out"
+if [ -f "$bundle" ]; then
+  mkdir -p "$out/bundle" && tar -C "$out/bundle" -xJf "$bundle" || exit 1
+  bundle=$out/bundle
+fi
 if [ -n "$bundle" ]; then
   bundle=$(cd "$bundle" && pwd)
   bin=$bundle/bin
