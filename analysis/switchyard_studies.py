@@ -14,7 +14,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent / "configs/studies"
 DEFAULTS = {
     "run.epochs": 1, "run.steps": 0, "run.measure_training": False,
     "data.kind": "fashion-mnist", "data.limit": 0, "data.validation": 0, "data.validation_seed": 1,
-    "data.crop_padding": 0, "data.flip": False, "data.normalize": True, "data.mean": 0.5, "data.deviation": 0.5,
+    "data.crop_padding": 0, "data.flip": False, "data.flip_vertical": False, "data.rotation": 0, "data.scaling": 0,
+    "data.normalize": True, "data.mean": 0.5, "data.deviation": 0.5,
     "data.clusters_setting": 1, "data.synthetic_seed": 1,
     "model.kind": "vit", "model.layers": 4, "model.width": 64, "model.heads": 4, "model.patch": 7,
     "model.head_hidden": 0, "model.positions": 0,

@@ -30,6 +30,9 @@ struct Config {
     std::uint64_t validation_seed = 1;   // apart from run.seed: repeated seeds see the same split
     Index crop_padding = 0;              // random crop after padding by so many pixels; 0: none
     bool flip = false;                   // random horizontal flip
+    bool flip_vertical = false;          // random vertical flip
+    double rotation = 0;                 // random rotation within +- so many degrees
+    double scaling = 0;                  // random size within 1 +- this
     bool normalize = true;               // (v - mean) / deviation per channel
     double mean = 0.5, deviation = 0.5;  // of pixel values in [0, 1]
     // Synthetic data only:

@@ -52,6 +52,18 @@ void check_model(const Config& config) {
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
 }
 
+void check_no_augmentation(const Config::Data& data) {
+  const std::pair<const char*, bool> flips[] = {{"data.flip", data.flip}, {"data.flip_vertical", data.flip_vertical}};
+  for (const auto& [key, flip] : flips)
+    if (flip) fail_usage("{} = true: data.kind = clusters has no images to flip: set it to false.", key);
+  const std::pair<const char*, double> moves[] = {{"data.crop_padding", static_cast<double>(data.crop_padding)},
+                                                  {"data.rotation", data.rotation},
+                                                  {"data.scaling", data.scaling}};
+  for (const auto& [key, most] : moves)
+    if (most > 0)
+      fail_usage("{} = {}: data.kind = clusters has no images to crop, turn or scale: set it to 0.", key, most);
+}
+
 // Real numbers have a model of their own.
 void check_clusters(const Config& config) {
   const bool has_model = config.model.kind == "patch_cnn", has_data = config.data.kind == "clusters";
@@ -65,10 +77,7 @@ void check_clusters(const Config& config) {
         config.model.kind);
   if (has_model && config.train.dropout > 0)
     fail_usage("train.dropout = {}: model.kind = patch_cnn has no dropout: set it to 0.", config.train.dropout);
-  if (has_data && (config.data.flip || config.data.crop_padding > 0))
-    fail_usage("{}: data.kind = clusters has no images to crop or flip: set {}.",
-               config.data.flip ? "data.flip = true" : fmt::format("data.crop_padding = {}", config.data.crop_padding),
-               config.data.flip ? "it to false" : "it to 0");
+  if (has_data) check_no_augmentation(config.data);
 }
 
 void check_training(const Config& config) {

@@ -82,6 +82,9 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
                config.data.crop_padding, image.height, image.width, side);
   options.crop_padding = static_cast<int>(config.data.crop_padding);
   options.flip = config.data.flip;
+  options.flip_vertical = config.data.flip_vertical;
+  options.rotation = config.data.rotation;
+  options.scaling = config.data.scaling;
   return options;
 }
 

@@ -176,7 +176,10 @@ TEST(Validate, KeysThatWouldDoNothingAreRefused) {
     };
   };
   expect_invalid({"data.flip = true", "no images"}, clusters([](Config& c) { c.data.flip = true; }));
+  expect_invalid({"data.flip_vertical = true", "no images"}, clusters([](Config& c) { c.data.flip_vertical = true; }));
   expect_invalid({"data.crop_padding = 2", "no images"}, clusters([](Config& c) { c.data.crop_padding = 2; }));
+  expect_invalid({"data.rotation = 15", "no images"}, clusters([](Config& c) { c.data.rotation = 15; }));
+  expect_invalid({"data.scaling = 0.1", "no images"}, clusters([](Config& c) { c.data.scaling = 0.1; }));
 }
 
 TEST(Validate, RunNameStaysInsideItsFolder) {
