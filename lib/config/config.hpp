@@ -87,6 +87,7 @@ struct Config {
     Index warmup_steps = 0;           // linear from 0
     double clip = 0;                  // global gradient norm; 0: no clipping
     double dropout = 0.1;
+    double input_dropout = 0;               // of the tokens that the first block sees
     Index patience = 0;                     // epochs without a better accuracy that end the run; 0: none do
     Index plateau = 0;                      // epochs without a better accuracy that reduce the rate; 0: none do
     double plateau_factor = 0.5;            // what the rate is multiplied by

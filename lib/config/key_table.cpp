@@ -192,6 +192,8 @@ std::vector<Key> keys_of(Config& c) {
       {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
       {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
        "probability of dropping an attention weight, a hidden unit or a residual unit"},
+      {"train.input_dropout", &c.train.input_dropout, from(0, 0.99), kResult,
+       "probability of dropping a unit of the tokens, positions added, that the first block sees (vit)"},
       {"train.patience", &c.train.patience, from(0, 1e6), kResult,
        "the run ends after so many epochs without a better accuracy, on the training split with run.measure_training "
        "and "

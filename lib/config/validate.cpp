@@ -50,6 +50,9 @@ void check_model(const Config& config) {
   if (model.kind == "vit" && model.width % model.heads != 0)
     fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width: {}.",
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
+  if (model.kind != "vit" && config.train.input_dropout > 0)
+    fail_usage("train.input_dropout = {}: model.kind = {} has no tokens with positions: set it to 0.",
+               config.train.input_dropout, model.kind);
 }
 
 void check_no_augmentation(const Config::Data& data) {
@@ -122,7 +125,7 @@ void check_scores(const Config& config) {
 // Whether two passes over a sample can differ.
 bool passes_differ(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
-  if (config.train.dropout > 0) return true;
+  if (config.train.dropout > 0 || config.train.input_dropout > 0) return true;
   if (ffn.kind == "fff") return ffn.region_leak > 0;
   if (ffn.kind != "moe") return false;
   if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0 || ffn.router == "noisy_top_k") return true;

@@ -32,6 +32,7 @@ struct ModelOptions {
   Index layers = 1, width = 0, heads = 0, patch = 0;
   Index head_hidden = 0;  // 0: one linear layer
   Index positions = 0;    // rows of the position table; 0: one per patch
+  double input_dropout = 0;
   // Blocks mixture_every - 1, 2 mixture_every - 1, ... have ffn's mixture, the others are dense.
   Index mixture_every = 1;
 

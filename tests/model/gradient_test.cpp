@@ -127,9 +127,9 @@ TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
   EXPECT_NE(losses(0.25f, false, true, 6), losses(0.25f, false, true, 5));
   EXPECT_EQ(losses(0, false, false, 5), plain);
   EXPECT_EQ(losses(0, true, false, 5), plain);
-  const std::function<void(ModelOptions&)> changes[] = {[](ModelOptions& o) { o.flip_vertical = true; },
-                                                        [](ModelOptions& o) { o.rotation = 30; },
-                                                        [](ModelOptions& o) { o.scaling = 0.2; }};
+  const std::function<void(ModelOptions&)> changes[] = {
+      [](ModelOptions& o) { o.flip_vertical = true; }, [](ModelOptions& o) { o.rotation = 30; },
+      [](ModelOptions& o) { o.scaling = 0.2; }, [](ModelOptions& o) { o.input_dropout = 0.25; }};
   for (const auto& change : changes) {
     ModelOptions options = as_it_is;
     change(options);
@@ -149,8 +149,9 @@ TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   for (Index sample = 1; sample < batch.samples; ++sample)
     std::copy_n(batch.images.begin(), bytes, batch.images.begin() + sample * bytes);
   batch.labels.assign(batch.labels.size(), 2);
-  const auto num_different = [&](float dropout, double consistency) {
+  const auto num_different = [&](float dropout, double consistency, double input_dropout = 0) {
     options.consistency = consistency;
+    options.input_dropout = input_dropout;
     Mesh mesh(make_local_communicator(), 1);
     SmallModel model(options, mesh);
     fill_parameters(model);
@@ -162,6 +163,8 @@ TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   EXPECT_EQ(num_different(0.25f, 0), batch.samples);
   EXPECT_EQ(num_different(0, 1), 1);
   EXPECT_EQ(num_different(0.25f, 1), 2 * batch.samples);
+  EXPECT_EQ(num_different(0, 0, 0.25), batch.samples);
+  EXPECT_EQ(num_different(0, 1, 0.25), 2 * batch.samples);
 }
 
 // Without anything drawn for layers, both passes answer as a single one does: they see the same crops and flips.

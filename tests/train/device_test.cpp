@@ -51,7 +51,7 @@ TEST_P(ManyDevices, GiveTheSameBitsOnAllRanks) {
 
 const auto kName = [](const auto& kind) { return "Kind" + std::to_string(kind.index); };
 INSTANTIATE_TEST_SUITE_P(Kinds, OneDevice,
-                         ::testing::Values("dense", "dense, images turned", "switch", "noisy_top_k",
+                         ::testing::Values("dense", "dense, images turned, with input dropout", "switch", "noisy_top_k",
                                            "random per balanced", "expert_choice", "fff",
                                            "patch_cnn, experts, normalized"),
                          kName);

@@ -138,6 +138,7 @@ TEST(Layout, DigestsDifferWhereAnythingThatCountsDoes) {
       {"data.rotation", [](Config& c) { c.data.rotation = 20; }},
       {"data.scaling", [](Config& c) { c.data.scaling = 0.2; }},
       {"train.dropout", [](Config& c) { c.train.dropout = 0; }},
+      {"train.input_dropout", [](Config& c) { c.train.input_dropout = 0.1; }},
       {"train.clip", [](Config& c) { c.train.clip = 0; }},
       {"train.weight_decay", [](Config& c) { c.train.weight_decay = 0; }},
       {"train.warmup_steps", [](Config& c) { c.train.warmup_steps = 3; }},
