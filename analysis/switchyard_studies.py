@@ -14,7 +14,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent / "configs/studies"
 DEFAULTS = {
     "run.epochs": 1, "run.steps": 0, "run.measure_training": False,
     "data.kind": "fashion-mnist", "data.limit": 0, "data.validation": 0, "data.validation_seed": 1,
-    "data.crop_padding": 0, "data.flip": False, "data.normalize": True, "data.mean": 0.5, "data.deviation": 0.5,
+    "data.crop_padding": 0, "data.flip": False, "data.flip_vertical": False, "data.rotation": 0, "data.scaling": 0,
+    "data.normalize": True, "data.mean": 0.5, "data.deviation": 0.5,
     "data.clusters_setting": 1, "data.synthetic_seed": 1,
     "model.kind": "vit", "model.layers": 4, "model.width": 64, "model.heads": 4, "model.patch": 7,
     "model.head_hidden": 0, "model.positions": 0,
@@ -31,8 +32,8 @@ DEFAULTS = {
     "train.weight_decay": 0,
     "train.momentum": 0.9, "train.beta1": 0.9, "train.beta2": 0.999, "train.epsilon": 1e-08, "train.gate_lr": 0.1,
     "train.schedule": "cosine", "train.schedule_epochs": 0, "train.warmup_steps": 0, "train.clip": 0,
-    "train.dropout": 0.1, "train.patience": 0, "train.plateau": 0, "train.plateau_factor": 0.5,
-    "train.plateau_of": "validation",
+    "train.dropout": 0.1, "train.input_dropout": 0, "train.patience": 0, "train.plateau": 0,
+    "train.plateau_factor": 0.5, "train.plateau_of": "validation",
     "parallel.reduction": "tree", "compute.device": "cpu", "compute.dtype": "fp32"}
 # What a version of a study for less time changes. Such runs are shown, and said to be so, where there are no others.
 LENGTH_KEYS = ("run.epochs", "run.steps", "data.limit", "train.batch", "train.microbatch")

@@ -115,6 +115,9 @@ void add_images(CaseList& cases) {
                       .deviation = model.deviation,
                       .crop_padding = model.crop_padding,
                       .flip = model.flip,
+                      .flip_vertical = model.flip_vertical,
+                      .rotation = model.rotation,
+                      .scaling = model.scaling,
                       .key = {seed, Purpose::kAugment, 0, 0}};
             });
 }

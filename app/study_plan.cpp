@@ -111,6 +111,8 @@ Config short_run(const Config& config, const DataSize& data, const std::string& 
   if (data.shape.height != data.shape.width || data.shape.channels > 4) return result;
   result.data = {};
   result.data.crop_padding = config.data.crop_padding, result.data.flip = config.data.flip;
+  result.data.flip_vertical = config.data.flip_vertical;
+  result.data.rotation = config.data.rotation, result.data.scaling = config.data.scaling;
   result.data.kind = "synthetic";
   result.data.synthetic_samples = std::max<Index>(16, config.train.batch);
   result.data.synthetic_size = data.shape.height, result.data.synthetic_channels = data.shape.channels;

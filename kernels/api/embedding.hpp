@@ -12,11 +12,14 @@ namespace switchyard::kernels {
 
 constexpr int kMaxChannels = 4;
 
-// Random crop and flip, normalisation, and cutting into patches, in one pass.
-// Pixel value v becomes (v / 255 - mean[c]) / deviation[c]; pixels that a crop takes from outside count as v = 0.
-// Draws: words of (key, row = first_row + sample, block 0): word 0 -> dy, word 1 -> dx, each to_below(2 crop_padding +
-// 1) minus crop_padding; word 2 -> mirror left to right where its top bit is set. The crop's pixel (y, x) is the
-// image's (y + dy, x + dx), mirrored afterwards.
+// Random rotation and scaling, crop and flips, normalisation, and cutting into patches, in one pass.
+// Pixel value v becomes (v / 255 - mean[c]) / deviation[c]; pixels from outside the image count as v = 0.
+// Draws: words of (key, row = first_row + sample). Block 0: word 0 -> dy, word 1 -> dx, each to_below(2 crop_padding +
+// 1) minus crop_padding; word 2 -> mirror left to right where its top bit is set, word 3 -> top to bottom likewise.
+// Block 1, u = to_unit_float(word): word 0 -> angle = rotation (2 u - 1) counter-clockwise, word 1 -> factor = 1 +
+// scaling (2 u - 1). The image is turned and enlarged by these about its centre, interpolated bilinearly and rounded to
+// whole v (cosine and sine by factor are rounded to 2^-16). The crop's pixel (y, x) is that one's (y + dy, x + dx),
+// mirrored afterwards.
 struct Patchify {
   Index samples = 0, height = 0, width = 0, channels = 0, patch = 0;  // patch divides height and width
   const std::uint8_t* images = nullptr;                               // (samples, height, width, channels)
@@ -24,7 +27,9 @@ struct Patchify {
       nullptr;  // (samples, height / patch, width / patch, channels, patch, patch): a Conv2d's weight order
   std::array<float, kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;  // 0: no crop
-  bool flip = false;
+  bool flip = false, flip_vertical = false;
+  double rotation = 0;  // degrees, 0 to 180
+  double scaling = 0;   // in [0, 1)
   RandomKey key{};
   std::uint32_t first_row = 0;
 };

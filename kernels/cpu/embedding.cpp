@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/api/augmentation.hpp"
 #include "kernels/cpu/column_sums.hpp"
 #include "kernels/cpu/operations.hpp"
 #include "kernels/cpu/row_blocks.hpp"
@@ -8,41 +9,18 @@ namespace switchyard::kernels::cpu {
 
 namespace {
 
-struct Augmentation {
-  Index dy = 0, dx = 0;
-  bool mirror = false;
-};
-
-Augmentation draw_augmentation(const Patchify& args, Index sample) {
-  if (args.crop_padding == 0 && !args.flip) return {};
-  const auto words = random_words(args.key, args.first_row + static_cast<std::uint32_t>(sample), 0);
-  const auto num_offsets = static_cast<std::uint32_t>(2 * args.crop_padding + 1);
-  return {.dy = Index{to_below(words[0], num_offsets)} - args.crop_padding,
-          .dx = Index{to_below(words[1], num_offsets)} - args.crop_padding,
-          .mirror = args.flip && (words[2] >> 31) != 0};
-}
-
 using PixelValues = std::array<std::array<float, 256>, kMaxChannels>;  // normalised, by channel
 
-// kMoved: cropped or mirrored; otherwise pixels stay where they are.
-template <bool kMoved>
-void patchify_sample(const Patchify& args, const PixelValues& values, const Augmentation& moved,
-                     const std::uint8_t* image, float* out) {
-  const Index height = args.height, width = args.width, channels = args.channels, patch = args.patch;
-  for (Index patch_y = 0; patch_y < height; patch_y += patch)
-    for (Index patch_x = 0; patch_x < width; patch_x += patch)
-      for (Index channel = 0; channel < channels; ++channel)
+// pixel(y, x, channel): a value of the image as it is to be cut.
+template <typename Pixel>
+void cut_into_patches(const Patchify& args, const PixelValues& values, const Pixel& pixel, float* out) {
+  const Index patch = args.patch;
+  const int channels = static_cast<int>(args.channels);
+  for (Index patch_y = 0; patch_y < args.height; patch_y += patch)
+    for (Index patch_x = 0; patch_x < args.width; patch_x += patch)
+      for (int channel = 0; channel < channels; ++channel)
         for (Index y = patch_y; y < patch_y + patch; ++y)
-          for (Index x = patch_x; x < patch_x + patch; ++x) {
-            Index from_y = y, from_x = x;
-            bool inside = true;
-            if constexpr (kMoved) {
-              from_y = y + moved.dy;
-              from_x = (moved.mirror ? width - 1 - x : x) + moved.dx;
-              inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
-            }
-            *out++ = values[channel][inside ? image[(from_y * width + from_x) * channels + channel] : 0];
-          }
+          for (Index x = patch_x; x < patch_x + patch; ++x) *out++ = values[channel][pixel(y, x, channel)];
 }
 
 // A sample of pixels as they lie: patches of one pixel are in the image's own order.
@@ -54,13 +32,26 @@ void normalise_sample(const Patchify& args, const PixelValues& values, const std
 
 void patchify_sample(const Patchify& args, const PixelValues& values, Index sample) {
   const Index first = sample * args.height * args.width * args.channels;
-  const Augmentation moved = draw_augmentation(args, sample);
-  if (moved.dy != 0 || moved.dx != 0 || moved.mirror)
-    patchify_sample<true>(args, values, moved, args.images + first, args.patches + first);
+  const std::uint8_t* image = args.images + first;
+  float* out = args.patches + first;
+  const Augmentation drawn = draw_augmentation(args, sample);
+  const auto turned = [&](Index y, Index x, int channel) {
+    return augmented_pixel<true>(args, drawn, image, y, x, channel);
+  };
+  const auto moved = [&](Index y, Index x, int channel) {
+    return augmented_pixel<false>(args, drawn, image, y, x, channel);
+  };
+  const auto as_it_lies = [&](Index y, Index x, int channel) {
+    return image[(y * args.width + x) * args.channels + channel];
+  };
+  if (drawn.turns)
+    cut_into_patches(args, values, turned, out);
+  else if (drawn.moves())
+    cut_into_patches(args, values, moved, out);
   else if (args.patch == 1)
-    normalise_sample(args, values, args.images + first, args.patches + first);
+    normalise_sample(args, values, image, out);
   else
-    patchify_sample<false>(args, values, moved, args.images + first, args.patches + first);
+    cut_into_patches(args, values, as_it_lies, out);
 }
 
 std::int32_t word_of_patch(const PatchWords& args, const float* values) {

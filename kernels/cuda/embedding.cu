@@ -1,22 +1,10 @@
+#include "kernels/api/augmentation.hpp"
 #include "kernels/cuda/column_pass.cuh"
 #include "kernels/cuda/operations.hpp"
 
 namespace switchyard::kernels::cuda {
 
 namespace {
-
-struct Augmentation {
-  int dy = 0, dx = 0;
-  bool mirror = false;
-};
-
-__device__ inline Augmentation draw_augmentation(const Patchify& args, Index sample) {
-  if (args.crop_padding == 0 && !args.flip) return {};
-  const auto words = random_words(args.key, args.first_row + static_cast<std::uint32_t>(sample), 0);
-  const auto num_offsets = static_cast<std::uint32_t>(2 * args.crop_padding + 1);
-  return {static_cast<int>(to_below(words[0], num_offsets)) - args.crop_padding,
-          static_cast<int>(to_below(words[1], num_offsets)) - args.crop_padding, args.flip && (words[2] >> 31) != 0};
-}
 
 // A block has a sample.
 __global__ void patchify_kernel(Patchify args) {
@@ -26,16 +14,15 @@ __global__ void patchify_kernel(Patchify args) {
   const int patches_across = width / patch, size = height * width * channels;
   const std::uint8_t* const image = args.images + sample * size;
   float* const out = args.patches + sample * size;
-  const Augmentation moved = draw_augmentation(args, sample);
+  const Augmentation drawn = draw_augmentation(args, sample);
   for (int i = static_cast<int>(threadIdx.x); i < size; i += static_cast<int>(blockDim.x)) {
     // i = (((patch_y patches_across + patch_x) channels + channel) patch + y_in_patch) patch + x_in_patch
     const int row = i / patch, in_channels = row / patch, patch_idx = in_channels / channels;
     const int channel = in_channels % channels;
     const int y = patch_idx / patches_across * patch + row % patch;
     const int x = patch_idx % patches_across * patch + i % patch;
-    const int from_y = y + moved.dy, from_x = (moved.mirror ? width - 1 - x : x) + moved.dx;
-    const bool inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
-    const float v = inside ? static_cast<float>(image[(from_y * width + from_x) * channels + channel]) : 0.0f;
+    const auto v = static_cast<float>(drawn.turns ? augmented_pixel<true>(args, drawn, image, y, x, channel)
+                                                  : augmented_pixel<false>(args, drawn, image, y, x, channel));
     const auto of = static_cast<std::size_t>(channel);
     out[i] = (v / 255.0f - args.mean[of]) / args.deviation[of];
   }

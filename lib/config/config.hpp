@@ -30,6 +30,9 @@ struct Config {
     std::uint64_t validation_seed = 1;   // apart from run.seed: repeated seeds see the same split
     Index crop_padding = 0;              // random crop after padding by so many pixels; 0: none
     bool flip = false;                   // random horizontal flip
+    bool flip_vertical = false;          // random vertical flip
+    double rotation = 0;                 // random rotation within +- so many degrees
+    double scaling = 0;                  // random size within 1 +- this
     bool normalize = true;               // (v - mean) / deviation per channel
     double mean = 0.5, deviation = 0.5;  // of pixel values in [0, 1]
     // Synthetic data only:
@@ -84,6 +87,7 @@ struct Config {
     Index warmup_steps = 0;           // linear from 0
     double clip = 0;                  // global gradient norm; 0: no clipping
     double dropout = 0.1;
+    double input_dropout = 0;               // of the tokens that the first block sees
     Index patience = 0;                     // epochs without a better accuracy that end the run; 0: none do
     Index plateau = 0;                      // epochs without a better accuracy that reduce the rate; 0: none do
     double plateau_factor = 0.5;            // what the rate is multiplied by

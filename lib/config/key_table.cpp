@@ -48,6 +48,12 @@ std::vector<Key> keys_of(Config& c) {
       {"data.crop_padding", &c.data.crop_padding, from(0, 1024), kResult,
        "train on random crops of images padded by so many pixels; 0: no crops"},
       {"data.flip", &c.data.flip, anything(), kResult, "train on images flipped left to right at random"},
+      {"data.flip_vertical", &c.data.flip_vertical, anything(), kResult,
+       "train on images flipped top to bottom at random"},
+      {"data.rotation", &c.data.rotation, from(0, 180), kResult,
+       "train on images turned about their centre by random angles from -rotation to rotation, degrees"},
+      {"data.scaling", &c.data.scaling, from(0, 0.99), kResult,
+       "train on images enlarged about their centre by random factors from 1 - scaling to 1 + scaling"},
       {"data.normalize", &c.data.normalize, anything(), kResult,
        "pixels become (v - data.mean) / data.deviation, with v in 0..1"},
       {"data.mean", &c.data.mean, from(-1e6, 1e6), kResult, "see data.normalize"},
@@ -186,6 +192,8 @@ std::vector<Key> keys_of(Config& c) {
       {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
       {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
        "probability of dropping an attention weight, a hidden unit or a residual unit"},
+      {"train.input_dropout", &c.train.input_dropout, from(0, 0.99), kResult,
+       "probability of dropping a unit of the tokens, positions added, that the first block sees (vit)"},
       {"train.patience", &c.train.patience, from(0, 1e6), kResult,
        "the run ends after so many epochs without a better accuracy, on the training split with run.measure_training "
        "and "

@@ -50,6 +50,21 @@ void check_model(const Config& config) {
   if (model.kind == "vit" && model.width % model.heads != 0)
     fail_usage("model.heads = {} does not divide model.width = {}: each head takes an equal share of the width: {}.",
                model.heads, model.width, nearest_divisors("model.heads", model.width, model.heads));
+  if (model.kind != "vit" && config.train.input_dropout > 0)
+    fail_usage("train.input_dropout = {}: model.kind = {} has no tokens with positions: set it to 0.",
+               config.train.input_dropout, model.kind);
+}
+
+void check_no_augmentation(const Config::Data& data) {
+  const std::pair<const char*, bool> flips[] = {{"data.flip", data.flip}, {"data.flip_vertical", data.flip_vertical}};
+  for (const auto& [key, flip] : flips)
+    if (flip) fail_usage("{} = true: data.kind = clusters has no images to flip: set it to false.", key);
+  const std::pair<const char*, double> moves[] = {{"data.crop_padding", static_cast<double>(data.crop_padding)},
+                                                  {"data.rotation", data.rotation},
+                                                  {"data.scaling", data.scaling}};
+  for (const auto& [key, most] : moves)
+    if (most > 0)
+      fail_usage("{} = {}: data.kind = clusters has no images to crop, turn or scale: set it to 0.", key, most);
 }
 
 // Real numbers have a model of their own.
@@ -65,10 +80,7 @@ void check_clusters(const Config& config) {
         config.model.kind);
   if (has_model && config.train.dropout > 0)
     fail_usage("train.dropout = {}: model.kind = patch_cnn has no dropout: set it to 0.", config.train.dropout);
-  if (has_data && (config.data.flip || config.data.crop_padding > 0))
-    fail_usage("{}: data.kind = clusters has no images to crop or flip: set {}.",
-               config.data.flip ? "data.flip = true" : fmt::format("data.crop_padding = {}", config.data.crop_padding),
-               config.data.flip ? "it to false" : "it to 0");
+  if (has_data) check_no_augmentation(config.data);
 }
 
 void check_training(const Config& config) {
@@ -113,7 +125,7 @@ void check_scores(const Config& config) {
 // Whether two passes over a sample can differ.
 bool passes_differ(const Config& config) {
   const Config::Ffn& ffn = config.ffn;
-  if (config.train.dropout > 0) return true;
+  if (config.train.dropout > 0 || config.train.input_dropout > 0) return true;
   if (ffn.kind == "fff") return ffn.region_leak > 0;
   if (ffn.kind != "moe") return false;
   if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0 || ffn.router == "noisy_top_k") return true;

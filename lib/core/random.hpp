@@ -34,6 +34,7 @@ enum class Purpose : std::uint32_t {
   kSharedFfnResidualDropout,
   kUpcycle,
   kRegionLeak,
+  kInputDropout,
 };
 
 // Everything but the row (a sample or token) and the block (four words within the row).

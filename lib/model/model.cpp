@@ -52,6 +52,9 @@ float* Model::image_patches(const Pass& pass, const Microbatch& microbatch, Inde
   if (pass.training) {
     patchify.crop_padding = options_.crop_padding;
     patchify.flip = options_.flip;
+    patchify.flip_vertical = options_.flip_vertical;
+    patchify.rotation = options_.rotation;
+    patchify.scaling = options_.scaling;
     patchify.key = {pass.seed, Purpose::kAugment, 0, static_cast<std::uint32_t>(pass.step)};
     patchify.first_row = static_cast<std::uint32_t>(microbatch.first_sample);
   }

@@ -3,7 +3,7 @@
 //
 // Where training passes over samples twice (the consistency losses of kernels/api/loss.hpp), layers see a microbatch of
 // twice as many samples, all of them once and then all of them again, at twice its place in the batch: so every sample
-// of every pass has a place, and draws, of its own. Images are cropped and flipped alike in both passes.
+// of every pass has a place, and draws, of its own. Images are augmented alike in both passes.
 #pragma once
 
 #include <array>
@@ -23,7 +23,8 @@ struct ModelOptions {
   // Pixels: (v / 255 - mean) / deviation, and what training does to them before.
   std::array<float, kernels::kMaxChannels> mean{}, deviation{};
   int crop_padding = 0;
-  bool flip = false;
+  bool flip = false, flip_vertical = false;
+  double rotation = 0, scaling = 0;
   // Above 0: training passes over every sample twice, with other draws, and this weighs the divergence of its answers.
   double consistency = 0;
   kernels::Consistency consistency_kind = kernels::Consistency::kThor;
@@ -31,6 +32,7 @@ struct ModelOptions {
   Index layers = 1, width = 0, heads = 0, patch = 0;
   Index head_hidden = 0;  // 0: one linear layer
   Index positions = 0;    // rows of the position table; 0: one per patch
+  double input_dropout = 0;
   // Blocks mixture_every - 1, 2 mixture_every - 1, ... have ffn's mixture, the others are dense.
   Index mixture_every = 1;
 

@@ -34,7 +34,9 @@ class VisionTransformer final : public Model {
   std::int32_t* patch_words(const Pass& pass) const;
   float* classify(const Pass& pass, const float* x);
   void classify_backward(const Pass& pass, float* d_x);
-  void embed_backward(const Pass& pass, const float* d_x);
+  void embed_backward(const Pass& pass, float* d_x);
+  // Of the tokens that the first block sees.
+  kernels::Dropout input_dropout(const Pass& pass) const;
 
   Linear embedding_;
   ParameterId positions_ = -1, cls_ = -1;
@@ -43,6 +45,7 @@ class VisionTransformer final : public Model {
   Linear hidden_, output_;  // hidden_ only where options_.head_hidden > 0
 
   // Of the microbatch at hand:
+  Index first_sample_ = 0;        // among those of all passes
   float* patches_ = nullptr;      // (samples * patches, patch_size)
   float* head_input_ = nullptr;   // (samples, width)
   float* head_hidden_ = nullptr;  // (samples, head_hidden): without bias
@@ -87,7 +90,8 @@ VisionTransformer::VisionTransformer(const ModelOptions& options, ParameterTable
 
 Model::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& microbatch) {
   begin(pass, microbatch);
-  const Index first_sample = passes_ * microbatch.first_sample, tokens = options_.num_tokens();
+  first_sample_ = passes_ * microbatch.first_sample;
+  const Index tokens = options_.num_tokens();
   const Index size = samples_ * tokens * options_.width;
   int place = 0;
   const auto look = [&](const float* x) {
@@ -100,10 +104,10 @@ Model::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& mic
   look(x);
   for (Index i = 0; i < options_.layers; ++i) {
     Block& block = blocks_[static_cast<std::size_t>(i)];
-    x = block.attention.forward(pass, samples_, tokens, first_sample, x);
+    x = block.attention.forward(pass, samples_, tokens, first_sample_, x);
     look(x);
     const float* normed = block.norm.forward(pass, samples_ * tokens, x, options_.width);
-    x = block_ffn(i).forward(pass, {samples_, tokens, first_sample, normed, x, words, passes_}, &auxiliary);
+    x = block_ffn(i).forward(pass, {samples_, tokens, first_sample_, normed, x, words, passes_}, &auxiliary);
     look(x);
   }
   Losses losses = measure(pass, microbatch, classify(pass, x));
@@ -164,10 +168,19 @@ float* VisionTransformer::embed(const Pass& pass, const Microbatch& microbatch) 
                                        .positions = pass.parameters.value(positions_),
                                        .cls = pass.parameters.value(cls_),
                                        .y = x});
+  if (const kernels::Dropout dropout = input_dropout(pass); dropout.probability > 0)
+    kernels::bias_dropout_residual(
+        pass.context, {.rows = samples_ * options_.num_tokens(), .cols = width, .x = x, .y = x, .dropout = dropout});
   return x;
 }
 
-void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
+kernels::Dropout VisionTransformer::input_dropout(const Pass& pass) const {
+  kernels::Dropout dropout = pass.dropout_for(Purpose::kInputDropout, 0, first_sample_ * options_.num_tokens());
+  dropout.probability = pass.training ? static_cast<float>(options_.input_dropout) : 0.0f;
+  return dropout;
+}
+
+void VisionTransformer::embed_backward(const Pass& pass, float* d_x) {
   const kernels::ArenaScope scope(pass.arena);
   const Index width = options_.width, rows = samples_ * options_.num_patches();
   const auto d_bias = pass.gradients->leaf(embedding_.bias, pass.arena);
@@ -176,6 +189,10 @@ void VisionTransformer::embed_backward(const Pass& pass, const float* d_x) {
   // Rows of the position table that no patch uses.
   const Index used = options_.num_patches() * width;
   kernels::fill_zero(pass.context, d_positions.data + used, (options_.positions * width - used) * Index{sizeof(float)});
+  if (const kernels::Dropout dropout = input_dropout(pass); dropout.probability > 0)
+    kernels::dropout_backward(
+        pass.context,
+        {.rows = samples_ * options_.num_tokens(), .cols = width, .d_y = d_x, .d_x = d_x, .dropout = dropout});
   float* d_projected = pass.arena.take<float>(rows * width);
   kernels::embed_tokens_backward(pass.context, {.samples = samples_,
                                                 .patches = options_.num_patches(),

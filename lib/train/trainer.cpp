@@ -59,6 +59,7 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
   options.patch = config.model.patch;
   options.head_hidden = config.model.head_hidden;
   options.positions = config.model.positions;
+  options.input_dropout = config.train.input_dropout;
   options.ffn.kind = config.ffn.kind;
   options.ffn.hidden = config.ffn.hidden;
   options.ffn.num_experts = experts_or_leaves(config);
@@ -82,6 +83,9 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
                config.data.crop_padding, image.height, image.width, side);
   options.crop_padding = static_cast<int>(config.data.crop_padding);
   options.flip = config.data.flip;
+  options.flip_vertical = config.data.flip_vertical;
+  options.rotation = config.data.rotation;
+  options.scaling = config.data.scaling;
   return options;
 }
 

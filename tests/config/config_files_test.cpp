@@ -92,6 +92,9 @@ TEST(ConfigFiles, ValueOutOfRange) {
   expect_file_error("[train]\nbatch = 0\n", 2, {"train.batch = \"0\"", "from 1"});
   expect_file_error("[train]\nbatch = 99999999999999999999\n", 2, {"train.batch"});
   expect_file_error("[train]\ndropout = 1\n", 2, {"train.dropout = \"1\"", "from 0 to 0.99"});
+  expect_file_error("[train]\ninput_dropout = 1\n", 2, {"train.input_dropout = \"1\"", "from 0 to 0.99"});
+  expect_file_error("[data]\nrotation = 181\n", 2, {"data.rotation = \"181\"", "from 0 to 180"});
+  expect_file_error("[data]\nscaling = 1\n", 2, {"data.scaling = \"1\"", "from 0 to 0.99"});
   expect_file_error("[train]\nlr = nan\n", 2, {"train.lr"});
   expect_file_error("[train]\nlr = inf\n", 2, {"train.lr"});
   expect_file_error("[data]\ndeviation = 0\n", 2, {"data.deviation = \"0\"", "above 0"});

@@ -64,6 +64,9 @@ TEST(Validate, TwoPassesMustBeAbleToDiffer) {
     *noise = before;
   }
   expect_refused();
+  config.train.input_dropout = 0.1;
+  EXPECT_NO_THROW(validate(config));
+  config.train.input_dropout = 0;
   config.ffn.consistency = 0;
   EXPECT_NO_THROW(validate(config));
 }
@@ -176,7 +179,13 @@ TEST(Validate, KeysThatWouldDoNothingAreRefused) {
     };
   };
   expect_invalid({"data.flip = true", "no images"}, clusters([](Config& c) { c.data.flip = true; }));
+  expect_invalid({"data.flip_vertical = true", "no images"}, clusters([](Config& c) { c.data.flip_vertical = true; }));
   expect_invalid({"data.crop_padding = 2", "no images"}, clusters([](Config& c) { c.data.crop_padding = 2; }));
+  expect_invalid({"data.rotation = 15", "no images"}, clusters([](Config& c) { c.data.rotation = 15; }));
+  expect_invalid({"data.scaling = 0.1", "no images"}, clusters([](Config& c) { c.data.scaling = 0.1; }));
+  const std::initializer_list<std::string> no_tokens = {"train.input_dropout = 0.1", "no tokens", "set it to 0"};
+  expect_invalid(no_tokens, clusters([](Config& c) { c.train.input_dropout = 0.1; }));
+  expect_invalid(no_tokens, [](Config& c) { c.model.kind = "mlp", c.train.input_dropout = 0.1; });
 }
 
 TEST(Validate, RunNameStaysInsideItsFolder) {

@@ -110,13 +110,16 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Gradients, ::testing::ValuesIn(all_kinds()),
                          [](const auto& kind) { return kind.param.name; });
 
 TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
-  const auto losses = [](float dropout, bool augment, bool training, std::uint64_t seed) {
-    ModelOptions options = small_options();
-    if (!augment) options.crop_padding = 0, options.flip = false;
+  const auto losses_of = [](const ModelOptions& options, float dropout, bool training, std::uint64_t seed) {
     Mesh mesh(make_local_communicator(), 1);
     SmallModel model(options, mesh);
     fill_parameters(model);
     return model.run(random_batch(options, 6, 3), {.seed = seed, .training = training, .dropout = dropout}).losses;
+  };
+  ModelOptions as_it_is = small_options();
+  as_it_is.crop_padding = 0, as_it_is.flip = false;
+  const auto losses = [&](float dropout, bool augment, bool training, std::uint64_t seed) {
+    return losses_of(augment ? small_options() : as_it_is, dropout, training, seed);
   };
   const auto plain = losses(0, false, true, 5);
   EXPECT_NE(losses(0.25f, false, true, 5), plain);
@@ -124,6 +127,16 @@ TEST(Passes, DropoutAndAugmentationAreOnInTrainingOnly) {
   EXPECT_NE(losses(0.25f, false, true, 6), losses(0.25f, false, true, 5));
   EXPECT_EQ(losses(0, false, false, 5), plain);
   EXPECT_EQ(losses(0, true, false, 5), plain);
+  const std::function<void(ModelOptions&)> changes[] = {
+      [](ModelOptions& o) { o.flip_vertical = true; }, [](ModelOptions& o) { o.rotation = 30; },
+      [](ModelOptions& o) { o.scaling = 0.2; }, [](ModelOptions& o) { o.input_dropout = 0.25; }};
+  for (const auto& change : changes) {
+    ModelOptions options = as_it_is;
+    change(options);
+    EXPECT_NE(losses_of(options, 0, true, 5), plain);
+    EXPECT_NE(losses_of(options, 0, true, 6), losses_of(options, 0, true, 5));
+    EXPECT_EQ(losses_of(options, 0, false, 5), plain);
+  }
 }
 
 TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
@@ -136,8 +149,9 @@ TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   for (Index sample = 1; sample < batch.samples; ++sample)
     std::copy_n(batch.images.begin(), bytes, batch.images.begin() + sample * bytes);
   batch.labels.assign(batch.labels.size(), 2);
-  const auto num_different = [&](float dropout, double consistency) {
+  const auto num_different = [&](float dropout, double consistency, double input_dropout = 0) {
     options.consistency = consistency;
+    options.input_dropout = input_dropout;
     Mesh mesh(make_local_communicator(), 1);
     SmallModel model(options, mesh);
     fill_parameters(model);
@@ -149,6 +163,8 @@ TEST(Passes, APlaceInTheBatchHasItsOwnDraws) {
   EXPECT_EQ(num_different(0.25f, 0), batch.samples);
   EXPECT_EQ(num_different(0, 1), 1);
   EXPECT_EQ(num_different(0.25f, 1), 2 * batch.samples);
+  EXPECT_EQ(num_different(0, 0, 0.25), batch.samples);
+  EXPECT_EQ(num_different(0, 1, 0.25), 2 * batch.samples);
 }
 
 // Without anything drawn for layers, both passes answer as a single one does: they see the same crops and flips.

@@ -55,6 +55,12 @@ inline void PrintTo(const Kind& kind, std::ostream* stream) { *stream << kind.na
 inline std::vector<Kind> all_kinds() {
   std::vector<Kind> kinds{{"dense", small_options()}, {"dense_twice", small_options(), true}};
   kinds.back().options.consistency = 2;
+  kinds.push_back({"dense_turned_input_dropout", small_options()});
+  ModelOptions& turned = kinds.back().options;
+  turned.flip_vertical = true;
+  turned.rotation = 30;
+  turned.scaling = 0.2;
+  turned.input_dropout = 0.25;
   const auto add = [&](const std::string& router, const std::string& variant,
                        const std::function<void(FfnOptions&, RouterOptions&)>& change) {
     ModelOptions options = small_options();

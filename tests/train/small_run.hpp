@@ -51,6 +51,13 @@ struct Kind {
 // Every feed-forward network, every row of the table of routers, and what routers can be told.
 inline std::vector<Kind> all_kinds() {
   std::vector<Kind> kinds{{"dense", [](Config& config) { config.ffn.kind = "dense"; }}};
+  kinds.push_back({"dense, images turned, with input dropout", [](Config& config) {
+                     config.ffn.kind = "dense";
+                     config.data.flip_vertical = true;
+                     config.data.rotation = 20;
+                     config.data.scaling = 0.2;
+                     config.train.input_dropout = 0.1;
+                   }});
   const auto add = [&](const std::string& router, const std::string& variant,
                        std::function<void(Config::Ffn&)> change) {
     kinds.push_back({router + variant, [=](Config& config) {
