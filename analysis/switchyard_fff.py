@@ -90,6 +90,33 @@ TABLES = [("Table 1: Fashion-MNIST", "fff-table1", table_1),
           ("Table 3: a vision transformer on CIFAR-10", "fff-table3", table_3)]
 
 
+def generalisation_with_patience(evaluations, patience):
+    """G_A in % if the run had ended after so many epochs without a better validation accuracy."""
+    accuracy = evaluations["validation_accuracy"].to_numpy()
+    best = 0
+    for epoch in range(len(accuracy)):
+        if accuracy[epoch] > accuracy[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    return 100 * evaluations["accuracy"].iloc[best]
+
+
+def patience_table(runs, patiences=(1, 2, 5, 10, 15)):
+    """The best G_A of Table 1's cells under shorter patience than the runs had, which the paper does not name."""
+    rows = {}
+    for run in runs:
+        cell = training_width(run.config), run.config["ffn.leaf"] if run.config["ffn.kind"] == "fff" else 0
+        evaluations = run.evaluations()
+        rows.setdefault(cell, []).append([generalisation_with_patience(evaluations, patience)
+                                          for patience in patiences])
+    table = [{"width": width, "leaf": leaf_name(leaf), "seeds": len(rows[width, leaf]), "published": published,
+              **{f"patience {patience}": round(best, 1)
+                 for patience, best in zip(patiences, np.max(rows[width, leaf], axis=0))}}
+             for (width, leaf), (_, published, _) in TABLE_1.items() if (width, leaf) in rows]
+    return pd.DataFrame(table)
+
+
 def leaf_name(leaf):
     return str(leaf or "dense")
 

@@ -11,9 +11,27 @@ import support  # first: it looks for the libraries
 import numpy as np
 import pandas as pd
 import switchyard_compare as compare
+import switchyard_fff as fff
 import switchyard_loggp as loggp
 import switchyard_replication as replication
 import switchyard_scaling as scaling
+
+
+class Patience(unittest.TestCase):
+    EVALUATIONS = pd.DataFrame({"validation_accuracy": [0.5, 0.6, 0.6, 0.55, 0.7, 0.4],
+                                "accuracy": [0.10, 0.21, 0.32, 0.43, 0.54, 0.65]})
+
+    def test_ends_a_run_after_so_many_epochs_without_a_better_accuracy(self):
+        for patience, percent in [(1, 21), (2, 21), (3, 54), (100, 54)]:
+            self.assertAlmostEqual(fff.generalisation_with_patience(self.EVALUATIONS, patience), percent)
+
+    def test_a_cell_has_the_best_of_its_seeds(self):
+        def run(leaf, accuracy):
+            evaluations = pd.DataFrame({"validation_accuracy": [0.5], "accuracy": [accuracy]})
+            return types.SimpleNamespace(config={"ffn.kind": "fff", "ffn.hidden": 32, "ffn.leaf": leaf, "ffn.depth": 0},
+                                         evaluations=lambda: evaluations)
+        table = fff.patience_table([run(1, 0.25), run(1, 0.75), run(8, 0.5)], patiences=(1,))
+        self.assertEqual(table[["leaf", "seeds", "patience 1"]].values.tolist(), [["8", 1, 50.0], ["1", 2, 75.0]])
 
 
 class Comparison(unittest.TestCase):
