@@ -120,6 +120,11 @@ void copy_to_host(const Context& context, void* to, const void* from, Index byte
                 cuda::copy_to_host(context, to, from, bytes));
 }
 
+void copy_to_host(const Context& context, std::span<const HostCopy> copies) {
+  const Profiled profiled(context, "copy");
+  SWITCHYARD_ON(context.device, "copy_to_host", cpu::copy_to_host(copies), cuda::copy_to_host(context, copies));
+}
+
 #ifdef SWITCHYARD_HAS_CUDA
 bool is_built_for(Device) { return true; }
 #else

@@ -21,6 +21,14 @@ void copy(const Context& context, void* to, const void* from, Index bytes);     
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);  // from host memory
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes);    // waits for the stream
 
+struct HostCopy {
+  void* to = nullptr;          // host memory
+  const void* from = nullptr;  // device memory
+  Index bytes = 0;
+};
+// All of them with one wait; none where there is nothing to copy.
+void copy_to_host(const Context& context, std::span<const HostCopy> copies);
+
 struct DeviceMemory {
   static void* allocate(Device device, Index bytes) { return kernels::allocate(device, bytes); }
   static void release(Device device, void* pointer) { kernels::release(device, pointer); }

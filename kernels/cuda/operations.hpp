@@ -27,6 +27,7 @@ void fill_zero(const Context& context, void* pointer, Index bytes);
 void copy(const Context& context, void* to, const void* from, Index bytes);
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_host(const Context& context, std::span<const HostCopy> copies);
 
 int num_devices();
 void use_device(int index);

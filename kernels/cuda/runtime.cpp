@@ -49,6 +49,11 @@ void release(void* pointer) {
   if (std::uncaught_exceptions() == 0) (void)cudaFree(pointer);
 }
 
+void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind) {
+  if (bytes > 0 && to != from)
+    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_of(context)), "copy of GPU memory");
+}
+
 void* allocate_host(Index bytes) {
   if (bytes == 0) return nullptr;
   void* pointer = nullptr;
@@ -65,27 +70,8 @@ void fill_zero(const Context& context, void* pointer, Index bytes) {
     check(cudaMemsetAsync(pointer, 0, static_cast<std::size_t>(bytes), stream_of(context)), "filling GPU memory");
 }
 
-namespace {
-
-void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind) {
-  if (bytes > 0 && to != from)
-    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_of(context)), "copy of GPU memory");
-}
-
-}  // namespace
-
 void copy(const Context& context, void* to, const void* from, Index bytes) {
   copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToDevice);
-}
-
-// From page-locked memory the copy goes on after the return; it must stay as it is until the stream has come so far.
-void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
-  copy_bytes(context, to, from, bytes, cudaMemcpyHostToDevice);
-}
-
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {
-  copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToHost);
-  synchronize(context);
 }
 
 int num_devices() {
@@ -119,6 +105,7 @@ void* make_stream() {
 
 void destroy_stream(void* stream) {
   workspaces().erase(stream);
+  release_staging(stream);
   (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
 }
 

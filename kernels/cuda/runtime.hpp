@@ -19,6 +19,11 @@ void check(cudaError_t error, std::string_view what);
 // For .cu files, where nvcc does not take fail()'s format strings.
 [[noreturn]] void fail_operation(const std::string& message);
 
+// Given to the stream; nothing where `to` is `from`.
+void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind);
+// Of transfers between host and GPU.
+void release_staging(void* stream);
+
 // Device memory for one operation's intermediate results: valid until the next call with the same context, since work
 // of a stream is done in order. Grows as needed, then stays.
 void* workspace_bytes(const Context& context, Index bytes);

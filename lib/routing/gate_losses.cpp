@@ -43,7 +43,9 @@ void GateLosses::measure(const RouteInput& input, const RoutePlan& plan, const M
   }
   if (weights_.z > 0) {
     double sum = 0;
-    kernels::sum_of_squares(input.context, {.size = plan.tokens, .x = measures.log_sum_exp, .sum = &sum});
+    double* device_sum = input.arena.take<double>(1);
+    kernels::sum_of_squares(input.context, {.size = plan.tokens, .x = measures.log_sum_exp, .sum = device_sum});
+    kernels::copy_to_host(input.context, &sum, device_sum, Index{sizeof(double)});
     losses->z += weights_.z * sum / tokens;
   }
   const auto weighted_cv = [&](double weight, const std::vector<float>& sums, std::vector<float>& gradient) {
