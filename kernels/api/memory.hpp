@@ -17,9 +17,10 @@ void release(Device device, void* pointer);
 void* allocate_host(Device device, Index bytes);
 void release_host(Device device, void* pointer);
 void fill_zero(const Context& context, void* pointer, Index bytes);
-void copy(const Context& context, void* to, const void* from, Index bytes);            // device to device
-void copy_to_device(const Context& context, void* to, const void* from, Index bytes);  // from host memory
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes);    // waits for the stream
+void copy(const Context& context, void* to, const void* from, Index bytes);  // device to device
+// From host memory, which may change as soon as this returns; the copy itself is made in order with the stream.
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes);  // waits for the stream
 
 struct HostCopy {
   void* to = nullptr;          // host memory

@@ -15,6 +15,53 @@ namespace {
 constexpr Index kMostStaged = Index{1} << 20;  // of what the host reads with one wait, in bytes
 constexpr Index kAlignment = 64;
 
+// Page-locked memory on the way to the GPU. One half fills while the GPU may still read the other.
+class UploadRoom {
+ public:
+  UploadRoom() {
+    for (cudaEvent_t& each : read_)
+      check(cudaEventCreateWithFlags(&each, cudaEventDisableTiming), "making an event of the GPU");
+  }
+  ~UploadRoom() {
+    for (const cudaEvent_t each : read_) (void)cudaEventDestroy(each);
+  }
+  UploadRoom(const UploadRoom&) = delete;
+  UploadRoom& operator=(const UploadRoom&) = delete;
+
+  void copy(const Context& context, void* to, const void* from, Index bytes) {
+    for (Index done = 0; done < bytes;) {
+      if (used_ == kHalf) change_halves(context);
+      const Index piece = std::min(bytes - done, kHalf - used_);
+      std::byte* const staged = memory_.data() + half_ * kHalf + used_;
+      std::memcpy(staged, static_cast<const std::byte*>(from) + done, static_cast<std::size_t>(piece));
+      copy_bytes(context, static_cast<std::byte*>(to) + done, staged, piece, cudaMemcpyHostToDevice);
+      used_ += round_up(piece, kAlignment);
+      done += piece;
+    }
+  }
+
+ private:
+  static constexpr Index kHalf = Index{8} << 20;
+  static_assert(kHalf % kAlignment == 0);
+
+  void change_halves(const Context& context) {
+    check(cudaEventRecord(read_[static_cast<std::size_t>(half_)], stream_of(context)), "marking a place in a stream");
+    half_ = 1 - half_;
+    used_ = 0;
+    check(cudaEventSynchronize(read_[static_cast<std::size_t>(half_)]), "waiting for the GPU to read");
+  }
+
+  HostArray<std::byte> memory_{Device::kCuda, 2 * kHalf};
+  std::array<cudaEvent_t, 2> read_{};  // of each half: when the GPU has read it
+  int half_ = 0;                       // which fills
+  Index used_ = 0;                     // of that
+};
+
+std::map<void*, UploadRoom>& uploads() {
+  static std::map<void*, UploadRoom> by_stream;
+  return by_stream;
+}
+
 std::map<void*, HostArray<std::byte>>& downloads() {
   static std::map<void*, HostArray<std::byte>> by_stream;
   return by_stream;
@@ -37,11 +84,13 @@ void for_each_staged(std::span<const HostCopy> copies, std::byte* room, const Vi
 
 }  // namespace
 
-void release_staging(void* stream) { downloads().erase(stream); }
+void release_staging(void* stream) {
+  uploads().erase(stream);
+  downloads().erase(stream);
+}
 
-// From page-locked memory the copy goes on after the return; it must stay as it is until the stream has come so far.
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
-  copy_bytes(context, to, from, bytes, cudaMemcpyHostToDevice);
+  if (bytes > 0 && to != from) uploads()[context.stream].copy(context, to, from, bytes);
 }
 
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {

@@ -46,6 +46,10 @@ enum class Order { kForward, kBackward, kShuffled };
 // In which order the threads of a block, and the blocks, take their turns.
 void set_order(Order order);
 
+// How often the host has waited for the GPU so far, or may have had to: for a stream or an event, to release memory, or
+// with a copy to or from memory that is not page-locked.
+long num_host_waits();
+
 // One launch: body() is called once for each thread.
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body);
 
@@ -128,8 +132,9 @@ inline float normcdff(float x) { return static_cast<float>(std::erfc(-0.70710678
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0, cudaEventDisableTiming = 2 };
 using cudaStream_t = struct CUstream_st*;
+using cudaEvent_t = struct CUevent_st*;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
@@ -145,6 +150,10 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetDeviceCount(int* count);
