@@ -73,6 +73,10 @@ void pack_b(const Context& context, const Gemm& product, void* packed_b) {
                 cuda::pack_b(context, product, packed_b));
 }
 
+std::string device_libraries(Device device) {
+  SWITCHYARD_ON(device, "device_libraries", std::string(), cuda::device_libraries());
+}
+
 std::string product_algorithms(Device device) {
   SWITCHYARD_ON(device, "product_algorithms", std::string(), cuda::product_algorithms());
 }

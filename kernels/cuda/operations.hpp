@@ -33,6 +33,7 @@ int num_devices();
 void use_device(int index);
 std::string device_name();
 std::string device_place();
+std::string device_libraries();
 void* make_stream();
 void destroy_stream(void* stream);
 void synchronize(const Context& context);

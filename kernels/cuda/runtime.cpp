@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/error.hpp"
+#include "kernels/cuda/multiply.hpp"
 #include "kernels/cuda/operations.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -95,6 +96,14 @@ std::string device_place() {
   check(cudaGetDevice(&device), "asking for the GPU in use");
   check(cudaDeviceGetPCIBusId(place, sizeof place, device), "asking for the GPU's place");
   return place;
+}
+
+std::string device_libraries() {
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime), "asking for the version of CUDA's runtime");
+  check(cudaDriverGetVersion(&driver), "asking for the version of CUDA's driver");
+  const auto text = [](int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); };
+  return fmt::format("CUDA runtime {}, driver for CUDA {}, {}", text(runtime), text(driver), product_library());
 }
 
 void* make_stream() {

@@ -19,6 +19,8 @@ namespace switchyard {
 
 bool has_nccl() { return false; }
 
+std::string nccl_version() { return ""; }
+
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator>, Index) {
   fail(
       "this program was built without NCCL: set parallel.exchange = host, or build with -DSWITCHYARD_CUDA=ON and "
@@ -143,6 +145,12 @@ class NcclCommunicator final : public Communicator {
 }  // namespace
 
 bool has_nccl() { return true; }
+
+std::string nccl_version() {
+  int version = 0;
+  if (ncclGetVersion(&version) != ncclSuccess) return "NCCL of unknown version";
+  return fmt::format("NCCL {}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Index timeout_seconds) {
   return std::make_unique<NcclCommunicator>(std::move(host), timeout_seconds);
