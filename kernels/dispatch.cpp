@@ -162,6 +162,10 @@ void destroy_stream(Device device, [[maybe_unused]] void* stream) {
   SWITCHYARD_ON(device, "destroy_stream", void(), cuda::destroy_stream(stream));
 }
 
+void watch_waits(Device device, [[maybe_unused]] WaitWatch watch) {
+  SWITCHYARD_ON(device, "watch_waits", void(), cuda::watch_waits(std::move(watch)));
+}
+
 void synchronize(const Context& context) {
   SWITCHYARD_ON(context.device, "synchronize", void(), cuda::synchronize(context));
 }

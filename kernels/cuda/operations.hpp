@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "kernels/api/device.hpp"
 #include "kernels/api/operations.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -37,5 +38,6 @@ std::string device_libraries();
 void* make_stream();
 void destroy_stream(void* stream);
 void synchronize(const Context& context);
+void watch_waits(WaitWatch watch);
 
 }  // namespace switchyard::kernels::cuda

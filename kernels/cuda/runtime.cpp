@@ -3,7 +3,9 @@
 
 #include <exception>
 #include <map>
+#include <thread>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "kernels/cuda/multiply.hpp"
 #include "kernels/cuda/operations.hpp"
@@ -118,6 +120,30 @@ void destroy_stream(void* stream) {
   (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
 }
 
-void synchronize(const Context& context) { check(cudaStreamSynchronize(stream_of(context)), "waiting for the GPU"); }
+namespace {
+
+WaitWatch& wait_watch() {
+  static WaitWatch watch;
+  return watch;
+}
+
+}  // namespace
+
+void watch_waits(WaitWatch watch) { wait_watch() = std::move(watch); }
+
+void wait(std::string_view what, const std::function<cudaError_t()>& ask) {
+  const double start = seconds_now();
+  cudaError_t answer = ask();
+  for (; answer == cudaErrorNotReady; answer = ask()) {
+    (void)cudaGetLastError();  // else the next launch would be told of it
+    if (wait_watch()) wait_watch()(seconds_now() - start);
+    std::this_thread::yield();
+  }
+  check(answer, what);
+}
+
+void synchronize(const Context& context) {
+  wait("waiting for the GPU", [&] { return cudaStreamQuery(stream_of(context)); });
+}
 
 }  // namespace switchyard::kernels::cuda

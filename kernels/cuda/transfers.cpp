@@ -48,7 +48,7 @@ class UploadRoom {
     check(cudaEventRecord(read_[static_cast<std::size_t>(half_)], stream_of(context)), "marking a place in a stream");
     half_ = 1 - half_;
     used_ = 0;
-    check(cudaEventSynchronize(read_[static_cast<std::size_t>(half_)]), "waiting for the GPU to read");
+    wait("waiting for the GPU to read", [&] { return cudaEventQuery(read_[static_cast<std::size_t>(half_)]); });
   }
 
   HostArray<std::byte> memory_{Device::kCuda, 2 * kHalf};
@@ -103,6 +103,7 @@ void copy_to_host(const Context& context, std::span<const HostCopy> copies) {
   for (const HostCopy& each : copies) bytes += round_up(each.bytes, kAlignment);
   if (bytes == 0) return;
   if (bytes > kMostStaged) {
+    synchronize(context);  // so that no copy waits
     for (const HostCopy& each : copies) copy_bytes(context, each.to, each.from, each.bytes, cudaMemcpyDeviceToHost);
     return synchronize(context);
   }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -176,6 +177,7 @@ bool is_page_locked(const void* pointer) {
 }
 
 long host_waits = 0;
+cudaError_t last_error = cudaSuccess;
 
 // While one lives, device memory can be touched.
 class Access {
@@ -310,8 +312,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  ++host_waits;
+cudaError_t cudaStreamQuery(cudaStream_t) {
+  static bool asked = false;
+  asked = !asked;
+  host_waits += asked;
+  if (asked) return emulated::last_error = cudaErrorNotReady;
   return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -320,11 +325,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  ++host_waits;
-  return cudaSuccess;
-}
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaStreamQuery(nullptr); }
+cudaError_t cudaGetLastError() { return std::exchange(emulated::last_error, cudaSuccess); }
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }
