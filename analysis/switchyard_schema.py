@@ -5,6 +5,7 @@ BENCH_FORMAT, STUDY_FORMAT = "switchyard-bench", "switchyard-study"
 RESULTS_VERSION, BENCH_VERSION = 3, 1
 CONFIG = "config"
 MIXTURE_BLOCKS, TREE_BLOCKS = "mixture_blocks", "tree_blocks"
+LIBRARIES, DEVICE, PRODUCT_ALGORITHMS = "libraries", "device", "product_algorithms"
 # Root attributes of a run's outcome, empty where not measured.
 SCORES = ("memorisation_accuracy", "memorisation_epoch", "generalisation_accuracy", "generalisation_epoch",
           "dispatch_entropy")

@@ -142,6 +142,9 @@ int inspect_results(const io::ResultsSummary& summary, const std::string& path) 
   fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps, state_of(summary));
   for (const auto& [name, value] : summary.attributes)
     if (name != "config" && name != "status") fmt::print("{} {}\n", name, shown(name, value));
+  if (summary.shape.has_algorithms)
+    fmt::print("algorithms of matrix products: {}, in the dataset {}\n", io::read_algorithms(path).size(),
+               io::schema::kProductAlgorithms);
   if (summary.last_step)
     fmt::print("last step {}: loss {:.4f}, gradient norm {:.4f}, {:.0f} samples/s\n", summary.last_step->step,
                summary.last_step->loss, summary.last_step->gradient_norm, summary.last_step->samples_per_second);

@@ -68,6 +68,23 @@ void check_data(const io::CheckpointInfo& info, const std::string& path, const C
         path, data_place(parse_text(info.config, path).data), data_place(config.data), differences);
 }
 
+// The promise of equal bits is for equal libraries on the same kind of device.
+void warn_of_other_bits(const io::CheckpointInfo& info, const std::string& path,
+                        const std::map<std::string, std::string>& machine) {
+  std::string differences;
+  for (const auto& [name, value] : machine) {
+    const auto found = info.attributes.find(name);
+    if (found == info.attributes.end() || found->second == value) continue;
+    differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, found->second, value);
+  }
+  if (!differences.empty())
+    fmt::print(
+        stderr,
+        "switchyard: warning: {} was saved on another machine; what follows may differ in its last bits from what "
+        "that one would have computed: {}\n",
+        path, differences);
+}
+
 }  // namespace
 
 void start_from(World& world, Trainer& trainer, const Config& config) {
@@ -82,7 +99,7 @@ void start_from(World& world, Trainer& trainer, const Config& config) {
 }
 
 std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& config, const fs::path& folder,
-                               const std::string& from) {
+                               const std::string& from, const std::map<std::string, std::string>& machine) {
   // Rank 0 alone looks; loading verifies every byte again, each rank its own.
   const std::string chosen = world.together([&] {
     if (!world.speaks()) return std::string();
@@ -110,6 +127,7 @@ std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& con
     }
   }();
   world.together([&] { check_data(info, path, config, trainer.data_attributes()); });
+  if (world.speaks()) warn_of_other_bits(info, path, machine);
   if (world.speaks()) fmt::print("resuming {} after step {}\n", path, trainer.step());
   return path;
 }

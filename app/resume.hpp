@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -15,8 +16,10 @@ void start_from(World& world, Trainer& trainer, const Config& config);
 
 // Collective. Loads checkpoint `from`, or the newest one in the folder that verifies, and returns its path: nothing
 // where the folder holds none, and then the run begins as start_from has it. Fails where the checkpoint does not
-// verify, none of the folder does, or it is of a run with another configuration, other data or fewer steps.
+// verify, none of the folder does, or it is of a run with another configuration, other data or fewer steps; warns where
+// it was saved with another `machine`, attributes of what bits depend on.
 std::optional<std::filesystem::path> resume(World& world, Trainer& trainer, const Config& config,
-                                            const std::filesystem::path& folder, const std::string& from);
+                                            const std::filesystem::path& folder, const std::string& from,
+                                            const std::map<std::string, std::string>& machine);
 
 }  // namespace switchyard

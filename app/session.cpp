@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "app/text.hpp"
+#include "comm/nccl.hpp"
 #include "kernels/api/version.hpp"
 #include "train/trainer.hpp"
 
@@ -61,13 +62,16 @@ std::string describe_model(const Config& config) {
   return text + fmt::format(", inference {}", config.ffn.inference) + passes;
 }
 
-std::string library_versions() {
+std::string library_versions(Device device) {
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
   int length = 0;
   MPI_Get_library_version(mpi, &length);
   const std::string mpi_text(mpi, static_cast<std::size_t>(length));
-  return fmt::format("{}; HDF5 {}.{}.{}; {}; GCC {}", kernels::library_version(), H5_VERS_MAJOR, H5_VERS_MINOR,
-                     H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
+  std::string text = fmt::format("{}; HDF5 {}.{}.{}; {}; GCC {}", kernels::library_version(), H5_VERS_MAJOR,
+                                 H5_VERS_MINOR, H5_VERS_RELEASE, mpi_text.substr(0, mpi_text.find(',')), __VERSION__);
+  if (device == Device::kCpu) return text;
+  text += "; " + kernels::device_libraries(device);
+  return has_nccl() ? text + "; " + nccl_version() : text;
 }
 
 namespace {

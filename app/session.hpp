@@ -15,8 +15,8 @@ DataOptions data_options(const Config& config);
 // Known from data.kind alone, or else from the files.
 ImageShape shape_of_data(const Config& config);
 std::string describe_model(const Config& config);
-// Of what the bits of a result may depend on.
-std::string library_versions();
+// Of what the bits of a result on this device may depend on.
+std::string library_versions(Device device = Device::kCpu);
 
 // The device that a rank computes on, with its stream. Collective.
 class RankDevice {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <sstream>
 
 #include "app/result_rows.hpp"
 #include "app/resume.hpp"
@@ -11,6 +12,7 @@
 #include "io/checkpoint.hpp"
 #include "io/schema.hpp"
 #include "kernels/api/device.hpp"
+#include "kernels/api/version.hpp"
 
 namespace switchyard {
 
@@ -68,7 +70,7 @@ void TrainingRun::start(bool overwrite) {
 
 void TrainingRun::resume(const std::string& from) {
   take_folder();
-  const auto path = switchyard::resume(world_, *trainer_, config_, folder_.path(), from);
+  const auto path = switchyard::resume(world_, *trainer_, config_, folder_.path(), from, machine());
   // A checkpoint elsewhere is not this run's own. Rank 0 decides: ranks may see a file system at different times.
   std::error_code ignored;
   char own = path && fs::equivalent(*path, folder_.checkpoint(trainer_->step()), ignored);
@@ -101,6 +103,11 @@ void TrainingRun::describe() const {
   std::fflush(stdout);
 }
 
+io::ResultsWriter::Attributes TrainingRun::machine() const {
+  const Device device = session_.context.device;
+  return {{io::schema::kLibraries, library_versions(device)}, {io::schema::kDevice, kernels::device_name(device)}};
+}
+
 io::ResultsWriter::Attributes TrainingRun::attributes() const {
   char host[256] = "";
   gethostname(host, sizeof(host) - 1);
@@ -108,9 +115,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
       {io::schema::kConfig, to_text(config_)},
       {"name", config_.run.name},
       {"version", SWITCHYARD_VERSION},
-      {"libraries", library_versions()},
       {"host", host},
-      {"device", kernels::device_name(session_.context.device)},
       {"model", describe_model(config_)},
       {"ranks", std::to_string(world_.size())},
       {"threads", std::to_string(config_.parallel.threads)},
@@ -134,6 +139,7 @@ io::ResultsWriter::Attributes TrainingRun::attributes() const {
   if (!trainer_->origin().empty()) attributes[io::schema::kOrigin] = trainer_->origin();
   if (knows_clusters_) attributes[io::schema::kDispatchEntropy] = "";
   attributes.insert(trainer_->data_attributes().begin(), trainer_->data_attributes().end());
+  attributes.merge(machine());
   return attributes;
 }
 
@@ -145,6 +151,7 @@ void TrainingRun::open_results() {
     shape.experts = shape.layers > 0 ? config_.ffn.experts : 0;
     shape.tree_layers = std::ssize(trainer_->model().tree_blocks());
     shape.leaves = shape.tree_layers > 0 ? experts_or_leaves(config_) : 0;
+    shape.has_algorithms = session_.context.device != Device::kCpu;
     if (trainer_->step() > 0 && fs::exists(folder_.results()))
       results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
     else
@@ -233,12 +240,24 @@ double TrainingRun::epoch_of(Index step) const {
   return static_cast<double>(step) / static_cast<double>(trainer_->steps_per_epoch());
 }
 
+// More come while the run goes on: experts' products have as many shapes as experts have numbers of tokens.
+void TrainingRun::record_algorithms() {
+  const Device device = session_.context.device;
+  if (device == Device::kCpu) return;
+  std::istringstream text(kernels::product_algorithms(device));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  results_->append_algorithms(lines);
+}
+
 void TrainingRun::save_checkpoint() {
   world_.together([&] {
-    if (world_.speaks()) results_->sync();
+    if (!world_.speaks()) return;
+    record_algorithms();
+    results_->sync();
   });
   const fs::path path = folder_.checkpoint(trainer_->step());
-  trainer_->save(world_.comm(), path);
+  trainer_->save(world_.comm(), path, machine());
   saved_step_ = trainer_->step();
   if (world_.speaks()) io::remove_old_checkpoints(folder_.path(), saved_step_, config_.checkpoint.keep);
 }
@@ -276,6 +295,7 @@ int TrainingRun::finish(bool stopped) {
 }
 
 void TrainingRun::record_outcome(const std::string& digest) {
+  record_algorithms();  // and those of the evaluation
   results_->set_attribute("status", "finished");
   results_->set_attribute("digest", digest);
   results_->set_attribute("test_accuracy", fmt::format("{}", measures_->test.accuracy / 100));

@@ -32,6 +32,9 @@ class TrainingRun {
  private:
   void take_folder();
   io::ResultsWriter::Attributes attributes() const;
+  // What bits depend on: attributes of results and checkpoints.
+  io::ResultsWriter::Attributes machine() const;
+  void record_algorithms();
   void open_results();
   void describe() const;
   bool train();  // false where the run was stopped before its end

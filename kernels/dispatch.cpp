@@ -73,6 +73,10 @@ void pack_b(const Context& context, const Gemm& product, void* packed_b) {
                 cuda::pack_b(context, product, packed_b));
 }
 
+std::string device_libraries(Device device) {
+  SWITCHYARD_ON(device, "device_libraries", std::string(), cuda::device_libraries());
+}
+
 std::string product_algorithms(Device device) {
   SWITCHYARD_ON(device, "product_algorithms", std::string(), cuda::product_algorithms());
 }
@@ -120,6 +124,11 @@ void copy_to_host(const Context& context, void* to, const void* from, Index byte
                 cuda::copy_to_host(context, to, from, bytes));
 }
 
+void copy_to_host(const Context& context, std::span<const HostCopy> copies) {
+  const Profiled profiled(context, "copy");
+  SWITCHYARD_ON(context.device, "copy_to_host", cpu::copy_to_host(copies), cuda::copy_to_host(context, copies));
+}
+
 #ifdef SWITCHYARD_HAS_CUDA
 bool is_built_for(Device) { return true; }
 #else
@@ -151,6 +160,10 @@ void* make_stream(Device device) {
 
 void destroy_stream(Device device, [[maybe_unused]] void* stream) {
   SWITCHYARD_ON(device, "destroy_stream", void(), cuda::destroy_stream(stream));
+}
+
+void watch_waits(Device device, [[maybe_unused]] WaitWatch watch) {
+  SWITCHYARD_ON(device, "watch_waits", void(), cuda::watch_waits(std::move(watch)));
 }
 
 void synchronize(const Context& context) {

@@ -1,6 +1,7 @@
 // The devices that a program can compute on. A rank uses one of them, from one thread.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "core/context.hpp"
@@ -23,5 +24,9 @@ std::string device_place(Device device);
 void* make_stream(Device device);
 void destroy_stream(Device device, void* stream);
 void synchronize(const Context& context);  // waits for all work given to the context's stream; fails where it failed
+
+// Called again and again while the host waits for a GPU, with the seconds that it has waited; may throw. Null: nobody.
+using WaitWatch = std::function<void(double seconds)>;
+void watch_waits(Device device, WaitWatch watch);
 
 }  // namespace switchyard::kernels

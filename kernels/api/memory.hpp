@@ -17,9 +17,18 @@ void release(Device device, void* pointer);
 void* allocate_host(Device device, Index bytes);
 void release_host(Device device, void* pointer);
 void fill_zero(const Context& context, void* pointer, Index bytes);
-void copy(const Context& context, void* to, const void* from, Index bytes);            // device to device
-void copy_to_device(const Context& context, void* to, const void* from, Index bytes);  // from host memory
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes);    // waits for the stream
+void copy(const Context& context, void* to, const void* from, Index bytes);  // device to device
+// From host memory, which may change as soon as this returns; the copy itself is made in order with the stream.
+void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes);  // waits for the stream
+
+struct HostCopy {
+  void* to = nullptr;          // host memory
+  const void* from = nullptr;  // device memory
+  Index bytes = 0;
+};
+// All of them with one wait; none where there is nothing to copy.
+void copy_to_host(const Context& context, std::span<const HostCopy> copies);
 
 struct DeviceMemory {
   static void* allocate(Device device, Index bytes) { return kernels::allocate(device, bytes); }

@@ -37,11 +37,11 @@ struct Sgd {
 };
 void sgd(const Context& context, const Sgd& args);
 
-// *sum (host memory) = sum of x^2 in double. Waits for the stream.
+// *sum = sum of x^2 in double.
 struct SumOfSquares {
   Index size = 0;
   const float* x = nullptr;
-  double* sum = nullptr;
+  double* sum = nullptr;  // device memory, as x
 };
 void sum_of_squares(const Context& context, const SumOfSquares& args);
 

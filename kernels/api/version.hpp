@@ -8,6 +8,8 @@ namespace switchyard::kernels {
 
 // Of what the bits of the kernels' results may depend on: "kernels for AVX-512 with bf16".
 std::string library_version();
+// The same of a device's libraries: "CUDA runtime 13.0, driver for CUDA 13.0, cuBLASLt 130100". CPU: empty.
+std::string device_libraries(Device device);
 // Whether this program's products in bf16 have instructions of their own; without them they are slower than fp32.
 bool has_bf16_instructions();
 

@@ -38,4 +38,8 @@ void copy(void* to, const void* from, Index bytes) {
   if (bytes > 0 && to != from) std::memmove(to, from, static_cast<std::size_t>(bytes));
 }
 
+void copy_to_host(std::span<const HostCopy> copies) {
+  for (const HostCopy& each : copies) copy(each.to, each.from, each.bytes);
+}
+
 }  // namespace switchyard::kernels::cpu

@@ -20,5 +20,6 @@ void* allocate(Index bytes);
 void release(void* pointer);
 void fill_zero(void* pointer, Index bytes);
 void copy(void* to, const void* from, Index bytes);
+void copy_to_host(std::span<const HostCopy> copies);
 
 }  // namespace switchyard::kernels::cpu

@@ -156,8 +156,10 @@ void multiply(const Context& context, const Product& p, void* workspace) {
                "a matrix product");
 }
 
+std::string product_library() { return fmt::format("cuBLASLt {}", cublasLtGetVersion()); }
+
 std::string product_algorithms() {
-  std::string text = fmt::format("cublasLt {}\n", cublasLtGetVersion());
+  std::string text = product_library() + "\n";
   for (const auto& [shape, choice] : choices()) text += describe(shape, choice.algorithm);
   return text;
 }

@@ -1,6 +1,8 @@
 // The products themselves: cuBLASLt, or, in the emulated build, a plain loop.
 #pragma once
 
+#include <string>
+
 #include "core/context.hpp"
 #include "core/types.hpp"
 
@@ -25,5 +27,8 @@ struct Product {
 constexpr Index kMultiplyWorkspaceBytes = Index{32} << 20;
 
 void multiply(const Context& context, const Product& product, void* workspace);
+
+// What multiplies, with its version.
+std::string product_library();
 
 }  // namespace switchyard::kernels::cuda

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "kernels/api/device.hpp"
 #include "kernels/api/operations.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -27,13 +28,16 @@ void fill_zero(const Context& context, void* pointer, Index bytes);
 void copy(const Context& context, void* to, const void* from, Index bytes);
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes);
+void copy_to_host(const Context& context, std::span<const HostCopy> copies);
 
 int num_devices();
 void use_device(int index);
 std::string device_name();
 std::string device_place();
+std::string device_libraries();
 void* make_stream();
 void destroy_stream(void* stream);
 void synchronize(const Context& context);
+void watch_waits(WaitWatch watch);
 
 }  // namespace switchyard::kernels::cuda

@@ -76,11 +76,9 @@ void sgd(const Context& context, const Sgd& args) { launch(context, grid_for(arg
 
 void sum_of_squares(const Context& context, const SumOfSquares& args) {
   const Index num_blocks = ceil_div(args.size, kElementsPerBlock);
-  double* const sums = workspace<double>(context, num_blocks + 1);
-  double* const total = sums + num_blocks;
+  double* const sums = workspace<double>(context, num_blocks);
   launch(context, {.blocks = num_blocks, .threads = kSumThreads}, block_squares_kernel, args.x, args.size, sums);
-  launch(context, {.blocks = 1, .threads = kSumThreads}, sum_kernel, sums, num_blocks, total);
-  copy_to_host(context, args.sum, total, Index{sizeof(double)});
+  launch(context, {.blocks = 1, .threads = kSumThreads}, sum_kernel, sums, num_blocks, args.sum);
 }
 
 }  // namespace switchyard::kernels::cuda

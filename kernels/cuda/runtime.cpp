@@ -3,8 +3,11 @@
 
 #include <exception>
 #include <map>
+#include <thread>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
+#include "kernels/cuda/multiply.hpp"
 #include "kernels/cuda/operations.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -49,6 +52,11 @@ void release(void* pointer) {
   if (std::uncaught_exceptions() == 0) (void)cudaFree(pointer);
 }
 
+void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind) {
+  if (bytes > 0 && to != from)
+    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_of(context)), "copy of GPU memory");
+}
+
 void* allocate_host(Index bytes) {
   if (bytes == 0) return nullptr;
   void* pointer = nullptr;
@@ -65,27 +73,8 @@ void fill_zero(const Context& context, void* pointer, Index bytes) {
     check(cudaMemsetAsync(pointer, 0, static_cast<std::size_t>(bytes), stream_of(context)), "filling GPU memory");
 }
 
-namespace {
-
-void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind) {
-  if (bytes > 0 && to != from)
-    check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_of(context)), "copy of GPU memory");
-}
-
-}  // namespace
-
 void copy(const Context& context, void* to, const void* from, Index bytes) {
   copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToDevice);
-}
-
-// From page-locked memory the copy goes on after the return; it must stay as it is until the stream has come so far.
-void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
-  copy_bytes(context, to, from, bytes, cudaMemcpyHostToDevice);
-}
-
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {
-  copy_bytes(context, to, from, bytes, cudaMemcpyDeviceToHost);
-  synchronize(context);
 }
 
 int num_devices() {
@@ -111,6 +100,14 @@ std::string device_place() {
   return place;
 }
 
+std::string device_libraries() {
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime), "asking for the version of CUDA's runtime");
+  check(cudaDriverGetVersion(&driver), "asking for the version of CUDA's driver");
+  const auto text = [](int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); };
+  return fmt::format("CUDA runtime {}, driver for CUDA {}, {}", text(runtime), text(driver), product_library());
+}
+
 void* make_stream() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
@@ -119,9 +116,34 @@ void* make_stream() {
 
 void destroy_stream(void* stream) {
   workspaces().erase(stream);
+  release_staging(stream);
   (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
 }
 
-void synchronize(const Context& context) { check(cudaStreamSynchronize(stream_of(context)), "waiting for the GPU"); }
+namespace {
+
+WaitWatch& wait_watch() {
+  static WaitWatch watch;
+  return watch;
+}
+
+}  // namespace
+
+void watch_waits(WaitWatch watch) { wait_watch() = std::move(watch); }
+
+void wait(std::string_view what, const std::function<cudaError_t()>& ask) {
+  const double start = seconds_now();
+  cudaError_t answer = ask();
+  for (; answer == cudaErrorNotReady; answer = ask()) {
+    (void)cudaGetLastError();  // else the next launch would be told of it
+    if (wait_watch()) wait_watch()(seconds_now() - start);
+    std::this_thread::yield();
+  }
+  check(answer, what);
+}
+
+void synchronize(const Context& context) {
+  wait("waiting for the GPU", [&] { return cudaStreamQuery(stream_of(context)); });
+}
 
 }  // namespace switchyard::kernels::cuda

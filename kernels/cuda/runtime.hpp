@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,14 @@ void check(cudaError_t error, std::string_view what);
 
 // For .cu files, where nvcc does not take fail()'s format strings.
 [[noreturn]] void fail_operation(const std::string& message);
+
+// Until ask() no longer says that work is going on. Every wait of the host comes here, so that one can watch them all.
+void wait(std::string_view what, const std::function<cudaError_t()>& ask);
+
+// Given to the stream; nothing where `to` is `from`.
+void copy_bytes(const Context& context, void* to, const void* from, Index bytes, cudaMemcpyKind kind);
+// Of transfers between host and GPU.
+void release_staging(void* stream);
 
 // Device memory for one operation's intermediate results: valid until the next call with the same context, since work
 // of a stream is done in order. Grows as needed, then stays.

@@ -2,8 +2,6 @@
 
 #include <vector>
 
-#include "kernels/api/device.hpp"
-
 namespace switchyard {
 
 void HostStaging::exchange(const Context& context, Ranks& ranks, std::string_view what,
@@ -12,15 +10,17 @@ void HostStaging::exchange(const Context& context, Ranks& ranks, std::string_vie
   for (const Transfer& each : transfers) bytes += each.send_bytes + each.receive_bytes;
   std::byte* next = room(context.device, bytes);
   std::vector<Transfer> staged;
+  std::vector<kernels::HostCopy> downloads;
   for (const Transfer& each : transfers) {
     if (each.peer == ranks.rank()) {
       kernels::copy(context, each.receive, each.send, each.send_bytes);
       continue;
     }
     staged.push_back({each.peer, next, each.send_bytes, next + each.send_bytes, each.receive_bytes});
-    kernels::copy_to_host(context, next, each.send, each.send_bytes);
+    downloads.push_back({next, each.send, each.send_bytes});
     next += each.send_bytes + each.receive_bytes;
   }
+  kernels::copy_to_host(context, downloads);
   ranks.exchange(what, staged);
   auto arrived = staged.begin();
   for (const Transfer& each : transfers)
@@ -28,7 +28,6 @@ void HostStaging::exchange(const Context& context, Ranks& ranks, std::string_vie
       kernels::copy_to_device(context, each.receive, arrived->receive, each.receive_bytes);
       ++arrived;
     }
-  kernels::synchronize(context);  // the next exchange writes over what is copied
 }
 
 void HostStaging::in_host_memory(const Context& context, float* data, Index size,
@@ -38,7 +37,6 @@ void HostStaging::in_host_memory(const Context& context, float* data, Index size
   kernels::copy_to_host(context, copy, data, bytes);
   work(copy);
   kernels::copy_to_device(context, data, copy, bytes);
-  kernels::synchronize(context);
 }
 
 std::byte* HostStaging::room(Device device, Index bytes) {

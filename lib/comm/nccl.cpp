@@ -8,8 +8,12 @@
 
 #include <chrono>
 #include <exception>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "comm/collectives.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/api/memory.hpp"
 #endif
 
@@ -18,6 +22,8 @@ namespace switchyard {
 #ifndef SWITCHYARD_HAS_NCCL
 
 bool has_nccl() { return false; }
+
+std::string nccl_version() { return ""; }
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator>, Index) {
   fail(
@@ -47,11 +53,16 @@ class NcclCommunicator final : public Communicator {
       if (comm_) (void)ncclCommAbort(comm_);
       throw;
     }
+    all().push_back(this);
+    kernels::watch_waits(Device::kCuda, [](double seconds) {
+      for (const NcclCommunicator* each : all()) each->look(seconds);
+    });
   }
 
   // After an error the others may never come; else they may still be reading what this rank has sent.
   ~NcclCommunicator() override {
-    if (!comm_) return;
+    std::erase(all(), this);
+    if (all().empty()) kernels::watch_waits(Device::kCuda, nullptr);
     if (std::uncaught_exceptions() > 0 || !finalized()) {
       (void)ncclCommAbort(comm_);
       return;
@@ -68,6 +79,7 @@ class NcclCommunicator final : public Communicator {
   void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
     if (context.device == Device::kCpu) return host_->exchange_arrays(context, what, transfers);
     const auto stream = static_cast<cudaStream_t>(context.stream);
+    latest() = what;
     check(ncclGroupStart(), what);
     for (const Transfer& each : transfers) {
       if (each.peer == rank()) continue;
@@ -95,12 +107,37 @@ class NcclCommunicator final : public Communicator {
 
   void all_reduce(const Context& context, float* data, Index size) override {
     if (context.device == Device::kCpu) return host_->all_reduce(context, data, size);
+    latest() = "sum over ranks";
     begun(ncclAllReduce(data, data, static_cast<std::size_t>(size), ncclFloat, ncclSum, comm_,
                         static_cast<cudaStream_t>(context.stream)),
           "sum over ranks");
   }
 
  private:
+  // This process's communicators, the world first: the host waits for all that was given to the GPU, whoever gave it.
+  static std::vector<NcclCommunicator*>& all() {
+    static std::vector<NcclCommunicator*> communicators;
+    return communicators;
+  }
+  // What one of them gave to the GPU last.
+  static std::string& latest() {
+    static std::string what;
+    return what;
+  }
+
+  // While the host waits for the GPU, where NCCL's part waits for other ranks. Whoever fails here unwinds to the
+  // destructors, which abort what the GPU still waits for.
+  void look(double seconds) const {
+    ncclResult_t result = ncclSuccess;
+    check(ncclCommGetAsyncError(comm_, &result), latest());
+    check_begun(result, latest());
+    if (seconds < static_cast<double>(timeout_)) return;
+    const std::string what = latest() + ", or earlier work of the GPU";
+    barrier(*all().front()->host_, what);  // names the ranks that do not come
+    fail("{}: rank {} waited {} s for its GPU, though all ranks answer: if it is only slow, raise parallel.timeout.",
+         what, world_ranks()[static_cast<std::size_t>(rank())], timeout_);
+  }
+
   void check(ncclResult_t result, std::string_view what) const {
     if (result != ncclSuccess)
       fail("{}: on rank {} NCCL reports \"{}\" ({}). NCCL_DEBUG=INFO in the environment makes it say more.", what,
@@ -143,6 +180,12 @@ class NcclCommunicator final : public Communicator {
 }  // namespace
 
 bool has_nccl() { return true; }
+
+std::string nccl_version() {
+  int version = 0;
+  if (ncclGetVersion(&version) != ncclSuccess) return "NCCL of unknown version";
+  return fmt::format("NCCL {}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Index timeout_seconds) {
   return std::make_unique<NcclCommunicator>(std::move(host), timeout_seconds);

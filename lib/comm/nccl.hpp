@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "comm/communicator.hpp"
 
@@ -9,6 +10,8 @@ namespace switchyard {
 
 // Whether this program was built with NCCL.
 bool has_nccl();
+// "NCCL 2.27.3"; empty where it was not.
+std::string nccl_version();
 
 // Every rank has chosen a GPU of its own before: NCCL does not share one among ranks. Collective over `host`.
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Index timeout_seconds);

@@ -18,6 +18,7 @@ namespace switchyard::io {
 struct ResultsShape {
   Index layers = 0, experts = 0;
   Index tree_layers = 0, leaves = 0;
+  bool has_algorithms = false;  // product_algorithms
   bool operator==(const ResultsShape&) const = default;
 };
 
@@ -67,8 +68,9 @@ class ResultsWriter {
   static ResultsWriter create(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
 
   // Goes on with a file that was closed, or whose writer was killed: rows of steps after `step` are left out,
-  // `attributes` added to its own or put in their place. The file is written anew beside the old one and takes its name
-  // when it is ready. Fails, with the old file as it was, where that cannot be read or has another shape.
+  // `attributes` added to its own or put in their place; has_algorithms holds from then on if it did before. The file
+  // is written anew beside the old one and takes its name when it is ready. Fails, with the old file as it was, where
+  // that cannot be read or has another shape.
   static ResultsWriter reopen(const std::filesystem::path& path, Index step, const Attributes& attributes,
                               ResultsShape shape);
 
@@ -80,6 +82,9 @@ class ResultsWriter {
   void append(const RoutingRow& row);  // only with layers > 0
   void append(const TreeRow& row);     // only with tree_layers > 0
   void append(const EvaluationRow& row);
+
+  // Those that the file does not have yet; only with has_algorithms. Written at once.
+  void append_algorithms(const std::vector<std::string>& algorithms);
 
   // Replaces the value of an attribute that the file was made with: by at most 64 bytes, or as many as it had.
   void set_attribute(const std::string& name, const std::string& value);
@@ -112,6 +117,9 @@ struct ResultsSummary {
 
 // Of a file that may be being written. Damage is reported, not thrown. What an older program did not record is 0.
 ResultsSummary describe_results(const std::filesystem::path& path);
+
+// In the order that they were chosen in; none where the run had no GPU. Fails for a file that is damaged.
+std::vector<std::string> read_algorithms(const std::filesystem::path& path);
 
 // Rows of a table, by their steps, both ends included.
 struct RowRange {

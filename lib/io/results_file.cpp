@@ -103,6 +103,7 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
   if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
   if (const auto load = row_shape(file, schema::kRoutingExpertColumns[0].path, path); !load.empty())
     header.shape.layers = load[0], header.shape.experts = load[1];
+  header.shape.has_algorithms = H5Lexists(file, schema::kProductAlgorithms, H5P_DEFAULT) > 0;
   if (const auto share = row_shape(file, schema::kTreesShare.path, path); !share.empty())
     header.shape.tree_layers = share[0], header.shape.leaves = share[1];
   return header;

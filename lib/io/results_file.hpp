@@ -66,6 +66,10 @@ TableLayout evaluations_layout(Index version = schema::kResultsVersion);
 TableLayout routing_layout(ResultsShape shape);  // of kRoutingVersion and later
 TableLayout trees_layout(ResultsShape shape);
 
+// Each a string of fixed length; what is longer is cut.
+ColumnLayout algorithms_layout();
+std::vector<std::string> read_algorithms(const h5::Handle& file, const std::filesystem::path& path);
+
 // Opens a file for reading, one that is being written or whose writer was killed included.
 h5::Handle open_results(const std::filesystem::path& path, bool& unfinished);
 

@@ -72,6 +72,7 @@ void ResultsWriter::State::create_datasets(const Attributes& attributes) {
   if (shape.tree_layers > 0) trees.layout = trees_layout(shape);
   for (ResultsTable* table : tables())
     for (const ColumnLayout& layout : table->layout) table->columns.emplace_back(file, layout, path);
+  if (shape.has_algorithms) algorithms.emplace(file, algorithms_layout(), path);
 }
 
 std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing, &trees}; }
@@ -156,6 +157,7 @@ void ResultsWriter::State::flush_file() { h5::check(H5Fflush(file, H5F_SCOPE_LOC
 void ResultsWriter::State::close() {
   if (!failure.empty()) h5::abandon(file);
   for (ResultsTable* table : tables()) table->columns.clear();
+  algorithms.reset();
   if (!failure.empty()) return;
   h5::check(file.close(), disk_path, "close the file");
   release_reserved(disk_path);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
+#include <set>
 
 #include "core/error.hpp"
 #include "io/growing_column.hpp"
@@ -43,12 +45,15 @@ struct ResultsWriter::State {
   TableOf<EvaluationRow> evaluations;
   TableOf<RoutingRow> routing;
   TableOf<TreeRow> trees;
+  std::optional<GrowingColumn> algorithms;  // with has_algorithms
+  std::set<std::string> written_algorithms;
   std::chrono::steady_clock::time_point last_flush = std::chrono::steady_clock::now();
   std::string failure;  // HDF5 failed half way: nothing more can be written
 
   State(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
   void create_datasets(const Attributes& attributes);
   void copy_rows(const h5::Handle& old, const std::filesystem::path& old_path, Index last_step);
+  void append_algorithms(const std::vector<std::string>& lines);
   void publish();
   void flush();
   void flush_if_due();

@@ -63,12 +63,19 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
            read.schema_version, schema::kResultsVersion);
     return read;
   });
-  if (header.shape != shape)
+  shape.has_algorithms = shape.has_algorithms || header.shape.has_algorithms;
+  ResultsShape old_shape = header.shape;
+  old_shape.has_algorithms = shape.has_algorithms;
+  if (old_shape != shape)
     fail("{}: holds {}, this run has {}: give the run another name", path.string(), in_words(header.shape),
          in_words(shape));
   Attributes merged = attributes;
   merged.insert(header.attributes.begin(), header.attributes.end());
-  return ResultsWriter(start(path, merged, shape, [&](State& state) { state.copy_rows(old, path, step); }));
+  return ResultsWriter(start(path, merged, shape, [&](State& state) {
+    state.copy_rows(old, path, step);
+    if (header.shape.has_algorithms)
+      state.append_algorithms(read_earlier(step, [&] { return read_algorithms(old, path); }));
+  }));
 }
 
 ResultsWriter::ResultsWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -107,6 +114,12 @@ void ResultsWriter::append(const TreeRow& row) {
   check_arrays(state_->path, state_->trees, row, kTreesMembers);
   state_->trees.pending.push_back(row);
   state_->flush_if_due();
+}
+
+void ResultsWriter::append_algorithms(const std::vector<std::string>& lines) {
+  if (!state_->algorithms)
+    fail("{}: has no place for algorithms: it was made for a run without a GPU", state_->path.string());
+  state_->append_algorithms(lines);
 }
 
 void ResultsWriter::set_attribute(const std::string& name, const std::string& value) {

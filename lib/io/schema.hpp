@@ -17,6 +17,10 @@ inline constexpr const char* kBenchFormat = "switchyard-bench";
 inline constexpr const char* kStudyFormat = "switchyard-study";
 inline constexpr const char* kConfig = "config";  // dataset, scalar string: the whole configuration, as INI text
 
+// Root attributes of results and checkpoints, strings: what bits depend on beside configuration and data.
+inline constexpr const char* kLibraries = "libraries";  // with their versions
+inline constexpr const char* kDevice = "device";        // as its maker calls it
+
 // Checkpoint: one file per saved step, `checkpoint-<step, 8 digits>.h5`.
 inline constexpr std::int64_t kCheckpointVersion = 1;
 inline constexpr const char* kStep = "step";      // int64: optimiser steps done
@@ -44,6 +48,9 @@ inline constexpr const char* kStepUnits = "steps";
 // blocks with a tree, of trees/* likewise, since version 3.
 inline constexpr const char* kMixtureBlocks = "mixture_blocks";
 inline constexpr const char* kTreeBlocks = "tree_blocks";
+// Of runs on a GPU: (algorithms) string, the ones that the library of matrix products chose on rank 0, each with the
+// shape of its products. Grows while the run goes on.
+inline constexpr const char* kProductAlgorithms = "product_algorithms";
 // Root attributes, strings since version 3, numbers in decimal digits; empty until the end, and where not measured. The
 // best accuracy on the training split (a fraction); the accuracy on the test split when that on the validation split
 // was best; and the epochs done when each was observed. With early stopping, up to where each had stopped rising.

@@ -53,10 +53,10 @@ class ExpertChoiceRouter final : public GatedRouter {
                                            .scores = plan.probabilities,
                                            .experts = plan.experts,
                                            .weights = plan.weights});
-    fill_slots(input, 0, plan);
+    plan.chosen.assign(static_cast<std::size_t>(plan.num_experts), static_cast<std::int32_t>(capacity(input)));
     // Microbatches of a training batch are all of one size; the last one of a test set may be smaller.
     plan.same_counts_everywhere = input.training;
-    gate_.measure_losses(input, plan, losses);
+    gate_.fill_slots(input, 0, plan, losses);
     return plan;
   }
 

@@ -32,8 +32,11 @@ class GateLosses {
     const float* load_probability = nullptr;  // (tokens, experts); where the load loss counts
     bool all_allowed = true;                  // tokens might go to any expert; otherwise no loss compares experts
   };
-  // In training; an empty microbatch has no losses.
-  void measure(const RouteInput& input, const RoutePlan& plan, const Measures& measures, AuxiliaryLosses* losses);
+  // Gives the sums that losses are made of to the stream, before slots are filled; the copies that it returns bring
+  // them to the host. In training; an empty microbatch has no losses.
+  std::vector<kernels::HostCopy> sum(const RouteInput& input, const RoutePlan& plan, const Measures& measures);
+  // Once they are there, with the plan's counts.
+  void measure(const RoutePlan& plan, AuxiliaryLosses* losses);
 
   // Of what measure() saw last, the losses counting auxiliary_scale each. Arrays of the arena.
   void add_gradients(const RouteInput& input, double auxiliary_scale, kernels::GateBackward& backward) const;
@@ -42,11 +45,15 @@ class GateLosses {
   const GateLossWeights& weights() const { return weights_; }
 
  private:
-  std::vector<float> column_sums(const RouteInput& input, Index rows, const float* x) const;
+  // Of each expert, by column_sum(); for the host.
+  kernels::HostCopy column_sums(const RouteInput& input, Index rows, const float* x, std::vector<float>& host) const;
   static const float* upload(const RouteInput& input, const std::vector<float>& gradient, double scale);
 
   GateLossWeights weights_;
   Index num_experts_;
+  // Of the microbatch at hand; empty, or 0, where the loss does not count:
+  std::vector<float> probabilities_, importance_, load_;  // (experts)
+  double squares_ = 0;                                    // of log_sum_exp
   // Of each expert, scaled by the loss's weight; empty where the loss does not count.
   std::vector<float> d_probability_, d_importance_, d_load_;
 };

@@ -34,8 +34,7 @@ class HashRouter final : public Router {
       for (std::size_t token = 0; token < words_.size(); ++token)
         words_[token] = static_cast<std::int32_t>(static_cast<Index>(token) % input.tokens_per_sample);
     for (std::int32_t& word : words_) word = experts_of_words_[static_cast<std::size_t>(word)];
-    plan.experts = input.arena.take<std::int32_t>(plan.tokens);
-    kernels::copy_to_device(input.context, plan.experts, words_.data(), plan.tokens * 4);
+    give_experts(input, words_, plan);
     fill_slots(input, expert_capacity(options_, input, 1, plan.num_experts), plan);
     plan.same_counts_everywhere = !by_content_ && input.training;
     return plan;

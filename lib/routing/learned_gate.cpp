@@ -101,16 +101,18 @@ RoutePlan LearnedGate::choose(const RouteInput& input, float* logits, AuxiliaryL
                               const float* selection_bias, const float* load_probability) {
   RoutePlan plan = score(input, logits, selection_bias);
   const ExpertRange allowed = allowed_experts(options_, input);
-  fill_slots(input, expert_capacity(options_, input, plan.top_k, allowed.end - allowed.first), plan);
-  measure_losses(input, plan, losses, load_probability);
+  fill_slots(input, expert_capacity(options_, input, plan.top_k, allowed.end - allowed.first), plan, losses,
+             load_probability);
   return plan;
 }
 
-void LearnedGate::measure_losses(const RouteInput& input, const RoutePlan& plan, AuxiliaryLosses* losses,
-                                 const float* load_probability) {
+void LearnedGate::fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, AuxiliaryLosses* losses,
+                             const float* load_probability) {
   const ExpertRange allowed = allowed_experts(options_, input);
   const bool all_allowed = allowed.end - allowed.first == options_.num_experts;
-  losses_.measure(input, plan, {probabilities_, log_sum_exp_, load_probability, all_allowed}, losses);
+  switchyard::fill_slots(input, capacity, plan,
+                         losses_.sum(input, plan, {probabilities_, log_sum_exp_, load_probability, all_allowed}));
+  losses_.measure(plan, losses);
 }
 
 float* LearnedGate::choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,

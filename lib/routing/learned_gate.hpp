@@ -38,8 +38,9 @@ class LearnedGate {
   // The plan of a router that lets tokens choose, with its losses. load_probability: (tokens, experts) or null.
   RoutePlan choose(const RouteInput& input, float* logits, AuxiliaryLosses* losses,
                    const float* selection_bias = nullptr, const float* load_probability = nullptr);
-  void measure_losses(const RouteInput& input, const RoutePlan& plan, AuxiliaryLosses* losses,
-                      const float* load_probability = nullptr);
+  // As the routers' own, and measures the losses.
+  void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, AuxiliaryLosses* losses,
+                  const float* load_probability = nullptr);
 
   // d_logits (tokens, experts) from the arena, by way of the weights and of the auxiliary losses but the load loss.
   float* choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,

@@ -35,7 +35,7 @@ class RandomRouter final : public Router {
     } else {
       fail_usage("ffn.granularity: \"{}\" is not one of batch, sample, token, balanced", options.granularity);
     }
-    counts_known_ = options.granularity == "batch" || options.granularity == "balanced";
+    same_everywhere_ = options.granularity == "batch" || options.granularity == "balanced";
   }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
@@ -43,11 +43,10 @@ class RandomRouter final : public Router {
     plan.tokens = input.tokens();
     plan.num_experts = num_experts_;
     // Microbatches of a training batch are all of one size; the last one of a test set may be smaller.
-    plan.same_counts_everywhere = counts_known_ && input.training;
+    plan.same_counts_everywhere = same_everywhere_ && input.training;
     experts_.resize(static_cast<std::size_t>(plan.tokens));
     (this->*draw_)(input);
-    plan.experts = input.arena.take<std::int32_t>(plan.tokens);
-    kernels::copy_to_device(input.context, plan.experts, experts_.data(), plan.tokens * 4);
+    give_experts(input, experts_, plan);
     fill_slots(input, expert_capacity(options_, input, 1, plan.num_experts), plan);
     return plan;
   }
@@ -100,7 +99,7 @@ class RandomRouter final : public Router {
   RouterOptions options_;
   Index num_experts_;
   void (RandomRouter::*draw_)(const RouteInput&) = nullptr;
-  bool counts_known_ = false;
+  bool same_everywhere_ = false;       // tokens of each expert, in every microbatch
   std::vector<std::int32_t> experts_;  // (tokens)
 };
 

@@ -102,7 +102,14 @@ void refuse_gate(const RouterOptions& options) {
   refuse("ffn.gating_dropout", options.gating_dropout);
 }
 
-void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan) {
+void give_experts(const RouteInput& input, const std::vector<std::int32_t>& experts, RoutePlan& plan) {
+  plan.experts = input.arena.take<std::int32_t>(std::ssize(experts));
+  kernels::copy_to_device(input.context, plan.experts, experts.data(), std::ssize(experts) * 4);
+  plan.chosen.assign(static_cast<std::size_t>(plan.num_experts), 0);
+  for (const std::int32_t expert : experts) ++plan.chosen[static_cast<std::size_t>(expert)];
+}
+
+void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, std::vector<kernels::HostCopy> wanted) {
   const Index assignments = plan.tokens * plan.top_k, experts = plan.num_experts;
   plan.assignment_of_slot = input.arena.take<std::int32_t>(assignments);
   plan.slot_of_assignment = input.arena.take<std::int32_t>(assignments);
@@ -116,11 +123,23 @@ void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan) {
   sort.assignment_of_slot = plan.assignment_of_slot;
   sort.slot_of_assignment = plan.slot_of_assignment;
   kernels::sort_by_expert(input.context, sort);
-  plan.tokens_per_expert.resize(static_cast<std::size_t>(2 * experts));
-  kernels::copy_to_host(input.context, plan.tokens_per_expert.data(), sort.tokens_per_expert, 2 * experts * 4);
-  plan.chosen.assign(plan.tokens_per_expert.begin() + experts, plan.tokens_per_expert.end());
-  plan.tokens_per_expert.resize(static_cast<std::size_t>(experts));
-  std::transform(plan.chosen.begin(), plan.chosen.end(), plan.tokens_per_expert.begin(), plan.chosen.begin(),
+
+  const bool knows_counts = !plan.chosen.empty();
+  std::vector<std::int32_t> dropped(static_cast<std::size_t>(experts));
+  plan.tokens_per_expert.resize(dropped.size());
+  if (!knows_counts) {
+    wanted.push_back({plan.tokens_per_expert.data(), sort.tokens_per_expert, experts * 4});
+    wanted.push_back({dropped.data(), sort.dropped_per_expert, experts * 4});
+  }
+  kernels::copy_to_host(input.context, wanted);
+  if (knows_counts) {
+    for (std::size_t e = 0; e < dropped.size(); ++e)
+      plan.tokens_per_expert[e] =
+          capacity > 0 ? std::min(plan.chosen[e], static_cast<std::int32_t>(capacity)) : plan.chosen[e];
+    return;
+  }
+  plan.chosen.resize(dropped.size());
+  std::transform(plan.tokens_per_expert.begin(), plan.tokens_per_expert.end(), dropped.begin(), plan.chosen.begin(),
                  std::plus<>());
 }
 

@@ -114,9 +114,13 @@ std::unique_ptr<Router> make_patch_sum_router(const RouterOptions& options, Para
 std::unique_ptr<Router> make_random_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_hash_router(const RouterOptions& options, ParameterTable& table);
 
+// For routers that draw on the host: plan.experts on the device, and plan.chosen. experts: (tokens * top_k).
+void give_experts(const RouteInput& input, const std::vector<std::int32_t>& experts, RoutePlan& plan);
+
 // What every router ends with: slots by a stable sort of plan.experts, at most `capacity` for each expert (0: no
-// limit), and counts on the host.
-void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan);
+// limit), and counts on the host. A router that knows plan.chosen beforehand has filled it in; else the host waits for
+// the device to count. `wanted` comes to the host in the same wait.
+void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, std::vector<kernels::HostCopy> wanted = {});
 
 // Fail where the router cannot do what the options ask for: the load loss needs noisy_top_k, sigmoid scores top_k or
 // loss_free, and whatever belongs to a gate a router that has one.

@@ -75,9 +75,11 @@ void Trainer::add_metrics(const Pass& pass, const Model::Losses& losses, bool st
   gradients_->add(pass.context, leaf);
 }
 
-StepMetrics Trainer::read_metrics(const float* device_metrics) const {
+StepMetrics Trainer::read_metrics(const GradientSums::Totals& totals) {
   std::vector<float> sums(static_cast<std::size_t>(num_metrics()));
-  kernels::copy_to_host(context_, sums.data(), device_metrics, static_cast<Index>(sums.size() * sizeof(float)));
+  const kernels::HostCopy copies[] = {{sums.data(), totals.metrics, num_metrics() * Index{sizeof(float)}},
+                                      gradient_squares_->sum(context_, totals.gradients)};
+  kernels::copy_to_host(context_, copies);
   const auto of_microbatches = [&](Metric metric) {
     return double{sums[metric]} / static_cast<double>(num_microbatches_);
   };
@@ -88,6 +90,7 @@ StepMetrics Trainer::read_metrics(const float* device_metrics) const {
   metrics.accuracy = 100 * double{sums[kCorrect]} / static_cast<double>(batch_rows());
   metrics.auxiliary = {of_microbatches(kBalance), of_microbatches(kZ),           of_microbatches(kImportance),
                        of_microbatches(kLoad),    of_microbatches(kConsistency), of_microbatches(kHardening)};
+  metrics.gradient_norm = gradient_squares_->norm(mesh_.expert_group());
   metrics.stop_requested = sums[kStop] > 0;
   metrics.routing = read_routing(std::span(sums).subspan(kNumScalars));
   metrics.trees = read_trees(std::span(sums).subspan(kNumScalars));

@@ -23,10 +23,10 @@ Optimizer::Optimizer(const Context& context, const OptimizerOptions& options, In
   }
 }
 
-void Optimizer::update(const Context& context, ParameterStore& parameters, const float* gradients, double learning_rate,
-                       double gradient_scale, Index step) {
+void Optimizer::update(const Context& context, ParameterStore& parameters, const float* gradients,
+                       const GradientSquares& squares, double learning_rate, double gradient_scale, Index step) {
   if (options_.kind == "normalized")
-    return update_normalized(context, parameters, gradients, learning_rate, gradient_scale);
+    return update_normalized(context, parameters, gradients, squares, learning_rate, gradient_scale);
   if (options_.kind == "sgd") {
     kernels::sgd(context, {.size = parameters.trained_size(),
                            .parameters = parameters.values(),
@@ -54,7 +54,7 @@ void Optimizer::update(const Context& context, ParameterStore& parameters, const
 }
 
 void Optimizer::update_normalized(const Context& context, ParameterStore& parameters, const float* gradients,
-                                  double learning_rate, double gradient_scale) const {
+                                  const GradientSquares& squares, double learning_rate, double gradient_scale) const {
   const auto descend = [&](Index first, Index size, double rate, double scale) {
     kernels::sgd(context, {.size = size,
                            .parameters = parameters.values() + first,
@@ -71,11 +71,8 @@ void Optimizer::update_normalized(const Context& context, ParameterStore& parame
     for (ParameterId id = 0; id < table.size(); ++id) {
       if (!table[id].trained || !table[id].per_expert) continue;
       ids.push_back(id);
-      double squares = 0;
-      kernels::sum_of_squares(
-          context, {.size = table[id].slice_size(), .x = gradients + parameters.offset(id, expert), .sum = &squares});
       // As a float, which is 0 for norms below 1e-23: of such gradients, all but vanished, 1 / norm could be infinite.
-      sum_of_norms += std::sqrt(double{static_cast<float>(squares)});
+      sum_of_norms += std::sqrt(double{static_cast<float>(squares.of(id, expert))});
     }
     if (sum_of_norms == 0) continue;
     for (const ParameterId id : ids)
@@ -83,27 +80,47 @@ void Optimizer::update_normalized(const Context& context, ParameterStore& parame
   }
 }
 
-double gradient_norm(const Context& context, const ParameterStore& parameters, Communicator& expert_group,
-                     const float* gradients) {
-  const ParameterTable& table = parameters.table();
-  std::vector<double> replicated, experts;  // sums of squares in table order; experts: (parameter, local expert)
+GradientSquares::GradientSquares(Device device, const ParameterStore& parameters) : parameters_(parameters) {
+  std::size_t size = 0;
+  for (ParameterId id = 0; id < parameters.table().size(); ++id) {
+    first_.push_back(size);
+    if (parameters.table()[id].trained) size += static_cast<std::size_t>(parameters.local_slices(id));
+  }
+  sums_.resize(size);
+  device_sums_ = kernels::Array<double>(device, std::ssize(sums_));
+}
+
+kernels::HostCopy GradientSquares::sum(const Context& context, const float* gradients) {
+  const ParameterTable& table = parameters_.table();
+  double* sum = device_sums_.data();
   for (ParameterId id = 0; id < table.size(); ++id) {
     if (!table[id].trained) continue;
-    for (Index slice = 0; slice < parameters.local_slices(id); ++slice) {
-      double& sum = (table[id].per_expert ? experts : replicated).emplace_back();
+    for (Index slice = 0; slice < parameters_.local_slices(id); ++slice)
       kernels::sum_of_squares(
-          context, {.size = table[id].slice_size(), .x = gradients + parameters.offset(id, slice), .sum = &sum});
-    }
+          context, {.size = table[id].slice_size(), .x = gradients + parameters_.offset(id, slice), .sum = sum++});
   }
+  return {sums_.data(), device_sums_.data(), device_sums_.size() * Index{sizeof(double)}};
+}
+
+double GradientSquares::norm(Communicator& expert_group) const {
+  const ParameterTable& table = parameters_.table();
   double total = 0;
-  for (double sum : replicated) total += sum;
+  std::vector<double> experts;  // (parameter, local expert)
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    if (!table[id].trained) continue;
+    for (Index slice = 0; slice < parameters_.local_slices(id); ++slice)
+      if (table[id].per_expert)
+        experts.push_back(of(id, slice));
+      else
+        total += of(id, slice);
+  }
   if (experts.empty()) return std::sqrt(total);
 
   const auto owners = static_cast<std::size_t>(expert_group.size());
   std::vector<double> all(owners * experts.size());
   all_gather(expert_group, "gradient norm", experts.data(), static_cast<Index>(experts.size() * sizeof(double)),
              all.data());
-  const auto local = static_cast<std::size_t>(parameters.num_local_experts());
+  const auto local = static_cast<std::size_t>(parameters_.num_local_experts());
   for (std::size_t parameter = 0; parameter < experts.size() / local; ++parameter)
     for (std::size_t owner = 0; owner < owners; ++owner)
       for (std::size_t slice = 0; slice < local; ++slice)

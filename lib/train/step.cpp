@@ -45,15 +45,15 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   }
 
   profiled.phase("update");
-  StepMetrics metrics = read_metrics(totals.metrics);
-  metrics.gradient_norm = gradient_norm(context_, *parameters_, mesh_.expert_group(), totals.gradients);
+  StepMetrics metrics = read_metrics(totals);
   if (!std::isfinite(metrics.loss) || !std::isfinite(metrics.gradient_norm)) fail_not_finite(metrics);
 
   // As torch.nn.utils.clip_grad_norm_.
   double scale = 1;
   if (config_.train.clip > 0) scale = std::min(1.0, config_.train.clip / (metrics.gradient_norm + 1e-6));
   metrics.learning_rate = learning_rate(schedule_, step_) * rate_factor(scores_, score_rules_);
-  optimizer_->update(context_, *parameters_, totals.gradients, metrics.learning_rate, scale, step_ + 1);
+  optimizer_->update(context_, *parameters_, totals.gradients, *gradient_squares_, metrics.learning_rate, scale,
+                     step_ + 1);
   model_->after_step(context_, metrics.routing.tokens, *parameters_);
 
   ++step_;

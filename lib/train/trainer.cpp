@@ -125,6 +125,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
     block = local_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(local_microbatches_));
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block,
                                               mesh.expert_group().size(), num_metrics());
+  gradient_squares_ = std::make_unique<GradientSquares>(context.device, *parameters_);
   optimizer_ = std::make_unique<Optimizer>(
       context,
       OptimizerOptions{config.train.optimizer, config.train.weight_decay, config.train.momentum, config.train.beta1,

@@ -96,7 +96,8 @@ class Trainer {
   std::span<const std::uint32_t> batch_samples();
   void add_metrics(const Pass& pass, const Model::Losses& losses, bool stop_requested);
   Index batch_rows() const { return config_.train.batch * model_->options().training_passes(); }
-  StepMetrics read_metrics(const float* device_metrics) const;
+  // The step's gradient norm among them, whose sums the host reads with the metrics: one wait for the device.
+  StepMetrics read_metrics(const GradientSums::Totals& totals);
   RoutingLoad read_routing(std::span<const float> sums) const;
   TreeLoad read_trees(std::span<const float> sums) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
@@ -124,6 +125,7 @@ class Trainer {
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;
+  std::unique_ptr<GradientSquares> gradient_squares_;
   std::unique_ptr<Optimizer> optimizer_;
   ScheduleOptions schedule_;
   ScoreRules score_rules_;

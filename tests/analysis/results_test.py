@@ -39,7 +39,8 @@ class Schema(unittest.TestCase):
         for name, value in [("kResultsFormat", schema.RESULTS_FORMAT), ("kBenchFormat", schema.BENCH_FORMAT),
                             ("kCheckpointFormat", schema.CHECKPOINT_FORMAT), ("kStudyFormat", schema.STUDY_FORMAT),
                             ("kConfig", schema.CONFIG), ("kMixtureBlocks", schema.MIXTURE_BLOCKS),
-                            ("kTreeBlocks", schema.TREE_BLOCKS),
+                            ("kTreeBlocks", schema.TREE_BLOCKS), ("kLibraries", schema.LIBRARIES),
+                            ("kDevice", schema.DEVICE), ("kProductAlgorithms", schema.PRODUCT_ALGORITHMS),
                             *zip(("kMemorisationAccuracy", "kMemorisationEpoch", "kGeneralisationAccuracy",
                                   "kGeneralisationEpoch"), schema.SCORES)]:
             self.assertIn(f'{name} = "{value}"', self.HEADER)

@@ -1,4 +1,9 @@
 // What --resume takes, what it passes over, and what it refuses.
+#include <cstring>
+#include <map>
+#include <span>
+
+#include "core/ranks.hpp"
 #include "data_files.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
@@ -32,6 +37,47 @@ class Resume : public Program {
   const Words kKeepAll = {"--checkpoint.every", "1", "--checkpoint.keep", "100"};
   Outcome first_;
 };
+
+class OneRank : public Ranks {
+ public:
+  OneRank() : Ranks(0, {0}) {}
+  void exchange(std::string_view, std::span<const Transfer> transfers) override {
+    for (const Transfer& each : transfers)
+      std::memcpy(each.receive, each.send, static_cast<std::size_t>(each.send_bytes));
+  }
+};
+
+// Copies a checkpoint, as a machine with other attributes would have saved it.
+void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<std::string, std::string>& machine) {
+  std::vector<std::vector<float>> arrays;
+  std::vector<io::ArraySlice> slices;
+  for (const io::ArraySummary& array : io::describe_checkpoint(from).arrays) {
+    Index size = 1;
+    for (const Index extent : array.shape) size *= extent;
+    arrays.emplace_back(static_cast<std::size_t>(size));
+    slices.push_back({array.name, array.shape, array.per_expert, 0, array.shape[0], arrays.back().data()});
+  }
+  OneRank rank;
+  io::CheckpointInfo info = io::load_checkpoint(rank, from, slices);
+  for (const auto& [name, value] : machine) info.attributes[name] = value;
+  io::save_checkpoint(rank, to, info, slices);
+}
+
+TEST_F(Resume, WarnsWhereTheMachineIsAnother) {
+  const std::map<std::string, std::string> mine = io::read_checkpoint_info(checkpoint(6)).attributes;
+  copy_from_machine(checkpoint(6), path("same.h5"), {});
+  copy_from_machine(checkpoint(6), path("other.h5"), {{"libraries", "kernels for abacus"}, {"device", "abacus"}});
+  const Outcome same = train(2, {"--run.name", "same", "--resume", path("same.h5").string()});
+  EXPECT_EQ(same.code, 0) << same;
+  EXPECT_EQ(same.err.find("warning"), std::string::npos) << same;
+  const Outcome other = train(2, {"--run.name", "other", "--resume", path("other.h5").string()});
+  EXPECT_EQ(other.code, 0) << other;
+  EXPECT_EQ(other.digest(), first_.digest());
+  for (const std::string& part :
+       {std::string("switchyard: warning: "), path("other.h5").string(), std::string("last bits"),
+        "libraries: kernels for abacus -> " + mine.at("libraries"), std::string("device: abacus -> CPU")})
+    EXPECT_NE(other.err.find(part), std::string::npos) << "missing: " << part << "\n" << other;
+}
 
 // Mid-epoch included: an epoch has 3 steps.
 TEST_F(Resume, FromEachStepOnOtherLayouts) {

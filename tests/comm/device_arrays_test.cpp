@@ -7,6 +7,7 @@
 
 #include "comm/collectives.hpp"
 #include "comm/mpi.hpp"
+#include "core/error.hpp"
 #include "kernels/api/device.hpp"
 #include "kernels/api/memory.hpp"
 
@@ -71,6 +72,23 @@ TEST(DeviceArrays, AddUpByTheSameTree) {
   EXPECT_EQ(on_host(tree), values);
   const std::vector<float> sums = on_host(library);
   for (std::size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(sums[i], values[i], 1e-6f);
+}
+
+// How a rank gives up waiting for a GPU that waits for other ranks.
+TEST(DeviceArrays, AreWaitedForUnderWatch) {
+  const std::vector<float> values = {1, 2, 3};
+  const auto array = on_device(values);
+  int num_calls = 0;
+  kernels::watch_waits(Device::kCuda, [&](double seconds) {
+    EXPECT_GE(seconds, 0);
+    ++num_calls;
+  });
+  EXPECT_EQ(on_host(array), values);
+  EXPECT_GT(num_calls, 0);
+  kernels::watch_waits(Device::kCuda, [](double) { fail("nobody comes"); });
+  EXPECT_THROW(on_host(array), Error);
+  kernels::watch_waits(Device::kCuda, nullptr);
+  EXPECT_EQ(on_host(array), values);
 }
 
 }  // namespace

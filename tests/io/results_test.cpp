@@ -388,6 +388,32 @@ TEST(ResultsReopened, RowsAfterTheStepAreCutAndNewOnesFollow) {
   EXPECT_FALSE(std::filesystem::exists(folder / "results.h5.tmp"));
 }
 
+// Each once, in the order that they came; also where the run goes on without a GPU, or had none before.
+TEST(ResultsReopened, AlgorithmsComeBackAndNewOnesFollow) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  const std::string longest(256, 'x');
+  ResultsShape on_gpu = kShape;
+  on_gpu.has_algorithms = true;
+  const auto reopen = [&](const ResultsShape& shape) { return ResultsWriter::reopen(path, 1, kAttributes, shape); };
+  using Lines = std::vector<std::string>;
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 1);
+    EXPECT_TRUE(contains(message_of([&] { writer.append_algorithms({"a"}); }), "without a GPU"));
+  }
+  EXPECT_EQ(read_algorithms(path), Lines{});
+  {
+    ResultsWriter writer = reopen(on_gpu);
+    writer.append_algorithms({"b", "a"});
+    EXPECT_EQ(read_algorithms(path), (Lines{"b", "a"}));  // while it is written
+    writer.append_algorithms({"a", longest + "y", "b"});
+  }
+  EXPECT_EQ(read_algorithms(path), (Lines{"b", "a", longest}));
+  reopen(kShape).append_algorithms({longest + "z", "c"});
+  EXPECT_EQ(read_algorithms(path), (Lines{"b", "a", longest, "c"}));
+}
+
 TEST(ResultsReopened, AFileThatDoesNotFitOrIsBeyondRepairIsNamedAndKept) {
   const TemporaryFolder folder;
   const auto path = folder / "results.h5";

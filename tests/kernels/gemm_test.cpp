@@ -294,6 +294,9 @@ TEST(Gemm, AlgorithmsAreChosenOnceForEachShape) {
   const std::string first = algorithms_after(6);
   EXPECT_EQ(algorithms_after(6), first);
   EXPECT_EQ(first.empty(), context.device == Device::kCpu);
+  const std::string libraries = device_libraries(context.device);
+  EXPECT_EQ(libraries.empty(), context.device == Device::kCpu);
+  EXPECT_EQ(libraries.find("emulated") != std::string::npos, is_emulated()) << libraries;
 }
 
 volatile std::sig_atomic_t num_signals = 0;

@@ -122,16 +122,19 @@ TEST(SumOfSquaresTest, MatchesTheReferenceAndPassesOnNan) {
     for (int num_threads = 1; num_threads <= 3; ++num_threads) {
       ThreadPool threads(num_threads);
       const Context context = test_context(threads);
-      double sum = -1;
-      sum_of_squares(context, {.size = size, .x = x.data(), .sum = &sum});
+      const auto sum_of = [&](const Floats& values) {
+        Guarded<double> found(1);
+        sum_of_squares(context, {.size = size, .x = values.data(), .sum = found.data()});
+        return found.values()[0];
+      };
+      const double sum = sum_of(x);
       if (num_threads == 1) first = sum;
       EXPECT_EQ(sum, first) << num_threads << " threads";
       EXPECT_NEAR(sum, expected, 1e-12 * expected);
       if (size == 0) continue;
       Floats with_nan = x;
       with_nan.back() = kPoison;
-      sum_of_squares(context, {.size = size, .x = with_nan.data(), .sum = &sum});
-      EXPECT_TRUE(std::isnan(sum));
+      EXPECT_TRUE(std::isnan(sum_of(with_nan)));
     }
   }
 }

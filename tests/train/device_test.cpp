@@ -6,6 +6,10 @@
 #include "train/shared_folder.hpp"
 #include "train/small_run.hpp"
 
+namespace emulated {
+long num_host_waits();
+}
+
 namespace switchyard::testing {
 namespace {
 
@@ -70,6 +74,32 @@ TEST(DeviceCheckpoint, GoesFromOneDeviceToTheOther) {
   EXPECT_EQ(cpu->step(), 1);
   EXPECT_NEAR(cpu.train(1)[0].loss, gpu.train(1)[0].loss, 1e-4);
 }
+
+struct Waits {
+  const char* kind;
+  Index most;  // of the host for the GPU, in a step
+};
+class HostWaits : public ::testing::TestWithParam<Waits> {};
+
+// Rows of experts' products are counted by the host: where a gate chooses experts it has to ask for them. (The first
+// steps, which make room, wait more often.)
+TEST_P(HostWaits, AreNoMoreThanRoutingForces) {
+  if (world_size() > 1) return;  // exchanges by way of host memory wait, too
+  SmallRun gpu = run_alone(on_gpu(config_of(kind_named(GetParam().kind))));
+  gpu.train(2);
+  const long before = emulated::num_host_waits();
+  gpu.train(1);
+  EXPECT_LE(emulated::num_host_waits() - before, GetParam().most);
+}
+
+constexpr Index kMetrics = 1;      // with the gradient's norm
+constexpr Index kLayers = 24 * 2;  // of all microbatches: each once for counts, losses included
+INSTANTIATE_TEST_SUITE_P(Kinds, HostWaits,
+                         ::testing::Values(Waits{"dense", kMetrics}, Waits{"random per balanced", kMetrics},
+                                           Waits{"hash", kMetrics}, Waits{"expert_choice", kMetrics},
+                                           Waits{"switch", kMetrics + kLayers},
+                                           Waits{"noisy_top_k", kMetrics + kLayers}),
+                         kName);
 
 }  // namespace
 }  // namespace switchyard::testing

@@ -24,6 +24,13 @@ OptimizerOptions golden_options(const GoldenFile& file, const std::string& kind)
   return options;
 }
 
+GradientSquares squares_of(const Context& context, const ParameterStore& store, const float* gradients) {
+  GradientSquares squares(context.device, store);
+  const kernels::HostCopy copy = squares.sum(context, gradients);
+  kernels::copy_to_host(context, std::span(&copy, 1));
+  return squares;
+}
+
 class GoldenOptimizer : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenOptimizer, StepsAsTorchDoes) {
@@ -36,6 +43,7 @@ TEST_P(GoldenOptimizer, StepsAsTorchDoes) {
   const auto size = static_cast<Index>(start.size());
   table.add({"parameters", {size}, false, {}});
   ParameterStore store(Device::kCpu, table, 0, 0);
+  const GradientSquares squares(Device::kCpu, store);  // these methods do not look at them
   // Clipping multiplies gradients before anything else: a fourth of four times the gradient is the gradient.
   for (float scale : {1.0f, 0.25f}) {
     Optimizer optimizer(cpu, golden_options(file, kind), size);
@@ -43,7 +51,7 @@ TEST_P(GoldenOptimizer, StepsAsTorchDoes) {
     for (Index step = 0; step < 3; ++step) {
       std::vector<float> gradients(all_gradients.begin() + step * size, all_gradients.begin() + (step + 1) * size);
       for (float& gradient : gradients) gradient /= scale;
-      optimizer.update(cpu, store, gradients.data(), file.real(kind, "lr"), double{scale}, step + 1);
+      optimizer.update(cpu, store, gradients.data(), squares, file.real(kind, "lr"), double{scale}, step + 1);
       for (Index i = 0; i < size; ++i)
         EXPECT_NEAR(store.values()[i], expected[static_cast<std::size_t>(step * size + i)], 4e-7)
             << "step " << step << ", element " << i;
@@ -87,7 +95,7 @@ TEST(Normalized, DividesAnExpertsGradientByTheSumOfItsNorms) {
   const std::vector<float> gradients = {4, -8, 3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0};
   const Cpu cpu;
   Optimizer optimizer(cpu, {.kind = "normalized", .gate_rate = 100}, store.size());
-  optimizer.update(cpu, store, gradients.data(), 1e-3, 0.5, 1);
+  optimizer.update(cpu, store, gradients.data(), squares_of(cpu, store, gradients.data()), 1e-3, 0.5, 1);
   const std::vector<double> moves = {-0.2, 0.4, -3e-3 / 7, 4e-3 / 7, 0, 0, 0, -1e-3, -2e-3 / 7, 0, 0};
   for (std::size_t i = 0; i < moves.size(); ++i) EXPECT_NEAR(store.values()[i], 1 + moves[i], 2e-7) << i;
 }
@@ -114,7 +122,7 @@ TEST(GradientNorm, IsTheSameBitsWhoeverOwnsTheExperts) {
         std::copy(values.begin(), values.end(), gradients.begin() + store.offset(id, slice));
       }
     }
-    return gradient_norm(cpu, store, group, gradients.data());
+    return squares_of(cpu, store, gradients.data()).norm(group);
   };
 
   const auto local = make_local_communicator();

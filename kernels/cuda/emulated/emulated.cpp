@@ -11,6 +11,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -162,6 +163,22 @@ struct Memory {
 };
 std::map<void*, Memory> memories;
 
+// Page-locked host memory: the end of each array by its first byte. Never released itself, since static objects of
+// others release memory when the program ends.
+std::map<const std::byte*, const std::byte*>& page_locked() {
+  static auto* const arrays = new std::map<const std::byte*, const std::byte*>;
+  return *arrays;
+}
+
+bool is_page_locked(const void* pointer) {
+  const auto* byte = static_cast<const std::byte*>(pointer);
+  const auto next = page_locked().upper_bound(byte);
+  return next != page_locked().begin() && byte < std::prev(next)->second;
+}
+
+long host_waits = 0;
+cudaError_t last_error = cudaSuccess;
+
 // While one lives, device memory can be touched.
 class Access {
  public:
@@ -177,6 +194,8 @@ class Access {
 }  // namespace
 
 void set_order(Order new_order) { order = new_order; }
+
+long num_host_waits() { return host_waits; }
 
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body) {
   if (threads == 0 || threads > 1024) stop("a block has 1 to 1024 threads");
@@ -235,6 +254,7 @@ void* dynamic_shared() {
 }  // namespace emulated
 
 using emulated::Access;
+using emulated::host_waits;
 using emulated::memories;
 
 // The last byte lies as near to the end of its last page as an alignment of 256 bytes allows.
@@ -254,6 +274,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
 
 cudaError_t cudaFree(void* pointer) {
   if (!pointer) return cudaSuccess;
+  ++host_waits;
   const auto found = memories.find(pointer);
   if (found == memories.end()) return cudaErrorInvalidValue;
   munmap(found->second.pages, found->second.bytes + static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
@@ -263,13 +284,20 @@ cudaError_t cudaFree(void* pointer) {
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
   *pointer = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  return *pointer ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (!*pointer) return cudaErrorMemoryAllocation;
+  const auto* first = static_cast<const std::byte*>(*pointer);
+  emulated::page_locked()[first] = first + bytes;
+  return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* pointer) {
+  ++host_waits;
+  emulated::page_locked().erase(static_cast<const std::byte*>(pointer));
   std::free(pointer);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  const void* host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
+  if (host && !emulated::is_page_locked(host)) ++host_waits;
   const Access access;
   std::memmove(to, from, bytes);
   return cudaSuccess;
@@ -284,11 +312,29 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t) {
+  static bool asked = false;
+  asked = !asked;
+  host_waits += asked;
+  if (asked) return emulated::last_error = cudaErrorNotReady;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaStreamQuery(nullptr); }
+cudaError_t cudaGetLastError() { return std::exchange(emulated::last_error, cudaSuccess); }
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;

@@ -67,6 +67,8 @@ void multiply(const Context&, const Product& product, void*) {
   });
 }
 
+std::string product_library() { return "emulated matrix products"; }
+
 std::string product_algorithms() { return "emulated: sums along k in order\n"; }
 
 }  // namespace switchyard::kernels::cuda
