@@ -272,6 +272,14 @@ for title, words, table in literature(runs, fff.TABLES):
     if table is not None:
         display(table)
 %% md
+## What patience does
+
+The best G_A of Table 1's cells, had the runs ended after fewer epochs without a better validation accuracy. The paper does
+not name its patience.
+%%
+if first:
+    display(fff.patience_table(first))
+%% md
 ## Accuracy against the width of a leaf, and against the time of evaluation
 %%
 if first:
