@@ -321,8 +321,8 @@ void TrainingRun::print_scores() const {
   const auto print = [&](const char* name, const char* split, const Score& score) {
     if (!score.is_tracked()) return;
     fmt::print("{} accuracy {:.2f} % after epoch {:.4g}\n", name, score.accuracy, epoch_of(score.step));
-    since += fmt::format("{} better {} accuracy since epoch {:.4g}", since.empty() ? "no" : ", no", split,
-                         epoch_of(score.step));
+    since += fmt::format("{} better {} accuracy for {} after epoch {:.4g}", since.empty() ? "no" : ", no", split,
+                         plural(config_.train.patience, "epoch"), epoch_of(score.step));
   };
   print("memorisation", "training", scores.memorisation);
   print("generalisation", "validation", scores.generalisation);

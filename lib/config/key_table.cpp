@@ -195,9 +195,9 @@ std::vector<Key> keys_of(Config& c) {
       {"train.input_dropout", &c.train.input_dropout, from(0, 0.99), kResult,
        "probability of dropping a unit of the tokens, positions added, that the first block sees (vit)"},
       {"train.patience", &c.train.patience, from(0, 1e6), kResult,
-       "the run ends after so many epochs without a better accuracy, on the training split with run.measure_training "
-       "and "
-       "on the validation split with data.validation: when neither rises any more; 0: not before run.epochs"},
+       "after so many epochs without a better accuracy, on the training split with run.measure_training and on the "
+       "validation split with data.validation, its score stands, and the run ends when all stand; 0: not before "
+       "run.epochs"},
       {"train.plateau", &c.train.plateau, from(0, 1e6), kResult,
        "multiply the learning rate, whatever train.schedule gives, by train.plateau_factor after so many epochs "
        "without "

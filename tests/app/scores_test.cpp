@@ -63,8 +63,8 @@ TEST_F(ScoresProgram, ARunStopsWhenAccuracyRisesNoMore) {
   const Outcome one = train(1, kSteered);
   ASSERT_EQ(one.code, 0) << one;
   expect_line(one, "stopped early: ",
-              R"(after epoch \d+ of 60: no better training accuracy since epoch \d+, no better validation accuracy )"
-              R"(since epoch \d+)");
+              R"(after epoch \d+ of 60: no better training accuracy for 8 epochs after epoch \d+, )"
+              R"(no better validation accuracy for 8 epochs after epoch \d+)");
   EXPECT_GE(reductions(one).size(), 2u) << one;
   const io::ResultsSummary summary = results("small");
   EXPECT_EQ(summary.attributes.at("status"), "finished");
