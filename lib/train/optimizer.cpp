@@ -53,6 +53,24 @@ void Optimizer::update(const Context& context, ParameterStore& parameters, const
                           .step = step});
 }
 
+namespace {
+
+// The parameters of experts, those of each mixture together: "blocks.3.experts.w1" and "blocks.3.experts.b1".
+std::vector<std::vector<ParameterId>> mixtures_of(const ParameterTable& table) {
+  std::vector<std::vector<ParameterId>> mixtures;
+  std::string newest;
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    if (!table[id].trained || !table[id].per_expert) continue;
+    const std::string name = table[id].name.substr(0, table[id].name.rfind('.'));
+    if (mixtures.empty() || name != newest) mixtures.emplace_back();
+    newest = name;
+    mixtures.back().push_back(id);
+  }
+  return mixtures;
+}
+
+}  // namespace
+
 void Optimizer::update_normalized(const Context& context, ParameterStore& parameters, const float* gradients,
                                   const GradientSquares& squares, double learning_rate, double gradient_scale) const {
   const auto descend = [&](Index first, Index size, double rate, double scale) {
@@ -65,19 +83,17 @@ void Optimizer::update_normalized(const Context& context, ParameterStore& parame
   };
   descend(0, parameters.replicated_size(), learning_rate * options_.gate_rate, gradient_scale);
   const ParameterTable& table = parameters.table();
-  for (Index expert = 0; expert < parameters.num_local_experts(); ++expert) {
-    std::vector<ParameterId> ids;
-    double sum_of_norms = 0;
-    for (ParameterId id = 0; id < table.size(); ++id) {
-      if (!table[id].trained || !table[id].per_expert) continue;
-      ids.push_back(id);
-      // As a float, which is 0 for norms below 1e-23: of such gradients, all but vanished, 1 / norm could be infinite.
-      sum_of_norms += std::sqrt(double{static_cast<float>(squares.of(id, expert))});
+  for (const std::vector<ParameterId>& mixture : mixtures_of(table))
+    for (Index expert = 0; expert < parameters.num_local_experts(); ++expert) {
+      double sum_of_norms = 0;
+      for (const ParameterId id : mixture)
+        // As a float, which is 0 for norms below 1e-23: of such gradients, all but vanished, 1 / norm could be
+        // infinite.
+        sum_of_norms += std::sqrt(double{static_cast<float>(squares.of(id, expert))});
+      if (sum_of_norms == 0) continue;
+      for (const ParameterId id : mixture)
+        descend(parameters.offset(id, expert), table[id].slice_size(), learning_rate, 1 / sum_of_norms);
     }
-    if (sum_of_norms == 0) continue;
-    for (const ParameterId id : ids)
-      descend(parameters.offset(id, expert), table[id].slice_size(), learning_rate, 1 / sum_of_norms);
-  }
 }
 
 GradientSquares::GradientSquares(Device device, const ParameterStore& parameters) : parameters_(parameters) {

@@ -55,9 +55,9 @@ class Optimizer {
   std::vector<State>& states() { return states_; }
 
  private:
-  // Normalised gradient descent (Chen et al., 2208.02813), as in their code: for each expert, with g its parameters'
-  // gradients and s the sum, over its parameters, of the norms of these,  p -= learning_rate g / s,  and nothing where
-  // s is 0, or below 1e-23; for other parameters plain SGD.
+  // Normalised gradient descent (Chen et al., 2208.02813), as in their code: for each expert of each mixture, with g
+  // its parameters' gradients and s the sum, over its parameters, of the norms of these,  p -= learning_rate g / s, and
+  // nothing where s is 0, or below 1e-23; for other parameters plain SGD.
   void update_normalized(const Context& context, ParameterStore& parameters, const float* gradients,
                          const GradientSquares& squares, double learning_rate, double gradient_scale) const;
 

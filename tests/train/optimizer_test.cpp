@@ -87,16 +87,18 @@ TEST(Optimizer, NamesWhatItKeeps) {
 TEST(Normalized, DividesAnExpertsGradientByTheSumOfItsNorms) {
   ParameterTable table;
   table.add({"gate", {2}, false, {}});
-  table.add({"experts.w", {3, 2}, true, {}});
-  table.add({"experts.b", {3, 1}, true, {}});
+  table.add({"blocks.0.experts.w", {3, 2}, true, {}});
+  table.add({"blocks.0.experts.b", {3, 1}, true, {}});
+  table.add({"blocks.1.experts.w", {3, 1}, true, {}});
   ParameterStore store(Device::kCpu, table, 0, 3);
   std::fill_n(store.values(), store.size(), 1.0f);
-  // Expert 0: norms 5 and 2; expert 1 has next to no gradient; expert 2: norms 0.5 and 0.
-  const std::vector<float> gradients = {4, -8, 3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0};
+  // Expert 0: norms 5 and 2; expert 1 has next to no gradient; expert 2: norms 0.5 and 0. The experts of another block
+  // are others.
+  const std::vector<float> gradients = {4, -8, 3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0, 10, 0, -20};
   const Cpu cpu;
   Optimizer optimizer(cpu, {.kind = "normalized", .gate_rate = 100}, store.size());
   optimizer.update(cpu, store, gradients.data(), squares_of(cpu, store, gradients.data()), 1e-3, 0.5, 1);
-  const std::vector<double> moves = {-0.2, 0.4, -3e-3 / 7, 4e-3 / 7, 0, 0, 0, -1e-3, -2e-3 / 7, 0, 0};
+  const std::vector<double> moves = {-0.2, 0.4, -3e-3 / 7, 4e-3 / 7, 0, 0, 0, -1e-3, -2e-3 / 7, 0, 0, -1e-3, 0, 1e-3};
   for (std::size_t i = 0; i < moves.size(); ++i) EXPECT_NEAR(store.values()[i], 1 + moves[i], 2e-7) << i;
 }
 
