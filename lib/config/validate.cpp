@@ -128,7 +128,8 @@ bool passes_differ(const Config& config) {
   if (config.train.dropout > 0 || config.train.input_dropout > 0) return true;
   if (ffn.kind == "fff") return ffn.region_leak > 0;
   if (ffn.kind != "moe") return false;
-  if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0 || ffn.router == "noisy_top_k") return true;
+  if (ffn.expert_dropout > 0 || ffn.gate_jitter > 0 || ffn.gate_dropout > 0) return true;
+  if (ffn.router == "noisy_top_k" || ffn.router == "patch_sum") return true;
   return ffn.router == "random" && ffn.experts > 1;
 }
 

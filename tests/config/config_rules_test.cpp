@@ -53,8 +53,10 @@ TEST(Validate, TwoPassesMustBeAbleToDiffer) {
   EXPECT_NO_THROW(validate(config));
   config.ffn.experts = 1;
   expect_refused();
-  config.ffn.router = "noisy_top_k";
-  EXPECT_NO_THROW(validate(config));
+  for (const char* noisy : {"noisy_top_k", "patch_sum"}) {
+    config.ffn.router = noisy;
+    EXPECT_NO_THROW(validate(config)) << noisy;
+  }
   config.ffn.router = "switch";
   expect_refused();
   for (double* noise : {&config.ffn.gate_jitter, &config.ffn.gate_dropout, &config.ffn.expert_dropout}) {
