@@ -51,15 +51,17 @@ Index steps_from(const std::string& text) {
 
 // "32,8,1"
 std::vector<Index> sizes_from(const char* option, const std::string& text) {
+  constexpr Index kMost = 1048576;  // as train.batch
   std::vector<Index> sizes;
   const char* at = text.data();
   const char* const end = at + text.size();
   while (at < end) {
     Index size = 0;
     const auto [stop, error] = std::from_chars(at, end, size);
-    if (error != std::errc() || size < 1 || (stop != end && (*stop != ',' || stop + 1 == end)))
-      fail_usage("--{} = {}: give whole numbers of at least 1, with commas between them: --{} 32,8,1", option, text,
-                 option);
+    const bool is_whole = error == std::errc() && (stop == end || (*stop == ',' && stop + 1 < end));
+    if (!is_whole || size < 1 || size > kMost)
+      fail_usage("--{} = {}: give whole numbers from 1 to {}, with commas between them: --{} 32,8,1", option, text,
+                 kMost, option);
     if (std::find(sizes.begin(), sizes.end(), size) != sizes.end())
       fail_usage("--{} = {}: {} is there twice: keep one of them", option, text, size);
     sizes.push_back(size);

@@ -245,6 +245,11 @@ INSTANTIATE_TEST_SUITE_P(
                 kUsage,
                 {"--batches = 1,,4", "whole numbers"},
                 1},
+        Mistake{"inference_of_a_batch_beyond_memory",
+                {"bench", "inference", "--batches", "1152921504606846976"},
+                kUsage,
+                {"--batches = 1152921504606846976", "from 1 to 1048576"},
+                1},
         Mistake{"steps_in_leaves", {"bench", "step", "--leaves", "8"}, kUsage, {"--leaves", "bench inference"}}),
     name_of);
 
