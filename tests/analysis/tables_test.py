@@ -13,6 +13,7 @@ import pandas as pd
 import switchyard_compare as compare
 import switchyard_fff as fff
 import switchyard_loggp as loggp
+import switchyard_mixtures as mixtures
 import switchyard_replication as replication
 import switchyard_scaling as scaling
 
@@ -32,6 +33,18 @@ class Patience(unittest.TestCase):
                                          evaluations=lambda: evaluations)
         table = fff.patience_table([run(1, 0.25), run(1, 0.75), run(8, 0.5)], patiences=(1,))
         self.assertEqual(table[["leaf", "seeds", "patience 1"]].values.tolist(), [["8", 1, 50.0], ["1", 2, 75.0]])
+
+
+class Evenness(unittest.TestCase):
+    def test_is_of_tokens_and_of_their_weights_each_step_by_itself(self):
+        # Step 1: loads 2 and 6, importance 1 and 1.5. Step 2: even loads, and one expert without weight.
+        rows = pd.DataFrame([{"step": step, "block": 0, "expert": expert, "load": load, "weight": weight}
+                             for step, expert, load, weight in [(1, 0, 2, 0.5), (1, 1, 6, 0.25), (2, 0, 4, 0.5),
+                                                                (2, 1, 4, np.nan)]])
+        found = mixtures.evenness(types.SimpleNamespace(routing=lambda: rows))
+        self.assertAlmostEqual(found["CV(importance)"], (0.2 + 1) / 2)
+        self.assertAlmostEqual(found["CV(load)"], (0.5 + 0) / 2)
+        self.assertAlmostEqual(found["max/mean load"], (1.5 + 1) / 2)
 
 
 class Comparison(unittest.TestCase):
