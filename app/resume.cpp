@@ -78,11 +78,11 @@ void warn_of_other_bits(const io::CheckpointInfo& info, const std::string& path,
     differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, found->second, value);
   }
   if (!differences.empty())
-    fmt::print(
-        stderr,
-        "switchyard: warning: {} was saved on another machine; what follows may differ in its last bits from what "
-        "that one would have computed: {}\n",
-        path, differences);
+    fmt::print(stderr,
+               "switchyard: warning: {} was saved with other libraries or on another device; what follows may differ "
+               "in its last bits from what "
+               "that one would have computed: {}\n",
+               path, differences);
 }
 
 }  // namespace
