@@ -77,6 +77,12 @@ std::string device_libraries(Device device) {
   SWITCHYARD_ON(device, "device_libraries", std::string(), cuda::device_libraries());
 }
 
+Index staged_bytes(Device device) { SWITCHYARD_ON(device, "staged_bytes", Index{0}, cuda::staged_bytes()); }
+
+bool reads_rounded(Device device, Precision precision) {
+  return device == Device::kCuda && precision == Precision::kBf16;
+}
+
 std::string product_algorithms(Device device) {
   SWITCHYARD_ON(device, "product_algorithms", std::string(), cuda::product_algorithms());
 }

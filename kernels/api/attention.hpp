@@ -5,6 +5,7 @@
 
 #include "core/context.hpp"
 #include "kernels/api/dropout.hpp"
+#include "kernels/api/operand.hpp"
 
 namespace switchyard::kernels {
 
@@ -14,7 +15,7 @@ struct Attention {
   Index samples = 0, tokens = 0, heads = 0, head_size = 0;  // width = heads * head_size
   const float* qkv = nullptr;                               // (samples, tokens, 3, heads, head_size), without bias
   const float* bias = nullptr;                              // (3, heads, head_size)
-  float* out = nullptr;                                     // (samples, tokens, heads, head_size)
+  NewOperand out{};                                         // (samples, tokens, heads, head_size)
   float* log_sum_exp = nullptr;                             // (samples, heads, tokens)
   Dropout dropout{};
 };
@@ -27,7 +28,7 @@ struct AttentionBackward {
   const float* out = nullptr;
   const float* log_sum_exp = nullptr;
   const float* d_out = nullptr;  // (samples, tokens, heads, head_size)
-  float* d_qkv = nullptr;        // (samples, tokens, 3, heads, head_size), overwritten
+  NewOperand d_qkv{};            // (samples, tokens, 3, heads, head_size), overwritten
   float* d_bias = nullptr;       // (3, heads, head_size), overwritten: column sums of d_qkv
   Dropout dropout{};
 };

@@ -3,6 +3,7 @@
 
 #include "core/context.hpp"
 #include "kernels/api/dropout.hpp"
+#include "kernels/api/operand.hpp"
 
 namespace switchyard::kernels {
 
@@ -16,7 +17,7 @@ struct BiasActivationDropout {
   Activation activation = Activation::kGelu;
   const float* x = nullptr;     // (rows, cols)
   const float* bias = nullptr;  // (cols)
-  float* y = nullptr;           // (rows, cols); may be x
+  NewOperand y{};               // (rows, cols); may be x
   Dropout dropout{};
 };
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args);
@@ -27,7 +28,7 @@ struct BiasActivationDropoutBackward {
   const float* x = nullptr;     // (rows, cols), as given to the forward pass
   const float* bias = nullptr;  // (cols)
   const float* d_y = nullptr;   // (rows, cols)
-  float* d_x = nullptr;         // (rows, cols); may be d_y
+  NewOperand d_x{};             // (rows, cols); may be d_y
   float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
   Dropout dropout{};
 };
@@ -48,7 +49,7 @@ void bias_dropout_residual(const Context& context, const BiasDropoutResidual& ar
 struct DropoutBackward {
   Index rows = 0, cols = 0;
   const float* d_y = nullptr;  // (rows, cols)
-  float* d_x = nullptr;        // (rows, cols); may be d_y
+  NewOperand d_x{};            // (rows, cols); may be d_y
   float* d_bias = nullptr;     // (cols), overwritten; null: not wanted
   Dropout dropout{};
 };

@@ -5,12 +5,10 @@
 
 #include "core/context.hpp"
 #include "core/types.hpp"
+#include "kernels/api/operand.hpp"
 #include "kernels/api/reduce.hpp"
 
 namespace switchyard::kernels {
-
-// What operands are rounded to before they are multiplied; sums are fp32 in any case.
-enum class Precision { kFp32, kBf16 };
 
 // C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory. op(A) is (m, k), op(B) is
 // (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C depend on the
@@ -28,12 +26,18 @@ struct Gemm {
   int num_addends = 0;
   std::array<const float*, kMaxTreeLevels> addends{};
   Precision precision = Precision::kFp32;
+  // A and B rounded already, for kBf16; null: read from a and b. Rows are rounded_cols() of those stored apart.
+  const Bf16* a_rounded = nullptr;
+  const Bf16* b_rounded = nullptr;
   const void* packed_b = nullptr;  // what pack_b() has made of B, which is not read then
 };
 
 // Independent products, run together: one for a dense layer, one an expert segment for a mixture. m, n or k may be 0.
 void gemm(const Context& context, std::span<const Gemm> products);
 inline void gemm(const Context& context, const Gemm& product) { gemm(context, std::span(&product, 1)); }
+
+// What gemm() has read and written so far to bring operands into the form that the device multiplies. CPU: 0.
+Index staged_bytes(Device device);
 
 // B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
 // differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where B is best read as
@@ -46,15 +50,15 @@ struct LinearProducts {
   Index rows = 0, in = 0, out = 0;
   Precision precision = Precision::kFp32;
 
-  Gemm forward(const float* x, const float* w, float* y) const {
+  Gemm forward(const Operand& x, const float* w, float* y) const {
     return product(false, true, {rows, out, in}, x, in, w, in, y);
   }
   // d_x = d_y W
-  Gemm input_gradient(const float* d_y, const float* w, float* d_x) const {
+  Gemm input_gradient(const Operand& d_y, const float* w, float* d_x) const {
     return product(false, false, {rows, in, out}, d_y, out, w, in, d_x);
   }
   // d_w = d_y^T x
-  Gemm weight_gradient(const float* d_y, const float* x, float* d_w = nullptr) const {
+  Gemm weight_gradient(const Operand& d_y, const Operand& x, float* d_w = nullptr) const {
     return product(true, false, {out, in, rows}, d_y, out, x, in, d_w);
   }
 
@@ -62,20 +66,22 @@ struct LinearProducts {
   struct Shape {
     Index m, n, k;
   };
-  Gemm product(bool transpose_a, bool transpose_b, Shape shape, const float* a, Index lda, const float* b, Index ldb,
-               float* c) const {
+  Gemm product(bool transpose_a, bool transpose_b, Shape shape, const Operand& a, Index lda, const Operand& b,
+               Index ldb, float* c) const {
     return {.transpose_a = transpose_a,
             .transpose_b = transpose_b,
             .m = shape.m,
             .n = shape.n,
             .k = shape.k,
-            .a = a,
+            .a = a.values,
             .lda = lda,
-            .b = b,
+            .b = b.values,
             .ldb = ldb,
             .c = c,
             .ldc = shape.n,
-            .precision = precision};
+            .precision = precision,
+            .a_rounded = a.rounded,
+            .b_rounded = b.rounded};
   }
 };
 

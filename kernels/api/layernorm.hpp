@@ -3,6 +3,7 @@
 
 #include "core/context.hpp"
 #include "core/types.hpp"
+#include "kernels/api/operand.hpp"
 
 namespace switchyard::kernels {
 
@@ -13,7 +14,7 @@ struct LayerNorm {
   const float* gamma = nullptr;  // (cols)
   const float* beta = nullptr;   // (cols)
   float epsilon = 1e-5f;
-  float* y = nullptr;     // (rows, cols), dense
+  NewOperand y{};         // (rows, cols)
   float* mean = nullptr;  // (rows)
   float* rstd = nullptr;  // (rows)
 };

@@ -6,6 +6,7 @@
 
 #include "core/context.hpp"
 #include "kernels/api/dropout.hpp"
+#include "kernels/api/operand.hpp"
 
 namespace switchyard::kernels {
 
@@ -28,7 +29,7 @@ struct Dispatch {
   const float* rows = nullptr;                       // (tokens, cols)
   const std::int32_t* assignment_of_slot = nullptr;  // (num_slots)
   std::int32_t first_id = 0;
-  float* slots = nullptr;            // (num_slots, cols)
+  NewOperand slots{};                // (num_slots, cols)
   std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout
 };
 void dispatch(const Context& context, const Dispatch& args);
@@ -61,7 +62,7 @@ struct CombineBackward {
   const float* slots = nullptr;                      // (num_slots, cols); needed for d_weights only
   const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k)
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
-  float* d_slots = nullptr;                          // (num_slots, cols); every used slot is overwritten
+  NewOperand d_slots{};                              // (num_slots, cols); every used slot is overwritten
   float* d_weights = nullptr;                        // (tokens * top_k); null: not wanted
   Dropout dropout{};
 };

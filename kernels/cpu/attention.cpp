@@ -70,7 +70,7 @@ void attend_head(const Attention& args, const HeadShape& shape, Index sample, In
     log_sum_exp[i] = maxima[i] + std::log(sums[i]);
     sums[i] = 1.0f / sums[i];
   }
-  store_head(shape, out, sums, args.out + row * width + head * shape.head_size, width);
+  store_head(shape, out, sums, args.out.values + row * width + head * shape.head_size, width);
 }
 
 // From scores to P M (in place) and from d_out V^T to d_S (in place); see attend_head_backward.
@@ -123,7 +123,7 @@ void attend_head_backward(const AttentionBackward& args, const HeadShape& shape,
   multiply_to_scores(shape, d_out, v_transposed, d_scores);
   score_gradients(shape, args.log_sum_exp + (sample * args.heads + head) * shape.tokens, out, d_out, scales, scores,
                   d_scores);
-  float* d_qkv = args.d_qkv + first;
+  float* d_qkv = args.d_qkv.values + first;
   multiply_scores(shape, d_scores, false, k, gradient);
   store_head_and_sums(shape, gradient, factor, d_qkv, 3 * width, bias_sums);
   multiply_scores(shape, d_scores, true, q, gradient);

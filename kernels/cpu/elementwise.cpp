@@ -12,7 +12,7 @@ template <typename Function>
 void activate(const Context& context, const BiasActivationDropout& args) {
   for_rows(context, args.rows, [&](Index row) {
     const float* x = args.x + row * args.cols;
-    float* y = args.y + row * args.cols;
+    float* y = args.y.values + row * args.cols;
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
       for (Index c = first_col; c < end_col; ++c) y[c] = Function::value(x[c] + args.bias[c]) * scales[c - first_col];
@@ -29,7 +29,7 @@ void activate_backward(const Context& context, const BiasActivationDropoutBackwa
     for (Index row = first_row; row < end_row; ++row) {
       const float* x = args.x + row * cols;
       const float* d_y = args.d_y + row * cols;
-      float* d_x = args.d_x + row * cols;
+      float* d_x = args.d_x.values + row * cols;
       for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) {
@@ -73,7 +73,7 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
     float* sums = partial_sums + block_idx * cols;
     for (Index row = first_row; row < end_row; ++row) {
       const float* d_y = args.d_y + row * cols;
-      float* d_x = args.d_x + row * cols;
+      float* d_x = args.d_x.values + row * cols;
       for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) {

@@ -12,7 +12,7 @@ void layernorm(const Context& context, const LayerNorm& args) {
   const float inverse_cols = 1.0f / static_cast<float>(cols);
   for_rows(context, args.rows, [&](Index row) {
     const float* x = args.x + row * args.x_stride;
-    float* y = args.y + row * cols;
+    float* y = args.y.values + row * cols;
     const float mean = sum_of_terms(0, cols, [=](Index c, auto at) { return at(x + c); }) * inverse_cols;
     const float sum_of_squares =
         sum_of_terms(0, cols, [=](Index c, auto at) { return (at(x + c) - mean) * (at(x + c) - mean); });

@@ -61,7 +61,7 @@ void route_statistics(const Context& context, const RouteStatistics& args) {
 void dispatch(const Context& context, const Dispatch& args) {
   for_rows(context, args.num_slots, [&](Index slot) {
     const Index token = args.assignment_of_slot[slot] / args.top_k;
-    copy(args.slots + slot * args.cols, args.rows + token * args.cols, args.cols * Index{sizeof(float)});
+    copy(args.slots.values + slot * args.cols, args.rows + token * args.cols, args.cols * Index{sizeof(float)});
     args.slot_ids[slot] = args.first_id + static_cast<std::int32_t>(token);
   });
 }
@@ -110,7 +110,7 @@ void combine_backward(const Context& context, const CombineBackward& args) {
         const Index assignment = token * args.top_k + k, slot = args.slot_of_assignment[assignment];
         if (slot < 0) continue;
         const float weight = args.weights ? args.weights[assignment] : 1.0f;
-        float* d_slot = args.d_slots + slot * args.cols;
+        float* d_slot = args.d_slots.values + slot * args.cols;
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) d_slot[c] = weight * (d_y[c] * scales[c - first_col]);
         if (!args.d_weights) continue;

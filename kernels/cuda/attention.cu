@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -104,9 +105,15 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
   for (int r = 0; r < kGroupRows; ++r) {
     const int token = place.first_row + group() * kGroupRows + r;
     if (token >= tokens) return;
-    float* out = args.out + (first_token + token) * width + column;
-    for (int w = 0; w < kLaneCols<kSize>; ++w)
-      if (lane_col<kSize>(w) < size) out[lane_col<kSize>(w)] = rows.out[r][w] / rows.sum[r];
+    const Index row = first_token + token;
+    const Index to = row * width + column, to_rounded = row * rounded_cols(width) + column;
+    for (int w = 0; w < kLaneCols<kSize>; ++w) {
+      const int col = lane_col<kSize>(w);
+      if (col >= size) continue;
+      const float value = rows.out[r][w] / rows.sum[r];
+      if (args.out.values) args.out.values[to + col] = value;
+      if (args.out.rounded) write_rounded(args.out.rounded + to_rounded + col, value);
+    }
     if (group_lane() == 0)
       args.log_sum_exp[(place.sample * args.heads + place.head) * tokens + token] = rows.max[r] + logf(rows.sum[r]);
   }

@@ -5,6 +5,7 @@
 // shared between blocks.
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -127,11 +128,15 @@ __device__ void store_gradients(const Head& head, int which, float factor, const
   for (int r = 0; r < kGroupRows; ++r) {
     const int token = head.place.first_row + group() * kGroupRows + r;
     if (token >= head.tokens) break;
-    float* to = head.args.d_qkv + (head.first_token + token) * 3 * head.width + offset;
+    const Index row = head.first_token + token;
+    const Index to = row * 3 * head.width + offset, to_rounded = row * rounded_cols(3 * head.width) + offset;
     for (int w = 0; w < kLaneCols<kSize>; ++w) {
       const float value = factor * gradients[r][w];
       column_sums[w] += value;
-      if (lane_col<kSize>(w) < head.size) to[lane_col<kSize>(w)] = value;
+      const int col = lane_col<kSize>(w);
+      if (col >= head.size) continue;
+      if (head.args.d_qkv.values) head.args.d_qkv.values[to + col] = value;
+      if (head.args.d_qkv.rounded) write_rounded(head.args.d_qkv.rounded + to_rounded + col, value);
     }
   }
   __syncthreads();  // what was there has been read

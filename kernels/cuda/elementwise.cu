@@ -1,10 +1,17 @@
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/column_pass.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
 namespace {
+
+template <typename Octet>
+__device__ void store(const NewOperand& to, Index row, Index cols, const Octet& octet, const Eight& x) {
+  if (to.values) octet.store(to.values + row * cols, x);
+  if (to.rounded) write_rounded(to.rounded + row * rounded_cols(cols) + octet.first, x);
+}
 
 template <typename Function>
 struct ActivationPass {
@@ -20,7 +27,7 @@ struct ActivationPass {
     Eight x = octet.load(args.x + row * args.cols);
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) x.at[i] = Function::value(x.at[i] + bias.at[i]) * factors.at[i];
-    octet.store(args.y + row * args.cols, x);
+    store(args.y, row, args.cols, octet, x);
     return {};
   }
 };
@@ -40,7 +47,7 @@ struct ActivationBackwardPass {
     Eight d = octet.load(args.d_y + row * args.cols);
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) d.at[i] = d.at[i] * factors.at[i] * Function::slope(x.at[i] + bias.at[i]);
-    octet.store(args.d_x + row * args.cols, d);
+    store(args.d_x, row, args.cols, octet, d);
     return d;
   }
 };
@@ -77,7 +84,7 @@ struct DropoutBackwardPass {
     Eight d = octet.load(args.d_y + row * args.cols);
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) d.at[i] *= factors.at[i];
-    octet.store(args.d_x + row * args.cols, d);
+    store(args.d_x, row, args.cols, octet, d);
     return d;
   }
 };
@@ -102,14 +109,14 @@ struct BiasAddPass {
 
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
   with_function<Gelu>(args.activation, [&](auto function) {
-    for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.y),
+    for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.y.values),
                 ActivationPass<decltype(function)>{args, factors_of(args.dropout)});
   });
 }
 
 void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
   with_function<Gelu>(args.activation, [&](auto function) {
-    sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.d_y, args.d_x),
+    sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.d_y, args.d_x.values),
                 ActivationBackwardPass<decltype(function)>{args, factors_of(args.dropout)},
                 {args.d_bias, static_cast<int>(args.cols)});
   });
@@ -121,7 +128,7 @@ void bias_dropout_residual(const Context& context, const BiasDropoutResidual& ar
 }
 
 void dropout_backward(const Context& context, const DropoutBackward& args) {
-  const bool aligned = are_aligned(args.cols, args.d_y, args.d_x);
+  const bool aligned = are_aligned(args.cols, args.d_y, args.d_x.values);
   const DropoutBackwardPass pass{args, factors_of(args.dropout)};
   if (args.d_bias)
     sum_columns(context, args.rows, args.cols, aligned, pass, {args.d_bias, static_cast<int>(args.cols)});

@@ -1,5 +1,6 @@
-// Products: operands are brought into the form that tensor cores and vector loads take (bf16, rows a multiple of 16
-// bytes apart), multiplied by multiply(), and what has several parts or addends is added up in order.
+// Products: operands that do not have the form that tensor cores and vector loads take (bf16, rows a multiple of 16
+// bytes apart) are brought into it, then multiplied by multiply(), and what has several parts or addends is added up in
+// order.
 //
 // What the bits of C rest on: multiply()'s algorithm, and how k is cut, follow from the product's shape, leading
 // dimensions and precision alone: not from addresses, other products of the list, the GPU's load or earlier calls.
@@ -28,23 +29,32 @@ constexpr Index kAlignment = 16;  // bytes
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % kAlignment == 0; }
 
 // A or B as stored.
-struct Operand {
-  const float* data = nullptr;
+struct Stored {
+  const float* values = nullptr;
+  const Bf16* rounded = nullptr;
   Index rows = 0, cols = 0, ld = 0;
   bool bf16 = false;
 
   // Of the form that multiply() takes. fp32 rows that are aligned stay where they are.
-  Index staged_ld() const { return bf16 ? round_up(cols, 8) : ld % 4 == 0 ? ld : round_up(cols, 4); }
+  Index staged_ld() const { return bf16 ? rounded_cols(cols) : ld % 4 == 0 ? ld : round_up(cols, 4); }
   Index staged_bytes() const { return rows * staged_ld() * (bf16 ? 2 : 4); }
-  bool fits_as_it_is() const { return !bf16 && ld % 4 == 0 && is_aligned(data); }
-  bool operator==(const Operand&) const = default;
+  bool fits_as_it_is() const { return rounded || (!bf16 && ld % 4 == 0 && is_aligned(values)); }
+  const void* as_it_is() const { return rounded ? static_cast<const void*>(rounded) : values; }
+  bool operator==(const Stored&) const = default;
 };
 
-Operand operand_a(const Gemm& g) {
-  return {g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda, g.precision == Precision::kBf16};
+Stored stored_a(const Gemm& g) {
+  return {
+      g.a, g.a_rounded, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda, g.precision == Precision::kBf16};
 }
-Operand operand_b(const Gemm& g) {
-  return {g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.precision == Precision::kBf16};
+Stored stored_b(const Gemm& g) {
+  return {
+      g.b, g.b_rounded, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.precision == Precision::kBf16};
+}
+
+Index& bytes_staged_so_far() {  // one thread uses a device
+  static Index bytes = 0;
+  return bytes;
 }
 
 // A product with few elements and a long sum, such as a weight's gradient, is cut along k into `count` slices of
@@ -102,7 +112,7 @@ Plan make_plan(const Gemm& g) {
 // The operands of a list that have to be staged, each once however many products share it.
 class StagedOperands {
  public:
-  int add(const Operand& operand, Space& space) {
+  int add(const Stored& operand, Space& space) {
     const auto found = std::find(operands_.begin(), operands_.end(), operand);
     if (found != operands_.end()) return static_cast<int>(found - operands_.begin());
     operands_.push_back(operand);
@@ -112,8 +122,9 @@ class StagedOperands {
   void run(const Context& context, std::byte* space) const {
     std::vector<Staging> stagings;
     for (std::size_t i = 0; i < operands_.size(); ++i) {
-      const Operand& o = operands_[i];
-      stagings.push_back({o.data, space + parts_[i].offset, o.rows, o.cols, o.ld, o.staged_ld(), o.bf16});
+      const Stored& o = operands_[i];
+      bytes_staged_so_far() += o.rows * o.cols * Index{sizeof(float)} + o.staged_bytes();
+      stagings.push_back({o.values, space + parts_[i].offset, o.rows, o.cols, o.ld, o.staged_ld(), o.bf16});
     }
     stage(context, stagings);
   }
@@ -122,7 +133,7 @@ class StagedOperands {
   }
 
  private:
-  std::vector<Operand> operands_;
+  std::vector<Stored> operands_;
   std::vector<Part> parts_;
 };
 
@@ -142,12 +153,12 @@ Finish finish_of(const Plan& plan, const float* parts) {
 // a, b: operands as staged.
 void run_plan(const Context& context, const Plan& plan, const void* a, const void* b, float* parts, void* workspace) {
   const Gemm& g = *plan.gemm;
-  const Operand stored_a = operand_a(g), stored_b = operand_b(g);
+  const Stored as_a = stored_a(g), as_b = stored_b(g);
   const Slices& slices = plan.slices;
   if (g.k > 0) {
     Product product{.transpose_a = g.transpose_a,
                     .transpose_b = g.transpose_b,
-                    .bf16 = stored_a.bf16,
+                    .bf16 = as_a.bf16,
                     .m = g.m,
                     .n = g.n,
                     .k = slices.depth,
@@ -156,15 +167,15 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
                     .b = b,
                     .c = plan.in_parts ? parts : g.c,
                     .addend = plan.in_parts || g.num_addends == 0 ? nullptr : g.addends[0],
-                    .lda = stored_a.staged_ld(),
-                    .ldb = stored_b.staged_ld(),
+                    .lda = as_a.staged_ld(),
+                    .ldb = as_b.staged_ld(),
                     .ldc = plan.in_parts ? plan.ld_parts : g.ldc};
     product.stride_a = slices.depth * (g.transpose_a ? product.lda : 1);
     product.stride_b = slices.depth * (g.transpose_b ? 1 : product.ldb);
     product.stride_c = g.m * product.ldc;
     multiply(context, product, workspace);
     if (slices.rest > 0) {
-      const Index element_bytes = stored_a.bf16 ? 2 : 4;
+      const Index element_bytes = as_a.bf16 ? 2 : 4;
       product.a = static_cast<const std::byte*>(a) + slices.count * product.stride_a * element_bytes;
       product.b = static_cast<const std::byte*>(b) + slices.count * product.stride_b * element_bytes;
       product.c += slices.count * product.stride_c;
@@ -186,10 +197,12 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   Index parts_bytes = 0;
   for (const Gemm& g : products) {
     if (g.m == 0 || g.n == 0) continue;
+    if ((g.a_rounded || g.b_rounded) && g.precision != Precision::kBf16)
+      fail("gemm: an operand is rounded to bf16, but the product is to be in fp32");
     Plan& plan = plans.emplace_back(make_plan(g));
     parts_bytes = std::max(parts_bytes, plan.parts_bytes());
     if (g.k == 0) continue;
-    const Operand a = operand_a(g), b = operand_b(g);
+    const Stored a = stored_a(g), b = stored_b(g);
     if (!a.fits_as_it_is()) plan.staged_a = staged.add(a, space);
     if (!g.packed_b && !b.fits_as_it_is()) plan.staged_b = staged.add(b, space);
   }
@@ -200,23 +213,25 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   staged.run(context, memory);
   for (const Plan& plan : plans) {
     const Gemm& g = *plan.gemm;
-    const void* unstaged_b = g.packed_b ? g.packed_b : g.b;
-    run_plan(context, plan, plan.staged_a < 0 ? g.a : staged.place(plan.staged_a, memory),
+    const void* unstaged_b = g.packed_b ? g.packed_b : stored_b(g).as_it_is();
+    run_plan(context, plan, plan.staged_a < 0 ? stored_a(g).as_it_is() : staged.place(plan.staged_a, memory),
              plan.staged_b < 0 ? unstaged_b : staged.place(plan.staged_b, memory),
              reinterpret_cast<float*>(memory + for_parts.offset), memory + for_multiply.offset);
   }
 }
 
+Index staged_bytes() { return bytes_staged_so_far(); }
+
 // An fp32 operand whose rows are aligned is read where it lies: nothing is packed.
 Index packed_b_bytes(const Gemm& product) {
-  const Operand b = operand_b(product);
+  const Stored b = stored_b(product);
   return !b.bf16 && b.ld % 4 == 0 ? 0 : b.staged_bytes();
 }
 
 void pack_b(const Context& context, const Gemm& product, void* packed_b) {
   if (packed_b_bytes(product) == 0) return;
-  const Operand b = operand_b(product);
-  const Staging staging{b.data, packed_b, b.rows, b.cols, b.ld, b.staged_ld(), b.bf16};
+  const Stored b = stored_b(product);
+  const Staging staging{b.values, packed_b, b.rows, b.cols, b.ld, b.staged_ld(), b.bf16};
   stage(context, {&staging, 1});
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -20,13 +21,6 @@ struct Batch {
 };
 
 Index num_blocks(const Staging& s) { return ceil_div(s.rows * (s.ld_to / kCols), kThreads * kItems); }
-
-// The nearest bf16, ties to even; NaN stays NaN.
-__device__ inline unsigned bf16_bits(float x) {
-  const unsigned bits = __float_as_uint(x);
-  if (x != x) return (bits >> 16) | 0x40u;
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
 
 __device__ inline float4 load_four(const Staging& s, Index row, Index col, bool aligned) {
   const float* from = s.from + row * s.ld_from + col;
@@ -54,8 +48,7 @@ __global__ void __launch_bounds__(kThreads) stage_kernel(Batch batch) {
     const float4 x = load_four(s, row, col, aligned);
     const Index place = row * s.ld_to + col;
     if (s.bf16)
-      *reinterpret_cast<uint2*>(static_cast<std::uint16_t*>(s.to) + place) =
-          make_uint2(bf16_bits(x.x) | bf16_bits(x.y) << 16, bf16_bits(x.z) | bf16_bits(x.w) << 16);
+      write_rounded(static_cast<Bf16*>(s.to) + place, x);
     else
       *reinterpret_cast<float4*>(static_cast<float*>(s.to) + place) = x;
   }

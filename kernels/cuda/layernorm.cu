@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/column_pass.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -46,7 +47,6 @@ __global__ void __launch_bounds__(Team::kBlockThreads) layernorm_kernel(LayerNor
   const int cols = static_cast<int>(args.cols);
   const float inverse_cols = 1.0f / static_cast<float>(cols);
   const float* const x = args.x + row * args.x_stride;
-  float* const y = args.y + row * args.cols;
   Four values[kFours];
   float sum = 0;
   for (int j = 0; j < kFours; ++j) {
@@ -68,7 +68,8 @@ __global__ void __launch_bounds__(Team::kBlockThreads) layernorm_kernel(LayerNor
     const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
     Four out = read_four<kAligned>(args.beta + col, cols - col);
     for (int i = 0; i < 4; ++i) out.at[i] = fmaf(values[j].at[i] * rstd, gamma.at[i], out.at[i]);
-    write_four<kAligned>(y + col, out, cols - col);
+    if (args.y.values) write_four<kAligned>(args.y.values + row * cols + col, out, cols - col);
+    if (args.y.rounded && col < cols) write_rounded(args.y.rounded + row * rounded_cols(cols) + col, out);
   }
   if (Team::first_col(0) == 0) {
     args.mean[row] = mean;
@@ -147,7 +148,8 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
 template <int kWarps, int kFours>
 void run(const Context& context, const LayerNorm& args, Team<kWarps, kFours>) {
   using T = Team<kWarps, kFours>;
-  const bool aligned = are_aligned(args.cols, args.gamma, args.beta, args.y) && are_aligned(args.x_stride, args.x);
+  const bool aligned =
+      are_aligned(args.cols, args.gamma, args.beta, args.y.values) && are_aligned(args.x_stride, args.x);
   launch(context, {.blocks = ceil_div(args.rows, T::kTeams), .threads = T::kBlockThreads},
          aligned ? layernorm_kernel<T, kFours, true> : layernorm_kernel<T, kFours, false>, args);
 }

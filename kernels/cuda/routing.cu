@@ -1,6 +1,7 @@
 // Tokens to slots and back: a warp for each row. Without atomics: whoever needs a sum over choices gathers it.
 #include "kernels/cuda/four_floats.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -12,9 +13,11 @@ __global__ void dispatch_kernel(Dispatch args) {
   for (Index slot = row_of_warp(); slot < args.num_slots; slot += warps_together()) {
     const std::int32_t token = args.assignment_of_slot[slot] / static_cast<std::int32_t>(args.top_k);
     const float* from = args.rows + token * args.cols;
-    float* to = args.slots + slot * args.cols;
-    for (int c = 4 * lane(); c < cols; c += kFoursOfWarp)
-      store_four<kInFours>(to + c, load_four<kInFours>(from + c, cols - c), cols - c);
+    for (int c = 4 * lane(); c < cols; c += kFoursOfWarp) {
+      const float4 x = load_four<kInFours>(from + c, cols - c);
+      if (args.slots.values) store_four<kInFours>(args.slots.values + slot * args.cols + c, x, cols - c);
+      if (args.slots.rounded) write_rounded(args.slots.rounded + slot * rounded_cols(cols) + c, x);
+    }
     if (lane() == 0) args.slot_ids[slot] = args.first_id + token;
   }
 }
@@ -70,7 +73,9 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
         const float4 d_y = load_four<kInFours>(args.d_y + token * args.cols + c, cols - c);
         const float4 gradient = product(d_y, four_factors(dropout, token, c));
         const Index place = slot * args.cols + c;
-        store_four<kInFours>(args.d_slots + place, product(weight, gradient), cols - c);
+        const float4 d_slot = product(weight, gradient);
+        if (args.d_slots.values) store_four<kInFours>(args.d_slots.values + place, d_slot, cols - c);
+        if (args.d_slots.rounded) write_rounded(args.d_slots.rounded + slot * rounded_cols(cols) + c, d_slot);
         if (args.d_weights) dot = add_dot(dot, gradient, load_four<kInFours>(args.slots + place, cols - c));
       }
       if (!args.d_weights) continue;
@@ -82,7 +87,7 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
 }  // namespace
 
 void dispatch(const Context& context, const Dispatch& args) {
-  const bool fours = are_aligned(args.cols, args.rows, args.slots);
+  const bool fours = are_aligned(args.cols, args.rows, args.slots.values);
   launch(context, warp_for_each(args.num_slots), fours ? dispatch_kernel<true> : dispatch_kernel<false>, args);
 }
 
@@ -99,7 +104,7 @@ void combine(const Context& context, const Combine& args) {
 }
 
 void combine_backward(const Context& context, const CombineBackward& args) {
-  const bool fours = are_aligned(args.cols, args.d_y, args.slots, args.d_slots);
+  const bool fours = are_aligned(args.cols, args.d_y, args.slots, args.d_slots.values);
   launch(context, warp_for_each(args.tokens), fours ? combine_backward_kernel<true> : combine_backward_kernel<false>,
          args, factors_of(args.dropout));
 }

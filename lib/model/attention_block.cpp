@@ -24,7 +24,7 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
   projected_ = pass.arena.take<float>(rows * 3 * width_);
   qkv_.forward(pass, rows, normed_, projected_);
 
-  attended_ = pass.arena.take<float>(rows * width_);
+  attended_ = pass.operand(rows, width_, pass.gradients ? kernels::Readers::kBoth : kernels::Readers::kProducts);
   log_sum_exp_ = pass.arena.take<float>(rows * heads_);
   kernels::attention(pass.context, {.samples = samples,
                                     .tokens = tokens,
@@ -53,7 +53,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
   const kernels::ArenaScope scope(pass.arena);
   const Index rows = samples_ * tokens_;
 
-  float* d_output = pass.arena.take<float>(rows * width_);
+  const kernels::NewOperand d_output = pass.operand(rows, width_);
   const auto d_output_bias = pass.gradients->leaf(output_.bias, pass.arena);
   kernels::dropout_backward(pass.context,
                             {.rows = rows,
@@ -67,7 +67,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
   float* d_attended = pass.arena.take<float>(rows * width_);
   output_.backward(pass, rows, attended_, d_output, d_attended);
 
-  float* d_projected = pass.arena.take<float>(rows * 3 * width_);
+  const kernels::NewOperand d_projected = pass.operand(rows, 3 * width_);
   const auto d_qkv_bias = pass.gradients->leaf(qkv_.bias, pass.arena);
   kernels::attention_backward(pass.context,
                               {.samples = samples_,
@@ -76,7 +76,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                                .head_size = width_ / heads_,
                                .qkv = projected_,
                                .bias = pass.parameters.value(qkv_.bias),
-                               .out = attended_,
+                               .out = attended_.values,
                                .log_sum_exp = log_sum_exp_,
                                .d_out = d_attended,
                                .d_qkv = d_projected,

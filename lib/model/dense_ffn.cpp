@@ -17,18 +17,18 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
   activations.hidden = pass.arena.take<float>(rows * hidden);
   kernels::gemm(pass.context,
                 pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden)));
-  activations.activated = pass.arena.take<float>(rows * hidden);
+  const kernels::NewOperand activated = pass.operand(rows, hidden);
+  activations.activated = activated;
   kernels::bias_activation_dropout(pass.context,
                                    {.rows = rows,
                                     .cols = hidden,
                                     .activation = options.activation,
                                     .x = activations.hidden,
                                     .bias = weights.b1,
-                                    .y = activations.activated,
+                                    .y = activated,
                                     .dropout = pass.dropout_for(dropout.hidden, options.layer, input.first_row())});
   float* y = pass.arena.take<float>(rows * out);
-  kernels::gemm(pass.context,
-                pass.by_weight(pass.linear(rows, hidden, out).forward(activations.activated, weights.w2, y)));
+  kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, hidden, out).forward(activated, weights.w2, y)));
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
                                   .cols = out,
@@ -50,6 +50,8 @@ class DenseFfn final : public Ffn {
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
         second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
+  kernels::Readers readers() const override { return kernels::Readers::kProducts; }
+
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
     const ParameterStore& p = pass.parameters;
@@ -62,7 +64,7 @@ class DenseFfn final : public Ffn {
     const kernels::ArenaScope scope(pass.arena);
     const Index rows = input_.rows(), out = options_.out, hidden = options_.hidden;
 
-    float* d_second = pass.arena.take<float>(rows * out);
+    const kernels::NewOperand d_second = pass.operand(rows, out);
     const auto d_b2 = pass.gradients->leaf(second_.bias, pass.arena);
     kernels::dropout_backward(pass.context,
                               {.rows = rows,
@@ -73,8 +75,9 @@ class DenseFfn final : public Ffn {
                                .dropout = residual_dropout(pass, input_, dropout_.residual, options_.layer)});
     pass.gradients->add(pass.context, d_b2);
 
-    float* d_hidden = pass.arena.take<float>(rows * hidden);
-    second_.backward(pass, rows, activations_.activated, d_second, d_hidden);
+    float* d_activated = pass.arena.take<float>(rows * hidden);
+    second_.backward(pass, rows, activations_.activated, d_second, d_activated);
+    const kernels::NewOperand d_hidden = pass.operand_over(d_activated, rows, hidden);
     const auto d_b1 = pass.gradients->leaf(first_.bias, pass.arena);
     kernels::bias_activation_dropout_backward(
         pass.context, {.rows = rows,
@@ -82,7 +85,7 @@ class DenseFfn final : public Ffn {
                        .activation = options_.activation,
                        .x = activations_.hidden,
                        .bias = pass.parameters.value(first_.bias),
-                       .d_y = d_hidden,
+                       .d_y = d_activated,
                        .d_x = d_hidden,
                        .d_bias = d_b1.data,
                        .dropout = pass.dropout_for(dropout_.hidden, options_.layer, input_.first_row())});

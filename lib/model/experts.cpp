@@ -15,9 +15,10 @@ class FfnExperts final : public Experts {
  public:
   FfnExperts(const FfnOptions& options, ParameterTable& table);
 
-  float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+  kernels::Readers readers() const override { return kernels::Readers::kProducts; }
+  float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
                  const std::int32_t* ids) override;
-  float* backward(const Pass& pass, const float* d_y, bool wants_d_x) override;
+  float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override;
   void average(const Pass& pass) override { average_over_experts(pass, ids_of_all_, averages_); }
   float* forward_average(const Pass& pass, const Ffn::Input& input) const override;
 
@@ -32,10 +33,10 @@ class FfnExperts final : public Experts {
   // Of the segments at hand; rows lie by segment.
   std::vector<Segment> segments_;
   Index num_rows_ = 0;
-  const float* x_ = nullptr;           // (rows, width)
+  kernels::Operand x_;                 // (rows, width)
   const std::int32_t* ids_ = nullptr;  // (rows)
   float* hidden_ = nullptr;            // (rows, hidden): without bias
-  float* activated_ = nullptr;         // (rows, hidden)
+  kernels::NewOperand activated_;      // (rows, hidden)
   std::vector<kernels::Gemm> products_;
 };
 
@@ -52,7 +53,7 @@ FfnExperts::FfnExperts(const FfnOptions& options, ParameterTable& table) : optio
   ids_of_all_ = {w1_, b1_, w2_, b2_};
 }
 
-float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
                            const std::int32_t* ids) {
   segments_ = segments;
   num_rows_ = segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
@@ -60,24 +61,26 @@ float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segment
   ids_ = ids;
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
   hidden_ = pass.arena.take<float>(num_rows_ * hidden);
-  activated_ = pass.arena.take<float>(num_rows_ * hidden);
+  activated_ = pass.operand(num_rows_, hidden);
   float* y = pass.arena.take<float>(num_rows_ * out);
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
-    products_.push_back(pass.by_weight(pass.linear(s.rows, width, hidden)
-                                           .forward(x + s.first_row * width, pass.parameters.value(w1_, s.local_expert),
-                                                    hidden_ + s.first_row * hidden)));
+    products_.push_back(
+        pass.by_weight(pass.linear(s.rows, width, hidden)
+                           .forward(x.from_row(s.first_row, width), pass.parameters.value(w1_, s.local_expert),
+                                    hidden_ + s.first_row * hidden)));
   }
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
+    const kernels::NewOperand activated = activated_.from_row(s.first_row, hidden);
     kernels::bias_activation_dropout(pass.context, {.rows = s.rows,
                                                     .cols = hidden,
                                                     .activation = options_.activation,
                                                     .x = hidden_ + s.first_row * hidden,
                                                     .bias = pass.parameters.value(b1_, s.local_expert),
-                                                    .y = activated_ + s.first_row * hidden,
+                                                    .y = activated,
                                                     .dropout = dropout(pass, s)});
   }
   products_.clear();
@@ -85,8 +88,8 @@ float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segment
     if (s.rows == 0) continue;
     products_.push_back(
         pass.by_weight(pass.linear(s.rows, hidden, out)
-                           .forward(activated_ + s.first_row * hidden, pass.parameters.value(w2_, s.local_expert),
-                                    y + s.first_row * out)));
+                           .forward(activated_.from_row(s.first_row, hidden),
+                                    pass.parameters.value(w2_, s.local_expert), y + s.first_row * out)));
   }
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_) {
@@ -98,9 +101,9 @@ float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segment
   return y;
 }
 
-float* FfnExperts::backward(const Pass& pass, const float* d_y, bool wants_d_x) {
+float* FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) {
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
-  float* d_hidden = pass.arena.take<float>(num_rows_ * hidden);
+  float* d_activated = pass.arena.take<float>(num_rows_ * hidden);
   float* d_x = wants_d_x ? pass.arena.take<float>(num_rows_ * width) : nullptr;
   // d_w2 = d_y^T activated and d_activated = d_y w2
   const kernels::ArenaScope scope(pass.arena);
@@ -108,34 +111,36 @@ float* FfnExperts::backward(const Pass& pass, const float* d_y, bool wants_d_x) 
   products_.clear();
   for (const Segment& s : segments_) {
     if (!ExpertLeaves::has_rows(pass, ids_of_all_, s)) continue;
-    const float* d_out = d_y + s.first_row * out;
+    const kernels::Operand d_out = d_y.from_row(s.first_row, out);
     const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
     products_.push_back(
-        ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_ + s.first_row * hidden)));
+        ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_.from_row(s.first_row, hidden))));
     products_.push_back(pass.by_weight(
-        second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_hidden + s.first_row * hidden)));
-    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
+        second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_activated + s.first_row * hidden)));
+    kernels::column_sum(pass.context,
+                        {.rows = s.rows, .cols = out, .x = d_out.values, .sums = d_b2.take(pass, b2_, s)});
   }
   kernels::gemm(pass.context, products_);
   d_b2.add(pass);
 
   // d_w1 = d_hidden^T x and d_x = d_hidden w1
+  const kernels::NewOperand d_hidden = pass.operand_over(d_activated, num_rows_, hidden);
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
-    float* d_segment = d_hidden + s.first_row * hidden;
+    const kernels::NewOperand d_segment = d_hidden.from_row(s.first_row, hidden);
     kernels::bias_activation_dropout_backward(pass.context, {.rows = s.rows,
                                                              .cols = hidden,
                                                              .activation = options_.activation,
                                                              .x = hidden_ + s.first_row * hidden,
                                                              .bias = pass.parameters.value(b1_, s.local_expert),
-                                                             .d_y = d_segment,
+                                                             .d_y = d_activated + s.first_row * hidden,
                                                              .d_x = d_segment,
                                                              .d_bias = d_b1.take(pass, b1_, s),
                                                              .dropout = dropout(pass, s)});
     const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
     products_.push_back(
-        ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_ + s.first_row * width)));
+        ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_.from_row(s.first_row, width))));
     if (wants_d_x)
       products_.push_back(pass.by_weight(
           first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert), d_x + s.first_row * width)));

@@ -20,12 +20,15 @@ class Experts {
  public:
   virtual ~Experts() = default;
 
+  // Of x.
+  virtual kernels::Readers readers() const = 0;
   // x: (rows of all segments, width), by segment; ids: (rows) each token's own identity, which keys dropout. Returns
   // (rows, out) from the arena.
-  virtual float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x,
+  virtual float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
                          const std::int32_t* ids) = 0;
-  // Of the segments that forward saw last: d_y (rows, out) -> d_x (rows, width), from the arena; null: not wanted.
-  virtual float* backward(const Pass& pass, const float* d_y, bool wants_d_x) = 0;
+  // Of the segments that forward saw last: d_y (rows, out), at least its fp32 values -> d_x (rows, width), from the
+  // arena; null: not wanted.
+  virtual float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) = 0;
 
   // The network whose weights are the means of the experts', for forward_average(). Collective over the expert group.
   virtual void average(const Pass& pass) = 0;

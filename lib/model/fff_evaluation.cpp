@@ -11,7 +11,7 @@ float* FffFfn::forward_one_leaf(const Pass& pass) const {
   float* sorted = pass.arena.take<float>(exchange.num_slots() * options_.width);
   kernels::dispatch(pass.context, {.num_slots = exchange.num_slots(),
                                    .cols = options_.width,
-                                   .rows = input_.x,
+                                   .rows = input_.x.values,
                                    .assignment_of_slot = plan.assignment_of_slot,
                                    .slots = sorted,
                                    .slot_ids = pass.arena.take<std::int32_t>(exchange.num_slots())});
@@ -37,7 +37,7 @@ float* FffFfn::forward_at_home(const Pass& pass) const {
                                        .depth = options_.tree.depth,
                                        .leaf_width = options_.tree.leaf,
                                        .out = options_.out,
-                                       .x = input_.x,
+                                       .x = input_.x.values,
                                        .weight = p.value(node_.weight),
                                        .bias = p.value(node_.bias),
                                        .w1 = p.value(weights_.id(kW1)),
@@ -57,7 +57,7 @@ RoutePlan FffFfn::descend(const Pass& pass) const {
   kernels::tree_descent(pass.context, {.rows = plan.tokens,
                                        .width = options_.width,
                                        .depth = options_.tree.depth,
-                                       .x = input_.x,
+                                       .x = input_.x.values,
                                        .weight = pass.parameters.value(node_.weight),
                                        .bias = pass.parameters.value(node_.bias),
                                        .leaf = plan.experts});

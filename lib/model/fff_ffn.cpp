@@ -113,15 +113,15 @@ double FffFfn::mean_entropy(const Pass& pass) const {
 void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
   const kernels::ArenaScope scope(pass.arena);
   const Index rows = input_.rows(), out = options_.out;
+  kernels::Operand d_sum = d_y;
   if (input_.residual) {
-    float* dropped = pass.arena.take<float>(rows * out);
+    const kernels::NewOperand dropped = pass.operand(rows, out);
     kernels::dropout_backward(pass.context,
                               {.rows = rows, .cols = out, .d_y = d_y, .d_x = dropped, .dropout = dropout(pass)});
-    d_y = dropped;
+    d_sum = dropped;
   }
-  float* d_hidden = pass.arena.take<float>(rows * hidden());
   float* d_mixture = pass.arena.take<float>(rows * leaves_);
-  leaves_backward(pass, d_y, d_hidden, d_mixture);
+  const kernels::Operand d_hidden = leaves_backward(pass, d_sum, d_mixture);
 
   const kernels::LinearProducts first = pass.linear(rows, options_.width, hidden());
   float* d_w1 = pass.arena.take<float>(hidden() * options_.width);
@@ -131,15 +131,16 @@ void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
   if (!options_.tree.hard) nodes_backward(pass, d_mixture, d_x);
 }
 
-void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden, float* d_mixture) const {
+kernels::Operand FffFfn::leaves_backward(const Pass& pass, const kernels::Operand& d_y, float* d_mixture) const {
   const Index rows = input_.rows(), out = options_.out;
   const kernels::LinearProducts second = pass.linear(rows, out, hidden()), biases = pass.linear(rows, out, leaves_);
+  float* d_activated = pass.arena.take<float>(rows * hidden());
   float* d_w2 = pass.arena.take<float>(hidden() * out);
   float* d_b2 = pass.arena.take<float>(leaves_ * out);
   float* d_b1 = pass.arena.take<float>(hidden());
   const kernels::Gemm products[] = {second.weight_gradient(scaled_, d_y, d_w2),
                                     biases.weight_gradient(mixture_, d_y, d_b2),
-                                    pass.by_weight(second.forward(d_y, weights_.value(kW2), d_hidden)),
+                                    pass.by_weight(second.forward(d_y, weights_.value(kW2), d_activated)),
                                     pass.by_weight(biases.forward(d_y, weights_.value(kB2), d_mixture))};
   kernels::gemm(pass.context, products);
   kernels::scale_leaves_backward(pass.context, {.rows = rows,
@@ -147,22 +148,24 @@ void FffFfn::leaves_backward(const Pass& pass, const float* d_y, float* d_hidden
                                                 .leaf_width = options_.tree.leaf,
                                                 .mixture = mixture_,
                                                 .hidden = activated_,
-                                                .d_scaled = d_hidden,
-                                                .d_hidden = d_hidden,
+                                                .d_scaled = d_activated,
+                                                .d_hidden = d_activated,
                                                 .d_mixture = d_mixture});
+  const kernels::NewOperand d_hidden = pass.operand_over(d_activated, rows, hidden());
   kernels::bias_activation_dropout_backward(
       pass.context, {.rows = rows,
                      .cols = hidden(),
                      .activation = kernels::Activation::kRelu,
                      .x = linear_,
                      .bias = weights_.value(kB1),
-                     .d_y = d_hidden,
+                     .d_y = d_activated,
                      .d_x = d_hidden,
                      .d_bias = d_b1,
                      .dropout = pass.dropout_for(Purpose::kFfnDropout, options_.layer, input_.first_row())});
   weights_.add_gradient(pass, kW2, d_w2);
   weights_.add_gradient(pass, kB2, d_b2);
   weights_.add_gradient(pass, kB1, d_b1);
+  return d_hidden;
 }
 
 void FffFfn::nodes_backward(const Pass& pass, const float* d_mixture, float* d_x) const {

@@ -20,6 +20,8 @@ class FffFfn final : public Ffn {
  public:
   FffFfn(const FfnOptions& options, ParameterTable& table);
 
+  // Products in training, whole trees in evaluation.
+  kernels::Readers readers() const override { return kernels::Readers::kBoth; }
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
     input_ = input;
     return pass.training ? forward_all_leaves(pass, losses) : forward_one_leaf(pass);
@@ -38,7 +40,8 @@ class FffFfn final : public Ffn {
   // y = residual + dropout(y), where there is a residual.
   void add_residual(const Pass& pass, float* y) const;
   double mean_entropy(const Pass& pass) const;
-  void leaves_backward(const Pass& pass, const float* d_y, float* d_hidden, float* d_mixture) const;
+  // Returns d_hidden.
+  kernels::Operand leaves_backward(const Pass& pass, const kernels::Operand& d_y, float* d_mixture) const;
   void nodes_backward(const Pass& pass, const float* d_mixture, float* d_x) const;
   // Evaluation: fff_evaluation.cpp.
   float* forward_one_leaf(const Pass& pass) const;

@@ -25,7 +25,7 @@ class Ffn {
 
   struct Input {
     Index samples = 0, tokens_per_sample = 0, first_sample = 0;
-    const float* x = nullptr;             // (rows, width), rows = samples * tokens_per_sample
+    kernels::Operand x{};                 // (rows, width), rows = samples * tokens_per_sample
     const float* residual = nullptr;      // (rows, out); null: none
     const std::int32_t* words = nullptr;  // (rows): what patches look like; null: no router asked
     Index passes = 1;                     // over the same samples, as in RouteInput
@@ -33,6 +33,8 @@ class Ffn {
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
+  // Of x.
+  virtual kernels::Readers readers() const = 0;
   // Returns y (rows, out), from the arena; adds its auxiliary losses to *losses.
   virtual float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) = 0;
   // d_y: (rows, out), left as it is; d_x: (rows, width), overwritten; null: not wanted.
@@ -106,7 +108,7 @@ struct FfnWeights {
 // What the backward pass of a single network needs; arrays of the arena.
 struct FfnActivations {
   float* hidden = nullptr;     // (rows, hidden): x w1^T, without bias
-  float* activated = nullptr;  // (rows, hidden): dropout(activation(hidden + b1))
+  kernels::Operand activated;  // (rows, hidden): dropout(activation(hidden + b1))
 };
 
 // y = residual + dropout(dropout(activation(x w1^T + b1)) w2^T + b2), returned from the arena. The outer dropout needs

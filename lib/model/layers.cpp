@@ -15,11 +15,12 @@ Linear Linear::add(ParameterTable& table, const std::string& weight_name, const 
   return linear;
 }
 
-void Linear::forward(const Pass& pass, Index rows, const float* x, float* y) const {
+void Linear::forward(const Pass& pass, Index rows, const kernels::Operand& x, float* y) const {
   kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, in, out).forward(x, pass.parameters.value(weight), y)));
 }
 
-void Linear::backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const {
+void Linear::backward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::Operand& d_y,
+                      float* d_x) const {
   const kernels::LinearProducts linear = pass.linear(rows, in, out);
   kernels::gemm(pass.context, pass.gradients->leaf_product(weight, linear.weight_gradient(d_y, x)));
   if (d_x) kernels::gemm(pass.context, pass.by_weight(linear.input_gradient(d_y, pass.parameters.value(weight), d_x)));
@@ -30,13 +31,14 @@ LayerNorm::LayerNorm(ParameterTable& table, const std::string& prefix, Index wid
   beta_ = table.add({prefix + ".beta", {width}, false, {Initializer::Kind::kZeros}});
 }
 
-float* LayerNorm::forward(const Pass& pass, Index rows, const float* x, Index x_stride) {
+kernels::Operand LayerNorm::forward(const Pass& pass, Index rows, const float* x, Index x_stride,
+                                    kernels::Readers readers) {
   rows_ = rows;
   x_ = x;
   x_stride_ = x_stride;
   mean_ = pass.arena.take<float>(rows);
   rstd_ = pass.arena.take<float>(rows);
-  float* y = pass.arena.take<float>(rows * width_);
+  const kernels::NewOperand y = pass.operand(rows, width_, readers);
   kernels::LayerNorm norm;
   norm.rows = rows;
   norm.cols = width_;

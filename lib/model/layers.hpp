@@ -16,9 +16,9 @@ struct Linear {
                     Index out);
 
   // y = x W^T: (rows, in) -> (rows, out)
-  void forward(const Pass& pass, Index rows, const float* x, float* y) const;
+  void forward(const Pass& pass, Index rows, const kernels::Operand& x, float* y) const;
   // d_x = d_y W, where d_x is not null; the weight's gradient d_y^T x goes to pass.gradients.
-  void backward(const Pass& pass, Index rows, const float* x, const float* d_y, float* d_x) const;
+  void backward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::Operand& d_y, float* d_x) const;
 };
 
 // Keeps its statistics between forward and backward of a microbatch.
@@ -26,8 +26,9 @@ class LayerNorm {
  public:
   LayerNorm(ParameterTable& table, const std::string& prefix, Index width);
 
-  // x: (rows, width), x_stride from row to row -> y: (rows, width), from the arena.
-  float* forward(const Pass& pass, Index rows, const float* x, Index x_stride);
+  // x: (rows, width), x_stride from row to row -> y: (rows, width), from the arena, for `readers`.
+  kernels::Operand forward(const Pass& pass, Index rows, const float* x, Index x_stride,
+                           kernels::Readers readers = kernels::Readers::kProducts);
   // Adds to d_x, laid out as x.
   void backward(const Pass& pass, const float* d_y, float* d_x) const;
 

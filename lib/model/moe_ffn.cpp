@@ -36,6 +36,9 @@ class MoeFfn final : public Ffn {
     shared_ = make_dense_ffn(shared, table, "shared", kSharedDropout);
   }
 
+  // Routers and dispatch; the shared experts' products.
+  kernels::Readers readers() const override { return shared_ ? kernels::Readers::kBoth : kernels::Readers::kOthers; }
+
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
     input_ = input;
     if (shared_) input_.residual = shared_->forward(pass, input, losses);
@@ -44,7 +47,7 @@ class MoeFfn final : public Ffn {
     plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
                                         pass.expert_group.size(), pass.microbatches_per_rank);
     exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
-    const float* received = send_tokens(pass);
+    const kernels::Operand received = send_tokens(pass);
     float* outputs = experts_->forward(pass, exchange_->segments(), received, received_ids_);
     slots_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
 
@@ -66,7 +69,11 @@ class MoeFfn final : public Ffn {
     const kernels::ArenaScope scope(pass.arena);
     const Index width = options_.width, out = options_.out, size = input_.rows() * width;
     const bool wants_weights = router_->needs_weight_gradients();
-    float* d_slots = pass.arena.take<float>(exchange_->num_slots() * out);
+    // What travels is fp32, which the experts need for their biases.
+    const kernels::NewOperand d_slots =
+        pass.operand(exchange_->num_slots(), out,
+                     exchange_->moves() || experts_->readers() == kernels::Readers::kOthers ? kernels::Readers::kOthers
+                                                                                            : kernels::Readers::kBoth);
     float* d_weights = wants_weights ? pass.arena.take<float>(plan_.tokens * plan_.top_k) : nullptr;
     kernels::combine_backward(
         pass.context, {.tokens = plan_.tokens,
@@ -80,7 +87,7 @@ class MoeFfn final : public Ffn {
                        .d_weights = d_weights,
                        .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
 
-    const float* d_outputs = exchange_->to_experts(pass.arena, d_slots, out);
+    const kernels::Operand d_outputs{exchange_->to_experts(pass.arena, d_slots.values, out), d_slots.rounded};
     float* d_received = experts_->backward(pass, d_outputs, d_x != nullptr);
     if (d_x) {
       const float* d_sent = exchange_->to_tokens(pass.arena, d_received, width);
@@ -114,7 +121,7 @@ class MoeFfn final : public Ffn {
     return {.context = pass.context,
             .arena = pass.arena,
             .parameters = pass.parameters,
-            .x = input_.x,
+            .x = input_.x.values,
             .words = input_.words,
             .samples = input_.samples,
             .tokens_per_sample = input_.tokens_per_sample,
@@ -129,21 +136,21 @@ class MoeFfn final : public Ffn {
   }
 
   // Returns the rows that this rank's experts work on; their tokens' identities are received_ids_.
-  const float* send_tokens(const Pass& pass) {
+  kernels::Operand send_tokens(const Pass& pass) {
     const Index num_slots = exchange_->num_slots();
-    float* sorted = pass.arena.take<float>(num_slots * options_.width);
+    const kernels::NewOperand sorted = pass.operand(num_slots, options_.width, experts_->readers());
     auto* ids = pass.arena.take<std::int32_t>(num_slots);
     kernels::dispatch(pass.context, {.num_slots = num_slots,
                                      .cols = options_.width,
                                      .top_k = plan_.top_k,
-                                     .rows = input_.x,
+                                     .rows = input_.x.values,
                                      .assignment_of_slot = plan_.assignment_of_slot,
                                      .first_id = static_cast<std::int32_t>(input_.first_row()),
                                      .slots = sorted,
                                      .slot_ids = ids});
-    const float* received = exchange_->to_experts(pass.arena, sorted, options_.width);
     received_ids_ = exchange_->to_experts(pass.arena, ids, 1);
-    return received;
+    if (!sorted.rounded) return exchange_->to_experts(pass.arena, sorted.values, options_.width);
+    return {nullptr, exchange_->to_experts(pass.arena, sorted.rounded, kernels::rounded_cols(options_.width))};
   }
 
   // to += from

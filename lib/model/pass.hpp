@@ -8,6 +8,7 @@
 #include "kernels/api/arena.hpp"
 #include "kernels/api/dropout.hpp"
 #include "kernels/api/gemm.hpp"
+#include "kernels/api/operand.hpp"
 #include "kernels/api/reduce.hpp"
 #include "model/packed_weights.hpp"
 
@@ -47,12 +48,29 @@ struct Pass {
     return packed_weights && product.m > 0 ? packed_weights->with_packed_b(product) : product;
   }
 
+  // From the arena, an array (rows, cols) that the next kernel writes and `readers` read.
+  kernels::NewOperand operand(Index rows, Index cols, kernels::Readers readers = kernels::Readers::kProducts) const {
+    const bool rounded = is_rounded_for(readers);
+    const bool values = !rounded || readers != kernels::Readers::kProducts;
+    return {values ? arena.take<float>(rows * cols) : nullptr,
+            rounded ? arena.take<kernels::Bf16>(rows * kernels::rounded_cols(cols)) : nullptr};
+  }
+  // The same for a kernel that may write over what it reads, `values`, which nothing reads afterwards.
+  kernels::NewOperand operand_over(float* values, Index rows, Index cols) const {
+    return is_rounded_for(kernels::Readers::kProducts) ? operand(rows, cols) : kernels::NewOperand{values};
+  }
+
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {
     kernels::Dropout dropout_of_layer;
     dropout_of_layer.probability = dropout;
     dropout_of_layer.key = {seed, purpose, static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(step)};
     dropout_of_layer.first_row = static_cast<std::uint32_t>(first_row);
     return dropout_of_layer;
+  }
+
+ private:
+  bool is_rounded_for(kernels::Readers readers) const {
+    return readers != kernels::Readers::kOthers && kernels::reads_rounded(context.device, precision);
   }
 };
 

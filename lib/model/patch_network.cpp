@@ -72,12 +72,15 @@ class PatchNetwork final : public Ffn {
     bias_ = table.add({name + ".b1", {options.hidden}, false, start(options, 1)});
   }
 
+  // Products read patches, not rows.
+  kernels::Readers readers() const override { return kernels::Readers::kOthers; }
+
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
     hidden_ = pass.arena.take<float>(hidden_size(options_, input.rows()));
     const kernels::LinearProducts products = convolution(pass, options_, input.rows());
     return convolve_and_pool(pass, options_, input.rows(),
-                             pass.by_weight(products.forward(input.x, pass.parameters.value(weight_), hidden_)),
+                             pass.by_weight(products.forward(input.x.values, pass.parameters.value(weight_), hidden_)),
                              pass.parameters.value(bias_));
   }
 
@@ -87,7 +90,8 @@ class PatchNetwork final : public Ffn {
     pool_backward(pass, options_, input_.rows(), pass.parameters.value(bias_), d_y, hidden_, d_bias.data);
     pass.gradients->add(pass.context, d_bias);
     const kernels::LinearProducts products = convolution(pass, options_, input_.rows());
-    kernels::gemm(pass.context, pass.gradients->leaf_product(weight_, products.weight_gradient(hidden_, input_.x)));
+    kernels::gemm(pass.context,
+                  pass.gradients->leaf_product(weight_, products.weight_gradient(hidden_, input_.x.values)));
     if (d_x)
       kernels::gemm(pass.context,
                     pass.by_weight(products.input_gradient(hidden_, pass.parameters.value(weight_), d_x)));
@@ -110,9 +114,12 @@ class PatchExperts final : public Experts {
     bias_ = table.add({name + ".b1", {experts, filters}, true, initializer});
   }
 
-  float* forward(const Pass& pass, const std::vector<Segment>& segments, const float* x, const std::int32_t*) override {
+  kernels::Readers readers() const override { return kernels::Readers::kOthers; }
+
+  float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
+                 const std::int32_t*) override {
     segments_ = segments;
-    x_ = x;
+    x_ = x.values;
     hidden_ = pass.arena.take<float>(hidden_size(options_, num_rows()));
     float* y = pass.arena.take<float>(num_rows() * options_.out);
     products_.clear();
@@ -127,7 +134,7 @@ class PatchExperts final : public Experts {
     return y;
   }
 
-  float* backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+  float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override {
     float* d_x = wants_d_x ? pass.arena.take<float>(num_rows() * options_.width) : nullptr;
     const kernels::ArenaScope scope(pass.arena);
     ExpertLeaves d_bias;
@@ -135,7 +142,7 @@ class PatchExperts final : public Experts {
     for (const Segment& s : segments_) {
       if (!ExpertLeaves::has_rows(pass, std::array{weight_, bias_}, s)) continue;
       pool_backward(pass, options_, s.rows, pass.parameters.value(bias_, s.local_expert),
-                    d_y + s.first_row * options_.out, hidden_of(s), d_bias.take(pass, bias_, s));
+                    d_y.values + s.first_row * options_.out, hidden_of(s), d_bias.take(pass, bias_, s));
       const kernels::LinearProducts products = convolution(pass, options_, s.rows);
       products_.push_back(ExpertLeaves::product(pass, weight_, s, products.weight_gradient(hidden_of(s), rows_of(s))));
       if (wants_d_x)
@@ -152,8 +159,8 @@ class PatchExperts final : public Experts {
   float* forward_average(const Pass& pass, const Ffn::Input& input) const override {
     float* hidden = pass.arena.take<float>(hidden_size(options_, input.rows()));
     const kernels::LinearProducts products = convolution(pass, options_, input.rows());
-    return convolve_and_pool(pass, options_, input.rows(), products.forward(input.x, averages_[0].data(), hidden),
-                             averages_[1].data());
+    return convolve_and_pool(pass, options_, input.rows(),
+                             products.forward(input.x.values, averages_[0].data(), hidden), averages_[1].data());
   }
 
  private:

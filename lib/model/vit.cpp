@@ -47,9 +47,9 @@ class VisionTransformer final : public Model {
   // Of the microbatch at hand:
   Index first_sample_ = 0;        // among those of all passes
   float* patches_ = nullptr;      // (samples * patches, patch_size)
-  float* head_input_ = nullptr;   // (samples, width)
+  kernels::Operand head_input_;   // (samples, width)
   float* head_hidden_ = nullptr;  // (samples, head_hidden): without bias
-  float* head_activated_ = nullptr;
+  kernels::Operand head_activated_;
 };
 
 VisionTransformer::VisionTransformer(const ModelOptions& options, ParameterTable& table) : Model(options) {
@@ -106,8 +106,9 @@ Model::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& mic
     Block& block = blocks_[static_cast<std::size_t>(i)];
     x = block.attention.forward(pass, samples_, tokens, first_sample_, x);
     look(x);
-    const float* normed = block.norm.forward(pass, samples_ * tokens, x, options_.width);
-    x = block_ffn(i).forward(pass, {samples_, tokens, first_sample_, normed, x, words, passes_}, &auxiliary);
+    Ffn& ffn = block_ffn(i);
+    const kernels::Operand normed = block.norm.forward(pass, samples_ * tokens, x, options_.width, ffn.readers());
+    x = ffn.forward(pass, {samples_, tokens, first_sample_, normed, x, words, passes_}, &auxiliary);
     look(x);
   }
   Losses losses = measure(pass, microbatch, classify(pass, x));
@@ -208,17 +209,17 @@ void VisionTransformer::embed_backward(const Pass& pass, float* d_x) {
 
 float* VisionTransformer::classify(const Pass& pass, const float* x) {
   head_input_ = head_norm_->forward(pass, samples_, x, options_.num_tokens() * options_.width);
-  const float* features = head_input_;
+  kernels::Operand features = head_input_;
   if (options_.head_hidden > 0) {
     head_hidden_ = pass.arena.take<float>(samples_ * hidden_.out);
-    head_activated_ = pass.arena.take<float>(samples_ * hidden_.out);
+    const kernels::NewOperand activated = pass.operand(samples_, hidden_.out);
     hidden_.forward(pass, samples_, head_input_, head_hidden_);
     kernels::bias_activation_dropout(pass.context, {.rows = samples_,
                                                     .cols = hidden_.out,
                                                     .x = head_hidden_,
                                                     .bias = pass.parameters.value(hidden_.bias),
-                                                    .y = head_activated_});
-    features = head_activated_;
+                                                    .y = activated});
+    features = head_activated_ = activated;
   }
   float* logits = pass.arena.take<float>(samples_ * options_.classes);
   output_.forward(pass, samples_, features, logits);
@@ -235,14 +236,15 @@ void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
 
   float* d_input = pass.arena.take<float>(samples * width);
   if (options_.head_hidden > 0) {
-    float* d_hidden = pass.arena.take<float>(samples * hidden_.out);
-    output_.backward(pass, samples, head_activated_, d_logits_, d_hidden);
+    float* d_activated = pass.arena.take<float>(samples * hidden_.out);
+    output_.backward(pass, samples, head_activated_, d_logits_, d_activated);
+    const kernels::NewOperand d_hidden = pass.operand_over(d_activated, samples, hidden_.out);
     const auto d_hidden_bias = pass.gradients->leaf(hidden_.bias, pass.arena);
     kernels::bias_activation_dropout_backward(pass.context, {.rows = samples,
                                                              .cols = hidden_.out,
                                                              .x = head_hidden_,
                                                              .bias = pass.parameters.value(hidden_.bias),
-                                                             .d_y = d_hidden,
+                                                             .d_y = d_activated,
                                                              .d_x = d_hidden,
                                                              .d_bias = d_hidden_bias.data});
     pass.gradients->add(pass.context, d_hidden_bias);

@@ -52,7 +52,8 @@ TEST_P(Elementwise, BiasActivationDropout) {
     BiasActivationDropout args{
         .rows = shape.rows, .cols = shape.cols, .x = x.data(), .bias = bias.data(), .y = y.data(), .dropout = dropout};
     bias_activation_dropout(context, args);
-    args.x = args.y = in_place.data();
+    args.x = in_place.data();
+    args.y = in_place.data();
     bias_activation_dropout(context, args);
     return {y.values(), in_place.values()};
   });
@@ -76,7 +77,8 @@ TEST_P(Elementwise, BiasActivationDropoutBackward) {
                                        .d_bias = d_bias.data(),
                                        .dropout = dropout};
     bias_activation_dropout_backward(context, args);
-    args.d_y = args.d_x = in_place.data();
+    args.d_y = in_place.data();
+    args.d_x = in_place.data();
     bias_activation_dropout_backward(context, args);
     return {d_x.values(), in_place.values(), d_bias.values()};
   });
@@ -186,7 +188,8 @@ TEST_P(Elementwise, DropoutBackward) {
                          .d_bias = d_bias.data(),
                          .dropout = dropout};
     dropout_backward(context, args);
-    args.d_y = args.d_x = in_place.data();
+    args.d_y = in_place.data();
+    args.d_x = in_place.data();
     args.d_bias = d_bias_in_place.data();
     dropout_backward(context, args);
     return {d_x.values(), in_place.values(), d_bias.values(), d_bias_in_place.values()};

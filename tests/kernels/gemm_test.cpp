@@ -19,13 +19,6 @@ struct Case {
 constexpr Case kCases[] = {{0, 3, 4},   {3, 0, 4},    {5, 7, 0},     {1, 1, 1},       {2, 3, 17},      {17, 25, 3},
                            {65, 65, 2}, {33, 10, 64}, {544, 64, 64}, {130, 300, 256}, {261, 170, 300}, {1, 1000, 300}};
 
-// Nearest, ties to even, as IEEE rounding to eight bits of fraction.
-double rounded_to_bf16(float x) {
-  int exponent = 0;
-  const double fraction = std::frexp(double{x}, &exponent);  // 0.5 <= |fraction| < 1
-  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
-}
-
 // The whole of C as stored, with rows ldc apart; untouched between the rows. The first addend is C itself.
 Doubles reference(const Gemm& g, const Floats& a_floats, const Floats& b_floats, const Floats& initial_c,
                   const Floats& second_addend) {

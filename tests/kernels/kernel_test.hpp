@@ -77,6 +77,13 @@ inline Floats random_floats(Index size, std::uint32_t seed, float scale = 1) {
 
 inline Doubles widen(const Floats& values) { return {values.begin(), values.end()}; }
 
+// Nearest, ties to even, as IEEE rounding to eight bits of fraction.
+inline double rounded_to_bf16(float x) {
+  int exponent = 0;
+  const double fraction = std::frexp(double{x}, &exponent);  // 0.5 <= |fraction| < 1
+  return std::ldexp(std::nearbyint(std::ldexp(fraction, 8)), exponent - 8);
+}
+
 inline bool same_bits(const Floats& a, const Floats& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }

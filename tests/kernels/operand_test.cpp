@@ -1,0 +1,284 @@
+// Operands of products on a device that multiplies them as the kernel before has rounded them: every kernel that can
+// write one rounded writes what rounding its fp32 output gives, and a product of such operands has the bits of one that
+// rounds them itself.
+#include "kernels/api/operand.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "kernel_test.hpp"
+#include "kernels/api/attention.hpp"
+#include "kernels/api/elementwise.hpp"
+#include "kernels/api/gemm.hpp"
+#include "kernels/api/layernorm.hpp"
+#include "kernels/api/routing.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+Floats rounded(const Floats& values) {
+  Floats result(values.size());
+  std::transform(values.begin(), values.end(), result.begin(),
+                 [](float x) { return static_cast<float>(rounded_to_bf16(x)); });
+  return result;
+}
+
+// A rounded array, NaN everywhere until it is written; between guards.
+class RoundedOutput {
+ public:
+  RoundedOutput(Index rows, Index cols)
+      : cols_(cols),
+        pairs_(Floats(static_cast<std::size_t>(rows * rounded_cols(cols) / 2), std::bit_cast<float>(0xffffffffu))) {}
+  // What a kernel would have written of these values, and NaN in the columns behind them.
+  RoundedOutput(const Floats& values, Index cols) : RoundedOutput(static_cast<Index>(values.size()) / cols, cols) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(rounded_to_bf16(values[i])));
+      data()[place(static_cast<Index>(i))].bits = static_cast<std::uint16_t>(bits >> 16);
+    }
+  }
+
+  Bf16* data() { return reinterpret_cast<Bf16*>(pairs_.data()); }
+  // (rows, cols)
+  Floats values() const {
+    const Floats pairs = pairs_.values();
+    const Bf16* elements = reinterpret_cast<const Bf16*>(pairs.data());
+    Floats result;
+    for (Index i = 0; i < static_cast<Index>(pairs.size()) * 2 / rounded_cols(cols_) * cols_; ++i)
+      result.push_back(std::bit_cast<float>(std::uint32_t{elements[place(i)].bits} << 16));
+    return result;
+  }
+
+ private:
+  Index place(Index i) const { return i / cols_ * rounded_cols(cols_) + i % cols_; }
+  Index cols_;
+  Output pairs_;  // of neighbours
+};
+
+// kernel(context, output) writes an array (rows, cols) and returns its other outputs.
+using Kernel = std::function<std::vector<Floats>(const Context&, const NewOperand&)>;
+void expect_writes_rounded(Index rows, Index cols, const Kernel& kernel) {
+  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  SCOPED_TRACE(testing::Message() << rows << " x " << cols);
+  on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Output fp32(rows * cols), fp32_of_both(rows * cols);
+    RoundedOutput alone(rows, cols), rounded_of_both(rows, cols);
+    std::vector<Floats> others = kernel(context, {fp32.data()});
+    const std::vector<Floats> others_alone = kernel(context, {nullptr, alone.data()});
+    const std::vector<Floats> others_of_both = kernel(context, {fp32_of_both.data(), rounded_of_both.data()});
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      EXPECT_TRUE(same_bits(others[i], others_alone[i])) << "output " << i;
+      EXPECT_TRUE(same_bits(others[i], others_of_both[i])) << "output " << i;
+    }
+    const Floats values = fp32.values();
+    EXPECT_TRUE(same_bits(values, fp32_of_both.values()));
+    EXPECT_TRUE(same_bits(rounded(values), alone.values()));
+    EXPECT_TRUE(same_bits(rounded(values), rounded_of_both.values()));
+    others.push_back(values);
+    return others;
+  });
+}
+
+struct Shape {
+  Index rows, cols;
+};
+class Rounded : public testing::TestWithParam<Shape> {
+ protected:
+  const Index rows = GetParam().rows, cols = GetParam().cols, size = rows * cols;
+  const Floats x = random_floats(size, 1, 4), d_y = random_floats(size, 2), of_cols = random_floats(cols, 3);
+  const Dropout dropout = some_dropout(0.1f);
+};
+
+TEST_P(Rounded, LayerNorm) {
+  expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
+    Output mean(rows), rstd(rows);
+    layernorm(context, {.rows = rows,
+                        .cols = cols,
+                        .x = x.data(),
+                        .x_stride = cols,
+                        .gamma = of_cols.data(),
+                        .beta = of_cols.data(),
+                        .y = y,
+                        .mean = mean.data(),
+                        .rstd = rstd.data()});
+    return {mean.values(), rstd.values()};
+  });
+}
+
+TEST_P(Rounded, BiasActivationDropout) {
+  expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
+    bias_activation_dropout(
+        context, {.rows = rows, .cols = cols, .x = x.data(), .bias = of_cols.data(), .y = y, .dropout = dropout});
+    return {};
+  });
+}
+
+TEST_P(Rounded, BiasActivationDropoutBackward) {
+  expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& d_x) -> std::vector<Floats> {
+    Output d_bias(cols);
+    bias_activation_dropout_backward(context, {.rows = rows,
+                                               .cols = cols,
+                                               .x = x.data(),
+                                               .bias = of_cols.data(),
+                                               .d_y = d_y.data(),
+                                               .d_x = d_x,
+                                               .d_bias = d_bias.data(),
+                                               .dropout = dropout});
+    return {d_bias.values()};
+  });
+}
+
+TEST_P(Rounded, DropoutBackward) {
+  expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& d_x) -> std::vector<Floats> {
+    Output d_bias(cols);
+    dropout_backward(
+        context,
+        {.rows = rows, .cols = cols, .d_y = d_y.data(), .d_x = d_x, .d_bias = d_bias.data(), .dropout = dropout});
+    return {d_bias.values()};
+  });
+}
+
+// Two slots for each row, in backward order.
+TEST_P(Rounded, DispatchAndCombineBackward) {
+  const Index num_slots = 2 * rows;
+  Ints other_end;  // the slot of an assignment and the assignment of a slot
+  for (Index i = 0; i < num_slots; ++i) other_end.push_back(static_cast<std::int32_t>(num_slots - 1 - i));
+  expect_writes_rounded(num_slots, cols, [&](const Context& context, const NewOperand& slots) -> std::vector<Floats> {
+    IntOutput ids(num_slots);
+    dispatch(context, {.num_slots = num_slots,
+                       .cols = cols,
+                       .top_k = 2,
+                       .rows = x.data(),
+                       .assignment_of_slot = other_end.data(),
+                       .slots = slots,
+                       .slot_ids = ids.data()});
+    return {ids.floats()};
+  });
+  const Floats outputs = random_floats(num_slots * cols, 4), weights = random_floats(num_slots, 5);
+  expect_writes_rounded(num_slots, cols, [&](const Context& context, const NewOperand& d_slots) -> std::vector<Floats> {
+    Output d_weights(num_slots);
+    combine_backward(context, {.tokens = rows,
+                               .cols = cols,
+                               .top_k = 2,
+                               .d_y = d_y.data(),
+                               .slots = outputs.data(),
+                               .slot_of_assignment = other_end.data(),
+                               .weights = weights.data(),
+                               .d_slots = d_slots,
+                               .d_weights = d_weights.data(),
+                               .dropout = dropout});
+    return {d_weights.values()};
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Rounded,
+                         testing::Values(Shape{0, 5}, Shape{1, 1}, Shape{3, 7}, Shape{17, 25}, Shape{40, 64},
+                                         Shape{33, 300}, Shape{2, 1030}));
+
+TEST(RoundedAttention, ForwardAndBackward) {
+  for (const auto& [samples, tokens, heads, size] : {std::array<Index, 4>{2, 5, 1, 7}, {1, 65, 3, 25}, {2, 9, 2, 64}}) {
+    const Index rows = samples * tokens, width = heads * size;
+    const Floats qkv = random_floats(rows * 3 * width, 1, 3), bias = random_floats(3 * width, 2);
+    const Floats d_out = random_floats(rows * width, 3), any = random_floats(rows * width, 4);
+    const Attention forward{.samples = samples,
+                            .tokens = tokens,
+                            .heads = heads,
+                            .head_size = size,
+                            .qkv = qkv.data(),
+                            .bias = bias.data(),
+                            .dropout = some_dropout(0.1f)};
+    expect_writes_rounded(rows, width, [&](const Context& context, const NewOperand& out) -> std::vector<Floats> {
+      Output log_sum_exp(rows * heads);
+      Attention args = forward;
+      args.out = out;
+      args.log_sum_exp = log_sum_exp.data();
+      attention(context, args);
+      return {log_sum_exp.values()};
+    });
+    const Floats log_sum_exp(static_cast<std::size_t>(rows * heads), 3.0f);
+    expect_writes_rounded(rows, 3 * width, [&](const Context& context, const NewOperand& d_qkv) -> std::vector<Floats> {
+      Output d_bias(3 * width);
+      attention_backward(context, {.samples = samples,
+                                   .tokens = tokens,
+                                   .heads = heads,
+                                   .head_size = size,
+                                   .qkv = qkv.data(),
+                                   .bias = bias.data(),
+                                   .out = any.data(),
+                                   .log_sum_exp = log_sum_exp.data(),
+                                   .d_out = d_out.data(),
+                                   .d_qkv = d_qkv,
+                                   .d_bias = d_bias.data(),
+                                   .dropout = forward.dropout});
+      return {d_bias.values()};
+    });
+  }
+}
+
+// x (rows, in) and d_y (rows, out) as a linear layer's three products take them; 2100 rows are cut into slices.
+TEST(RoundedOperands, GiveAProductTheSameBits) {
+  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  for (const auto& [rows, in, out] : {std::array<Index, 3>{1, 1, 1}, {5, 7, 25}, {37, 300, 20}, {2100, 7, 9}}) {
+    SCOPED_TRACE(testing::Message() << rows << " " << in << " " << out);
+    const Floats x = random_floats(rows * in, 1), d_y = random_floats(rows * out, 2), w = random_floats(out * in, 3);
+    RoundedOutput x_rounded(x, in), d_y_rounded(d_y, out);
+    const LinearProducts linear{rows, in, out, Precision::kBf16};
+    const auto run = [&, rows = rows, in = in, out = out](const Context& context, const Operand& of_x,
+                                                          const Operand& of_d_y) -> std::vector<Floats> {
+      Output y(rows * out), d_x(rows * in), d_w(out * in);
+      const Gemm products[] = {linear.forward(of_x, w.data(), y.data()),
+                               linear.input_gradient(of_d_y, w.data(), d_x.data()),
+                               linear.weight_gradient(of_d_y, of_x, d_w.data())};
+      for (const Gemm& product : products) gemm(context, product);
+      return {y.values(), d_x.values(), d_w.values()};
+    };
+    const auto outputs = on_all_threads([&](const Context& context) {
+      std::vector<Floats> all = run(context, x.data(), d_y.data());
+      const Operand only_x{nullptr, x_rounded.data()}, only_d_y{nullptr, d_y_rounded.data()};
+      for (const auto& others :
+           {run(context, only_x, d_y.data()), run(context, x.data(), only_d_y), run(context, only_x, only_d_y)})
+        all.insert(all.end(), others.begin(), others.end());
+      return all;
+    });
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      EXPECT_TRUE(same_bits(outputs[i % 3], outputs[i])) << "product " << i % 3 << ", operands " << i / 3;
+  }
+}
+
+TEST(RoundedOperands, AreNotCopiedByTheProduct) {
+  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  constexpr Index kRows = 6, kIn = 25, kOut = 7;
+  ThreadPool threads(1);
+  const Context context = test_context(threads);
+  const Floats x = random_floats(kRows * kIn, 1), d_y = random_floats(kRows * kOut, 2);
+  RoundedOutput x_rounded(x, kIn), d_y_rounded(d_y, kOut);
+  Output d_w(kOut * kIn);
+  const LinearProducts linear{kRows, kIn, kOut, Precision::kBf16};
+  const auto copied = [&](const Operand& of_d_y, const Operand& of_x) {
+    const Index before = staged_bytes(context.device);
+    gemm(context, linear.weight_gradient(of_d_y, of_x, d_w.data()));
+    return staged_bytes(context.device) - before;
+  };
+  const Operand only_x{nullptr, x_rounded.data()}, only_d_y{nullptr, d_y_rounded.data()};
+  EXPECT_EQ(copied(only_d_y, only_x), 0);
+  EXPECT_EQ(copied(d_y.data(), only_x), kRows * (7 * 4 + 8 * 2));
+  EXPECT_EQ(copied(only_d_y, x.data()), kRows * (25 * 4 + 32 * 2));
+}
+
+TEST(RoundedOperands, AreRefusedByAProductInFp32) {
+  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  ThreadPool threads(1);
+  RoundedOutput x(1, 1);
+  const float w = 1;
+  Output y(1);
+  EXPECT_ANY_THROW(gemm(test_context(threads), LinearProducts{1, 1, 1}.forward({nullptr, x.data()}, &w, y.data())));
+}
+
+TEST(RoundedOperands, AreWantedInBf16OnGpusAlone) {
+  EXPECT_TRUE(reads_rounded(Device::kCuda, Precision::kBf16));
+  EXPECT_FALSE(reads_rounded(Device::kCuda, Precision::kFp32));
+  EXPECT_FALSE(reads_rounded(Device::kCpu, Precision::kBf16));
+}
+
+}  // namespace
+}  // namespace switchyard::kernels
