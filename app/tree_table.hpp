@@ -8,8 +8,7 @@
 
 namespace switchyard {
 
-// Below so many nats a node's choice may be rounded at little cost (Belcak & Wattenhofer, 2308.14711, section
-// "Hardening").
+// Below so many nats a node's choice may be rounded at little cost (Belcak & Wattenhofer, 2308.14711).
 inline constexpr double kDecided = 0.10;
 
 // A row of the table: means over rows of results.
