@@ -9,28 +9,33 @@
 
 namespace switchyard::kernels {
 
+// precision: that of the products; the CPU's are in fp32 in any case. Arrays that are read are given as fp32 values or,
+// where reads_rounded(device, precision), as rounded rows of samples * tokens; one of the two is null.
+//
 // Dropout here: array row r = (sample, query token) has Philox row first_row + r; column of (head, key token j) is
 // head * round_up(tokens, 8) + j. row_ids is not used.
 struct Attention {
   Index samples = 0, tokens = 0, heads = 0, head_size = 0;  // width = heads * head_size
-  const float* qkv = nullptr;                               // (samples, tokens, 3, heads, head_size), without bias
+  Operand qkv{};                                            // (samples, tokens, 3, heads, head_size), without bias
   const float* bias = nullptr;                              // (3, heads, head_size)
   NewOperand out{};                                         // (samples, tokens, heads, head_size)
   float* log_sum_exp = nullptr;                             // (samples, heads, tokens)
   Dropout dropout{};
+  Precision precision = Precision::kFp32;
 };
 void attention(const Context& context, const Attention& args);
 
 struct AttentionBackward {
   Index samples = 0, tokens = 0, heads = 0, head_size = 0;
-  const float* qkv = nullptr;
+  Operand qkv{};
   const float* bias = nullptr;
-  const float* out = nullptr;
+  Operand out{};
   const float* log_sum_exp = nullptr;
-  const float* d_out = nullptr;  // (samples, tokens, heads, head_size)
-  NewOperand d_qkv{};            // (samples, tokens, 3, heads, head_size), overwritten
-  float* d_bias = nullptr;       // (3, heads, head_size), overwritten: column sums of d_qkv
+  Operand d_out{};          // (samples, tokens, heads, head_size)
+  NewOperand d_qkv{};       // (samples, tokens, 3, heads, head_size), overwritten
+  float* d_bias = nullptr;  // (3, heads, head_size), overwritten: column sums of d_qkv
   Dropout dropout{};
+  Precision precision = Precision::kFp32;
 };
 void attention_backward(const Context& context, const AttentionBackward& args);
 

@@ -45,7 +45,7 @@ void exponentials(const HeadShape& shape, const float* scales, float* scores, fl
 void attend_head(const Attention& args, const HeadShape& shape, Index sample, Index head) {
   const Index width = args.heads * shape.head_size, row = sample * shape.tokens;
   const float* bias = args.bias + head * shape.head_size;
-  const float* qkv = args.qkv + row * 3 * width + head * shape.head_size;
+  const float* qkv = args.qkv.values + row * 3 * width + head * shape.head_size;
   Pieces pieces(4 * shape.by_size + shape.transposed + 2 * shape.by_tokens + 2 * shape.transposed_stride);
   float* q = pieces.take(shape.by_size);  // (tokens, head_size), as are k, v and out
   float* k = pieces.take(shape.by_size);
@@ -97,7 +97,7 @@ void attend_head_backward(const AttentionBackward& args, const HeadShape& shape,
   const float* bias = args.bias + head * shape.head_size;
   const float factor = 1.0f / std::sqrt(static_cast<float>(shape.head_size));
   const Index first = row * 3 * width + head * shape.head_size, first_out = row * width + head * shape.head_size;
-  const float* qkv = args.qkv + first;
+  const float* qkv = args.qkv.values + first;
   Pieces pieces(6 * shape.by_size + 2 * shape.transposed + 3 * shape.by_tokens);
   float* q = pieces.take(shape.by_size);  // (tokens, head_size), times factor
   float* k = pieces.take(shape.by_size);
@@ -113,8 +113,8 @@ void attend_head_backward(const AttentionBackward& args, const HeadShape& shape,
   load_head(shape, qkv, 3 * width, bias, factor, q);
   load_head(shape, qkv + width, 3 * width, bias + width, 1, k);
   load_head(shape, qkv + 2 * width, 3 * width, bias + 2 * width, 1, v);
-  load_head(shape, args.out + first_out, width, nullptr, 1, out);
-  load_head(shape, args.d_out + first_out, width, nullptr, 1, d_out);
+  load_head(shape, args.out.values + first_out, width, nullptr, 1, out);
+  load_head(shape, args.d_out.values + first_out, width, nullptr, 1, d_out);
   transpose_head(shape, k, k_transposed);
   transpose_head(shape, v, v_transposed);
   draw_head_scales(shape, args.dropout, sample, head, scales);

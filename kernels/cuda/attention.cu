@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
   const Index width = args.heads * size, first_token = place.sample * tokens, column = place.head * size;
   const auto part = [&](int which, float factor) {
     const Index offset = which * width + column;
-    return HeadRows{args.qkv + first_token * 3 * width + offset, 3 * width, args.bias + offset, factor};
+    return HeadRows{args.qkv.values + first_token * 3 * width + offset, 3 * width, args.bias + offset, factor};
   };
   load_rows<kSize>(part(0, 1.0f / sqrtf(static_cast<float>(size))), place.first_row, kTileRows, tokens, size, shared.q);
   const KeptKeys keys = kept_keys(dropout, place, tokens);

@@ -59,10 +59,10 @@ struct Head {
   // Of q, k, v: 0, 1, 2.
   __device__ HeadRows part(int which) const {
     const Index offset = which * width + column;
-    return {args.qkv + first_token * 3 * width + offset, 3 * width, args.bias + offset,
+    return {args.qkv.values + first_token * 3 * width + offset, 3 * width, args.bias + offset,
             which == 0 ? query_factor() : 1.0f};
   }
-  __device__ HeadRows d_out() const { return {args.d_out + first_token * width + column, width, nullptr, 1}; }
+  __device__ HeadRows d_out() const { return {args.d_out.values + first_token * width + column, width, nullptr, 1}; }
   __device__ Index by_token() const { return (place.sample * args.heads + place.head) * tokens; }
 };
 
@@ -73,7 +73,8 @@ __device__ void dots_of_rows(const Head& head, const float* d_out, float* dots, 
     const int row = group() * kGroupRows + r, token = head.place.first_row + row;
     float sum = 0;
     for (int d = group_lane(); d < head.size && token < head.tokens; d += kGroupLanes)
-      sum += d_out[row * kStride<kSize> + d] * head.args.out[(head.first_token + token) * head.width + head.column + d];
+      sum += d_out[row * kStride<kSize> + d] *
+             head.args.out.values[(head.first_token + token) * head.width + head.column + d];
     group_dots[r] = group_sum(sum);
     if (group_lane() == 0 && token < head.tokens) dots[head.by_token() + token] = group_dots[r];
   }

@@ -34,7 +34,8 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
                                     .bias = pass.parameters.value(qkv_.bias),
                                     .out = attended_,
                                     .log_sum_exp = log_sum_exp_,
-                                    .dropout = pass.dropout_for(Purpose::kAttentionDropout, layer_, first_row_)});
+                                    .dropout = pass.dropout_for(Purpose::kAttentionDropout, layer_, first_row_),
+                                    .precision = pass.precision});
 
   float* y = pass.arena.take<float>(rows * width_);
   output_.forward(pass, rows, attended_, y);
@@ -81,7 +82,8 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                                .d_out = d_attended,
                                .d_qkv = d_projected,
                                .d_bias = d_qkv_bias.data,
-                               .dropout = pass.dropout_for(Purpose::kAttentionDropout, layer_, first_row_)});
+                               .dropout = pass.dropout_for(Purpose::kAttentionDropout, layer_, first_row_),
+                               .precision = pass.precision});
   pass.gradients->add(pass.context, d_qkv_bias);
 
   float* d_normed = d_attended;

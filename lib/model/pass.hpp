@@ -37,7 +37,7 @@ struct Pass {
   Index step = 0;
   bool training = false;
   float dropout = 0;                                         // probability; 0 in evaluation
-  kernels::Precision precision = kernels::Precision::kFp32;  // of the products of linear layers
+  kernels::Precision precision = kernels::Precision::kFp32;  // of the products of linear layers and attention
   double loss_scale = 1;                                     // of one sample's loss in the batch's: 1 / batch
   double auxiliary_scale = 1;  // of one microbatch's auxiliary losses in the batch's: 1 / microbatches
   Index num_microbatches = 1, microbatches_per_rank = 1;  // of a training batch
