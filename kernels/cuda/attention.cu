@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
     return HeadRows{args.qkv.values + first_token * 3 * width + offset, 3 * width, args.bias + offset, factor};
   };
   load_rows<kSize>(part(0, 1.0f / sqrtf(static_cast<float>(size))), place.first_row, kTileRows, tokens, size, shared.q);
-  const KeptKeys keys = kept_keys(dropout, place, tokens);
+  const KeptKeys keys = kept_keys(dropout, place.sample, place.head, tokens);
   const bool has_rows = place.first_row + warp() * 2 * kGroupRows < tokens;  // the warp, to keep its lanes together
   RunningRows<kSize> rows;
   for (int first_key = 0; first_key < tokens; first_key += kTileCols) {
@@ -122,6 +122,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
 }  // namespace
 
 void attention(const Context& context, const Attention& args) {
+  if (args.precision == Precision::kBf16) return attention_bf16(context, args);
   const auto num_tiles = static_cast<int>(ceil_div(args.tokens, kTileRows));
   with_head_size(args.head_size, [&](auto size) {
     constexpr int kSize = decltype(size)::value;

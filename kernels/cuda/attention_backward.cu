@@ -4,6 +4,7 @@
 // are computed twice, by blocks of queries and by blocks of keys; that costs 7 products where 5 would do, but no sum is
 // shared between blocks.
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/column_pass.cuh"
 #include "kernels/cuda/operations.hpp"
 #include "kernels/cuda/rounded.cuh"
 
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 4
   const SharedRows<kSize> shared(dynamic_shared<float>());
   const Head head(args, tile_place(blockIdx.x, static_cast<int>(args.heads), scratch.num_tiles));
   const int tokens = head.tokens, first_row = head.place.first_row;
-  const KeptKeys keys = kept_keys(dropout, head.place, tokens);
+  const KeptKeys keys = kept_keys(dropout, head.place.sample, head.place.head, tokens);
   constexpr bool kQueryRows = kRows == Rows::kQueries;
   const auto load = [&](bool queries, int first, int num_rows, float* to_first, float* to_second) {
     load_rows<kSize>(head.part(queries ? 0 : 1), first, num_rows, tokens, head.size, to_first);
@@ -187,30 +188,10 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 4
   if (!kQueryRows) store_gradients<kSize>(head, 2, 1, scratch, shared.col_first, gradients.second);
 }
 
-constexpr int kSumGroups = 16;
-
-// sums (cols) = of x (rows, cols): each of a block's warps takes every kSumGroups-th row of 32 columns, then they are
-// added up in order.
-__global__ void __launch_bounds__(kSumGroups* kWarpSize)
-    bias_kernel(const float* x, Index rows, Index cols, float* sums) {
-  __shared__ float partial[kSumGroups][kWarpSize];
-  const Index col = static_cast<Index>(blockIdx.x) * kWarpSize + lane();
-  float sum = 0;
-  if (col < cols) {
-#pragma unroll 4
-    for (Index row = warp(); row < rows; row += kSumGroups) sum += x[row * cols + col];
-  }
-  partial[warp()][lane()] = sum;
-  __syncthreads();
-  if (warp() > 0 || col >= cols) return;
-  sum = 0;
-  for (int g = 0; g < kSumGroups; ++g) sum += partial[g][lane()];
-  sums[col] = sum;
-}
-
 }  // namespace
 
 void attention_backward(const Context& context, const AttentionBackward& args) {
+  if (args.precision == Precision::kBf16) return attention_backward_bf16(context, args);
   const Index width = args.heads * args.head_size, num_tiles = ceil_div(args.tokens, kTileRows);
   const Index dots = args.samples * args.heads * args.tokens;
   Scratch scratch;
@@ -226,8 +207,8 @@ void attention_backward(const Context& context, const AttentionBackward& args) {
     launch(context, shape, attention_backward_kernel<kSize, Rows::kQueries>, args, dropout, scratch);
     launch(context, shape, attention_backward_kernel<kSize, Rows::kKeys>, args, dropout, scratch);
   });
-  launch(context, {.blocks = ceil_div(3 * width, kWarpSize), .threads = kSumGroups * kWarpSize}, bias_kernel,
-         scratch.bias_sums, args.samples * num_tiles, 3 * width, args.d_bias);
+  add_partial_sums(context, args.samples * num_tiles, 3 * width, scratch.bias_sums,
+                   {args.d_bias, static_cast<int>(3 * width)});
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -1,20 +1,16 @@
-// What attention and its backward pass share. A block works on kTileRows tokens of one (sample, head), against
+// What attention in fp32 and its backward pass share. A block works on kTileRows tokens of one (sample, head), against
 // kTileCols others at a time, so any number of tokens will do and no score leaves the chip. Its threads form 8 groups
 // of 16 lanes: a group has four rows of the tile, and of each row a lane has every sixteenth column (lane, lane + 16,
 // ...). A row's sums run over columns in an order that its number of columns alone decides.
 #pragma once
 
-#include <type_traits>
-
-#include "kernels/api/attention.hpp"
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/attention_head.cuh"
 
 namespace switchyard::kernels::cuda {
 
 constexpr int kTileThreads = 128, kTileRows = 32, kTileCols = 64;
 constexpr int kGroupLanes = 16, kGroupRows = 4;
 constexpr int kScoreStride = kTileCols + 4;  // of rows of scores in shared memory: groups meet different banks
-constexpr Index kMaxHeadSize = 128;
 
 // A head's padded size, kSize, is a template argument: 16, 32, 64 or 128. Rows of (tokens, kSize) arrays in shared
 // memory are kSize + 4 apart: whole float4, and sixteen lanes that read sixteen rows meet different banks.
@@ -150,25 +146,6 @@ __device__ inline void with_cols(int cols, const Body& body) {
     body(std::integral_constant<int, 1>());
 }
 
-// Which of eight neighbouring keys of a query are kept: bit i for key first_key + i.
-struct KeptKeys {
-  DropoutFactors dropout;
-  Index first_row;     // that of the sample's first token
-  Index first_column;  // that of the head's first key
-
-  __device__ unsigned mask(int query, int first_key) const {
-    const auto words = dropout.words(first_row + query, (first_column + first_key) / 8);
-    unsigned kept = 0;
-    for (int i = 0; i < 8; ++i) kept |= (dropout.factor(words, i) != 0 ? 1u : 0u) << i;
-    return kept;
-  }
-};
-__device__ inline KeptKeys kept_keys(const DropoutFactors& dropout, const TilePlace& place, int tokens) {
-  KeptKeys keys{dropout, place.sample * tokens, static_cast<Index>(place.head) * ((tokens + 7) / 8 * 8)};
-  keys.dropout.row_ids = nullptr;
-  return keys;
-}
-
 // What dropout keeps of a thread's scores: a bit for each, in place of a register.
 template <int kCols>
 struct Kept {
@@ -211,23 +188,6 @@ __device__ inline Kept<kCols> kept_of_keys(const KeptKeys& keys, int first_row, 
     }
   }
   return kept;
-}
-
-// Calls body(std::integral_constant<int, kSize>) with the padded size of a head; host code.
-template <typename Body>
-void with_head_size(Index head_size, const Body& body) {
-  if (head_size > kMaxHeadSize)
-    fail_operation("attention: heads of size " + std::to_string(head_size) +
-                   " are too large for a GPU, which takes sizes up to " + std::to_string(kMaxHeadSize) +
-                   "; use more heads.");
-  if (head_size > 64)
-    body(std::integral_constant<int, 128>());
-  else if (head_size > 32)
-    body(std::integral_constant<int, 64>());
-  else if (head_size > 16)
-    body(std::integral_constant<int, 32>());
-  else
-    body(std::integral_constant<int, 16>());
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -76,10 +76,13 @@ struct DropoutFactors {
   __device__ std::array<std::uint32_t, 4> words(Index row, Index block) const {
     return random_words(key, philox_row(row), static_cast<std::uint32_t>(block));
   }
-  __device__ float factor(const std::array<std::uint32_t, 4>& words, Index col) const {
+  __device__ bool keeps(const std::array<std::uint32_t, 4>& words, Index col) const {
     const std::uint32_t word = words[static_cast<std::size_t>(col % 8 / 2)];
     const std::uint32_t bits = col % 2 == 0 ? word & 0xffffu : word >> 16;
-    return bits >= threshold ? scale : 0.0f;
+    return bits >= threshold;
+  }
+  __device__ float factor(const std::array<std::uint32_t, 4>& words, Index col) const {
+    return keeps(words, col) ? scale : 0.0f;
   }
   __device__ float factor(Index row, Index col) const {
     return threshold == 0 ? 1.0f : factor(words(row, col / 8), col);

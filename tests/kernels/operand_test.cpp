@@ -175,45 +175,99 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Rounded,
                          testing::Values(Shape{0, 5}, Shape{1, 1}, Shape{3, 7}, Shape{17, 25}, Shape{40, 64},
                                          Shape{33, 300}, Shape{2, 1030}));
 
-TEST(RoundedAttention, ForwardAndBackward) {
-  for (const auto& [samples, tokens, heads, size] : {std::array<Index, 4>{2, 5, 1, 7}, {1, 65, 3, 25}, {2, 9, 2, 64}}) {
-    const Index rows = samples * tokens, width = heads * size;
-    const Floats qkv = random_floats(rows * 3 * width, 1, 3), bias = random_floats(3 * width, 2);
-    const Floats d_out = random_floats(rows * width, 3), any = random_floats(rows * width, 4);
-    const Attention forward{.samples = samples,
-                            .tokens = tokens,
-                            .heads = heads,
-                            .head_size = size,
-                            .qkv = qkv.data(),
-                            .bias = bias.data(),
-                            .dropout = some_dropout(0.1f)};
-    expect_writes_rounded(rows, width, [&](const Context& context, const NewOperand& out) -> std::vector<Floats> {
-      Output log_sum_exp(rows * heads);
-      Attention args = forward;
-      args.out = out;
-      args.log_sum_exp = log_sum_exp.data();
-      attention(context, args);
-      return {log_sum_exp.values()};
-    });
-    const Floats log_sum_exp(static_cast<std::size_t>(rows * heads), 3.0f);
-    expect_writes_rounded(rows, 3 * width, [&](const Context& context, const NewOperand& d_qkv) -> std::vector<Floats> {
-      Output d_bias(3 * width);
-      attention_backward(context, {.samples = samples,
-                                   .tokens = tokens,
-                                   .heads = heads,
-                                   .head_size = size,
-                                   .qkv = qkv.data(),
-                                   .bias = bias.data(),
-                                   .out = any.data(),
-                                   .log_sum_exp = log_sum_exp.data(),
-                                   .d_out = d_out.data(),
-                                   .d_qkv = d_qkv,
-                                   .d_bias = d_bias.data(),
-                                   .dropout = forward.dropout});
-      return {d_bias.values()};
-    });
-  }
+struct AttentionShape {
+  Index samples, tokens, heads, size;
+  Precision precision = Precision::kBf16;
+  Index rows() const { return samples * tokens; }
+  Index width() const { return heads * size; }
+};
+
+// out, log_sum_exp
+std::vector<Floats> attend(const Context& context, const AttentionShape& shape, const Operand& qkv, const Floats& bias,
+                           const NewOperand& out) {
+  Output log_sum_exp(shape.rows() * shape.heads);
+  attention(context, {.samples = shape.samples,
+                      .tokens = shape.tokens,
+                      .heads = shape.heads,
+                      .head_size = shape.size,
+                      .qkv = qkv,
+                      .bias = bias.data(),
+                      .out = out,
+                      .log_sum_exp = log_sum_exp.data(),
+                      .dropout = some_dropout(0.1f),
+                      .precision = shape.precision});
+  return {log_sum_exp.values()};
 }
+
+// d_bias; the log-sum-exp is made up
+std::vector<Floats> attend_backward(const Context& context, const AttentionShape& shape, const Operand& qkv,
+                                    const Floats& bias, const Operand& out, const Operand& d_out,
+                                    const NewOperand& d_qkv) {
+  const Floats log_sum_exp(static_cast<std::size_t>(shape.rows() * shape.heads), 3.0f);
+  Output d_bias(3 * shape.width());
+  attention_backward(context, {.samples = shape.samples,
+                               .tokens = shape.tokens,
+                               .heads = shape.heads,
+                               .head_size = shape.size,
+                               .qkv = qkv,
+                               .bias = bias.data(),
+                               .out = out,
+                               .log_sum_exp = log_sum_exp.data(),
+                               .d_out = d_out,
+                               .d_qkv = d_qkv,
+                               .d_bias = d_bias.data(),
+                               .dropout = some_dropout(0.1f),
+                               .precision = shape.precision});
+  return {d_bias.values()};
+}
+
+class RoundedAttention : public testing::TestWithParam<AttentionShape> {
+ protected:
+  const AttentionShape shape = GetParam();
+  const Index rows = shape.rows(), width = shape.width();
+  const Floats qkv = random_floats(rows * 3 * width, 1, 3), bias = random_floats(3 * width, 2);
+  const Floats d_out = random_floats(rows * width, 3), any = random_floats(rows * width, 4);
+};
+
+TEST_P(RoundedAttention, WritesRoundedWhatItWritesInFp32) {
+  expect_writes_rounded(rows, width, [&](const Context& context, const NewOperand& out) {
+    return attend(context, shape, qkv.data(), bias, out);
+  });
+  expect_writes_rounded(rows, 3 * width, [&](const Context& context, const NewOperand& d_qkv) {
+    return attend_backward(context, shape, qkv.data(), bias, any.data(), d_out.data(), d_qkv);
+  });
+}
+
+TEST_P(RoundedAttention, ReadsRoundedRowsAsTheValuesThatTheyHold) {
+  if (!reads_rounded(test_device(), shape.precision)) GTEST_SKIP() << "attention in fp32 reads fp32";
+  RoundedOutput qkv_rows(qkv, 3 * width), out_rows(any, width), d_out_rows(d_out, width);
+  const Floats qkv_values = rounded(qkv), out_values = rounded(any), d_out_values = rounded(d_out);
+  const Operand as_rows[] = {{nullptr, qkv_rows.data()}, {nullptr, out_rows.data()}, {nullptr, d_out_rows.data()}};
+  const Operand as_values[] = {qkv_values.data(), out_values.data(), d_out_values.data()};
+  const auto run = [&](const Context& context, const Operand& of_qkv, const Operand& of_out, const Operand& of_d_out) {
+    Output out(rows * width), d_qkv(rows * 3 * width);
+    std::vector<Floats> outputs = attend(context, shape, of_qkv, bias, out.data());
+    outputs.push_back(attend_backward(context, shape, of_qkv, bias, of_out, of_d_out, d_qkv.data())[0]);
+    outputs.push_back(out.values());
+    outputs.push_back(d_qkv.values());
+    return outputs;
+  };
+  on_all_threads([&](const Context& context) {
+    const std::vector<Floats> expected = run(context, as_values[0], as_values[1], as_values[2]);
+    for (const auto& other :
+         {run(context, as_rows[0], as_rows[1], as_rows[2]), run(context, as_rows[0], as_values[1], as_values[2]),
+          run(context, as_values[0], as_rows[1], as_values[2]), run(context, as_values[0], as_values[1], as_rows[2])})
+      for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(same_bits(expected[i], other[i])) << i;
+    return expected;
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, RoundedAttention,
+                         testing::Values(AttentionShape{2, 5, 1, 7}, AttentionShape{1, 33, 2, 25},
+                                         AttentionShape{2, 9, 2, 64}, AttentionShape{1, 130, 1, 8},
+                                         AttentionShape{2, 5, 1, 7, Precision::kFp32},
+                                         AttentionShape{1, 65, 3, 25, Precision::kFp32},
+                                         AttentionShape{2, 9, 2, 64, Precision::kFp32}));
 
 // x (rows, in) and d_y (rows, out) as a linear layer's three products take them; 2100 rows are cut into slices.
 TEST(RoundedOperands, GiveAProductTheSameBits) {

@@ -2,9 +2,10 @@
 // fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
 // of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
 // or writes it ends with a segmentation fault, as does what lies behind its end. Not here: memory models, asynchrony of
-// streams, tensor cores' own instructions, speed.
+// streams, speed.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +66,14 @@ void block_barrier();
 std::uint64_t shuffle(std::uint64_t value, unsigned source);
 unsigned ballot(bool vote);
 unsigned match(std::uint64_t value);  // the lanes that give the same
+// What each lane of the warp points to; nobody goes on before all have come.
+std::array<const void*, 32> pointers_of_warp(const void* mine);
 void* dynamic_shared();
+
+// mma.sync.m16n8k16 of bf16 with fp32 sums, ldmatrix.x4, cvt.rn.bf16x2: registers as PTX lays them out (mma.cuh).
+void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+void load_matrices(const void* row, bool transposed, unsigned (&pairs)[4]);
+unsigned bf16x2(float low, float high);
 
 template <typename T>
 T shuffle_value(T value, unsigned source) {

@@ -247,6 +247,20 @@ unsigned ballot(bool vote) {
   return votes;
 }
 
+std::array<const void*, kWarp> pointers_of_warp(const void* mine) {
+  const unsigned first = now.current / kWarp * kWarp;
+  if (now.threads.size() - first < kWarp) stop("a warp that is not whole multiplies matrices");
+  now.threads[now.current].given = reinterpret_cast<std::uintptr_t>(mine);
+  wait(State::kAtWarpBarrier);
+  std::array<const void*, kWarp> all;
+  for (unsigned lane = 0; lane < kWarp; ++lane) {
+    if (now.threads[first + lane].state == State::kDone)
+      stop("a lane has ended that its warp multiplies matrices with");
+    all[lane] = reinterpret_cast<const void*>(now.threads[first + lane].given);
+  }
+  return all;
+}
+
 void* dynamic_shared() {
   return reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(now.shared.data()) + 15) / 16 * 16);
 }

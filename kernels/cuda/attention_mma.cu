@@ -1,0 +1,152 @@
+// Forward in bf16: a block has a tile of queries of one (sample, head), a warp 16 of them. Scores of 16 queries and 16
+// keys are made twice, first for their maximum, then for exp(score - maximum), which costs less than to correct sums
+// for a maximum that grows; from one tile of keys to the next sums are so corrected (Milakov & Gimelshein, 1805.02867).
+#include <limits>
+
+#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/operations.hpp"
+
+namespace switchyard::kernels::cuda {
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Of the 16 queries of a warp; a lane has rows g and g + 8. With m the maximum of the scores so far, sum is the lane's
+// part of that of exp((score - m) / sqrt(head_size)), and out that of the same over keys that dropout keeps, times v.
+template <int kSize>
+struct RunningRows {
+  float max[2] = {-kInfinity, -kInfinity}, sum[2] = {0, 0};
+  FragmentC out[kSize / 8] = {};
+};
+
+// Over the four lanes that share a row.
+__device__ inline float row_sum(float x) {
+  x += __shfl_xor_sync(kWholeWarp, x, 1);
+  return x + __shfl_xor_sync(kWholeWarp, x, 2);
+}
+__device__ inline float row_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kWholeWarp, x, 2));
+}
+
+// Scores before they are divided by sqrt(head_size), of 16 keys of which there are num_keys; minus infinity beyond.
+template <int kSize>
+__device__ inline void scores_of(const FragmentA (&queries)[kSize / 16], const Bf16* keys, int num_keys,
+                                 FragmentC (&scores)[2]) {
+  multiply_rows<kSize>(queries, keys, scores);
+  if (num_keys >= 16) return;
+#pragma unroll
+  for (int tile = 0; tile < 2; ++tile)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (tile * 8 + lane() % 4 * 2 + i % 2 >= num_keys) scores[tile].at[i] = -kInfinity;
+}
+
+// keys, values: the tile's, (tokens, kSize), of which there are num_keys; exponent: log2(e) / sqrt(head_size).
+template <int kSize>
+__device__ inline void attend_keys(const FragmentA (&queries)[kSize / 16], const Bf16* keys, const Bf16* values,
+                                   int num_keys, float exponent, const KeptKeys& kept_keys, int first_query,
+                                   int first_key, RunningRows<kSize>& rows) {
+  FragmentC scores[2];
+  float max[2] = {rows.max[0], rows.max[1]};
+#pragma unroll 1
+  for (int key = 0; key < num_keys; key += 16) {
+    scores_of<kSize>(queries, keys + key * kRowStride<kSize>, num_keys - key, scores);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) max[i / 2] = fmaxf(max[i / 2], fmaxf(scores[0].at[i], scores[1].at[i]));
+  }
+  float offset[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    max[r] = row_max(max[r]);
+    offset[r] = -max[r] * exponent;
+    const float shrink = exp2f(fmaf(rows.max[r], exponent, offset[r]));
+    rows.max[r] = max[r];
+    rows.sum[r] *= shrink;
+    for (FragmentC& tile : rows.out) {
+      tile.at[2 * r] *= shrink;
+      tile.at[2 * r + 1] *= shrink;
+    }
+  }
+#pragma unroll 1
+  for (int key = 0; key < num_keys; key += 16) {
+    scores_of<kSize>(queries, keys + key * kRowStride<kSize>, num_keys - key, scores);
+    const KeptOfQueries kept(kept_keys, first_query, first_key + key);
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float p = exp2f(fmaf(scores[tile].at[i], exponent, offset[i / 2]));
+        rows.sum[i / 2] += p;
+        scores[tile].at[i] = kept(tile, i) ? p : 0.0f;
+      }
+    add_products<kSize>(rounded_a(scores), values + key * kRowStride<kSize>, rows.out);
+  }
+}
+
+template <int kSize>
+__global__ void __launch_bounds__(kMaxWarps<kSize>* kWarpSize, kSize <= 32 ? 3 : 2)
+    attention_mma_kernel(Attention args, DropoutFactors dropout, Tiles tiles) {
+  const int tokens = static_cast<int>(args.tokens), size = static_cast<int>(args.head_size);
+  const Index head_row = static_cast<Index>(blockIdx.x) / tiles.count;  // (sample, head)
+  const Index sample = head_row / args.heads;
+  const int head = static_cast<int>(head_row - sample * args.heads);
+  const int first_of_warp = warp() * kWarpTokens;
+  const int first_query =
+      static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles.count)) * tiles.tokens() + first_of_warp;
+  const Index width = args.heads * size, column = static_cast<Index>(head) * size, first_row = sample * tokens;
+  const HeadRows q(args.qkv, first_row, 3 * width, column, args.bias);
+  const HeadRows k(args.qkv, first_row, 3 * width, column + width, args.bias);
+  const HeadRows v(args.qkv, first_row, 3 * width, column + 2 * width, args.bias);
+  Bf16* const keys = dynamic_shared<Bf16>();  // (tile's tokens, kRowStride), as are the values
+  Bf16* const values = keys + tiles.tokens() * kRowStride<kSize>;
+  Bf16* const keys_of_warp = keys + first_of_warp * kRowStride<kSize>;
+
+  FragmentA queries[kSize / 16];
+  load_rows<kSize>(q, first_query, tokens, size, keys_of_warp);
+  __syncwarp();
+  load_left<kSize>(keys_of_warp, queries);
+  const KeptKeys kept = kept_keys(dropout, sample, head, tokens);
+  const float factor = 1.0f / sqrtf(static_cast<float>(size));
+  RunningRows<kSize> rows;
+  for (int first_key = 0; first_key < tokens; first_key += tiles.tokens()) {
+    __syncthreads();  // the queries, or the last keys, have been read
+    load_rows<kSize>(k, first_key + first_of_warp, tokens, size, keys_of_warp);
+    load_rows<kSize>(v, first_key + first_of_warp, tokens, size, values + first_of_warp * kRowStride<kSize>);
+    __syncthreads();
+    const int num_keys = tokens - first_key < tiles.tokens() ? tokens - first_key : tiles.tokens();
+    if (first_query < tokens)
+      attend_keys<kSize>(queries, keys, values, num_keys, factor * kLog2E, kept, first_query, first_key, rows);
+  }
+  __syncthreads();  // keys and values have been read
+  if (first_query >= tokens) return;
+
+  const float sums[2] = {row_sum(rows.sum[0]), row_sum(rows.sum[1])};
+  float* const out = reinterpret_cast<float*>(keys) + first_of_warp * kRowStride<kSize>;  // takes the place of both
+  spread_tiles<kSize>(rows.out, dropout.scale / sums[0], dropout.scale / sums[1], out);
+  __syncwarp();
+  store_rows<kSize>(out, args.out, first_row + first_query, width, column, tokens - first_query, size);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int query = first_query + lane() / 4 + 8 * r;
+    if (lane() % 4 == 0 && query < tokens)
+      args.log_sum_exp[head_row * tokens + query] = rows.max[r] * factor + logf(sums[r]);
+  }
+}
+
+}  // namespace
+
+void attention_bf16(const Context& context, const Attention& args) {
+  with_head_size(args.head_size, [&](auto size) {
+    constexpr int kSize = decltype(size)::value;
+    const Tiles tiles = tiles_of<kSize>(args.tokens);
+    launch(context,
+           {.blocks = args.samples * args.heads * tiles.count,
+            .threads = tiles.warps * kWarpSize,
+            .shared_bytes = 2 * tiles.tokens() * kRowStride<kSize> * Index{sizeof(Bf16)}},
+           attention_mma_kernel<kSize>, args, factors_of(args.dropout), tiles);
+  });
+}
+
+}  // namespace switchyard::kernels::cuda
