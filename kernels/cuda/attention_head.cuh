@@ -14,23 +14,23 @@ void attention_backward_bf16(const Context& context, const AttentionBackward& ar
 
 constexpr Index kMaxHeadSize = 128;
 
-// Which of eight neighbouring keys of a query are kept: bit i for key first_key + i.
+// Which of eight neighbouring keys of a query are kept: bit i for key first_key + i, a multiple of 8.
 struct KeptKeys {
   DropoutFactors dropout;
-  Index first_row;     // that of the sample's first token
-  Index first_column;  // that of the head's first key
+  std::uint32_t first_row;    // Philox row of the sample's first token
+  std::uint32_t first_block;  // that of the head's first eight keys
 
   __device__ unsigned mask(int query, int first_key) const {
-    const auto words = dropout.words(first_row + query, (first_column + first_key) / 8);
+    const auto words = random_words(dropout.key, first_row + static_cast<std::uint32_t>(query),
+                                    first_block + static_cast<std::uint32_t>(first_key) / 8);
     unsigned kept = 0;
     for (int i = 0; i < 8; ++i) kept |= (dropout.keeps(words, i) ? 1u : 0u) << i;
     return kept;
   }
 };
 __device__ inline KeptKeys kept_keys(const DropoutFactors& dropout, Index sample, int head, int tokens) {
-  KeptKeys keys{dropout, sample * tokens, static_cast<Index>(head) * ((tokens + 7) / 8 * 8)};
-  keys.dropout.row_ids = nullptr;
-  return keys;
+  return {dropout, dropout.first_row + static_cast<std::uint32_t>(sample * tokens),
+          static_cast<std::uint32_t>(head) * static_cast<std::uint32_t>((tokens + 7) / 8)};
 }
 
 // Calls body(std::integral_constant<int, kSize>) with the padded size of a head; host code.

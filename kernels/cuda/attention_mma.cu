@@ -10,6 +10,12 @@ namespace switchyard::kernels::cuda {
 
 namespace {
 
+// That a multiprocessor's registers hold.
+template <int kSize>
+constexpr int kBlocks = kSize <= 32   ? 4
+                        : kSize == 64 ? 3
+                                      : 2;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Of the 16 queries of a warp; a lane has rows g and g + 8. With m the maximum of the scores so far, sum is the lane's
@@ -32,7 +38,7 @@ __device__ inline float row_max(float x) {
 
 // Scores before they are divided by sqrt(head_size), of 16 keys of which there are num_keys; minus infinity beyond.
 template <int kSize>
-__device__ inline void scores_of(const FragmentA (&queries)[kSize / 16], const Bf16* keys, int num_keys,
+__device__ inline void scores_of(const HeldRows<kSize>& queries, const Bf16* keys, int num_keys,
                                  FragmentC (&scores)[2]) {
   multiply_rows<kSize>(queries, keys, scores);
   if (num_keys >= 16) return;
@@ -45,9 +51,9 @@ __device__ inline void scores_of(const FragmentA (&queries)[kSize / 16], const B
 
 // keys, values: the tile's, (tokens, kSize), of which there are num_keys; exponent: log2(e) / sqrt(head_size).
 template <int kSize>
-__device__ inline void attend_keys(const FragmentA (&queries)[kSize / 16], const Bf16* keys, const Bf16* values,
-                                   int num_keys, float exponent, const KeptKeys& kept_keys, int first_query,
-                                   int first_key, RunningRows<kSize>& rows) {
+__device__ inline void attend_keys(const HeldRows<kSize>& queries, const Bf16* keys, const Bf16* values, int num_keys,
+                                   float exponent, const KeptKeys& kept_keys, int first_query, int first_key,
+                                   RunningRows<kSize>& rows) {
   FragmentC scores[2];
   float max[2] = {rows.max[0], rows.max[1]};
 #pragma unroll 1
@@ -85,8 +91,9 @@ __device__ inline void attend_keys(const FragmentA (&queries)[kSize / 16], const
   }
 }
 
-template <int kSize>
-__global__ void __launch_bounds__(kMaxWarps<kSize>* kWarpSize, kSize <= 32 ? 3 : 2)
+// kOneTile: all keys are in one tile, and registers need not outlast the loading of another.
+template <int kSize, bool kOneTile>
+__global__ void __launch_bounds__(kMaxWarps* kWarpSize, kBlocks<kSize>)
     attention_mma_kernel(Attention args, DropoutFactors dropout, Tiles tiles) {
   const int tokens = static_cast<int>(args.tokens), size = static_cast<int>(args.head_size);
   const Index head_row = static_cast<Index>(blockIdx.x) / tiles.count;  // (sample, head)
@@ -95,27 +102,28 @@ __global__ void __launch_bounds__(kMaxWarps<kSize>* kWarpSize, kSize <= 32 ? 3 :
   const int first_of_warp = warp() * kWarpTokens;
   const int first_query =
       static_cast<int>(blockIdx.x % static_cast<unsigned>(tiles.count)) * tiles.tokens() + first_of_warp;
-  const Index width = args.heads * size, column = static_cast<Index>(head) * size, first_row = sample * tokens;
-  const HeadRows q(args.qkv, first_row, 3 * width, column, args.bias);
-  const HeadRows k(args.qkv, first_row, 3 * width, column + width, args.bias);
-  const HeadRows v(args.qkv, first_row, 3 * width, column + 2 * width, args.bias);
+  const int width = static_cast<int>(args.heads) * size, column = head * size;
+  const Index first_row = sample * tokens;
+  const auto load = [&](int which, int first_token, Bf16* to) {  // of q, k, v: 0, 1, 2
+    const HeadRows rows(args.qkv, first_row, 3 * width, which * width + column, args.bias);
+    load_rows<kSize>(rows, first_token, tokens, size, to + first_of_warp * kRowStride<kSize>);
+  };
   Bf16* const keys = dynamic_shared<Bf16>();  // (tile's tokens, kRowStride), as are the values
   Bf16* const values = keys + tiles.tokens() * kRowStride<kSize>;
-  Bf16* const keys_of_warp = keys + first_of_warp * kRowStride<kSize>;
 
-  FragmentA queries[kSize / 16];
-  load_rows<kSize>(q, first_query, tokens, size, keys_of_warp);
+  load(0, first_query, keys);
   __syncwarp();
-  load_left<kSize>(keys_of_warp, queries);
+  const HeldRows<kSize> queries(keys + first_of_warp * kRowStride<kSize>);
   const KeptKeys kept = kept_keys(dropout, sample, head, tokens);
   const float factor = 1.0f / sqrtf(static_cast<float>(size));
   RunningRows<kSize> rows;
-  for (int first_key = 0; first_key < tokens; first_key += tiles.tokens()) {
+  for (int tile = 0; tile < (kOneTile ? 1 : tiles.count); ++tile) {
+    const int first_key = tile * tiles.tokens();
     __syncthreads();  // the queries, or the last keys, have been read
-    load_rows<kSize>(k, first_key + first_of_warp, tokens, size, keys_of_warp);
-    load_rows<kSize>(v, first_key + first_of_warp, tokens, size, values + first_of_warp * kRowStride<kSize>);
+#pragma unroll 1
+    for (int which = 1; which < 3; ++which) load(which, first_key + first_of_warp, which == 1 ? keys : values);
     __syncthreads();
-    const int num_keys = tokens - first_key < tiles.tokens() ? tokens - first_key : tiles.tokens();
+    const int num_keys = tokens_in_tile(tokens, first_key, tiles);
     if (first_query < tokens)
       attend_keys<kSize>(queries, keys, values, num_keys, factor * kLog2E, kept, first_query, first_key, rows);
   }
@@ -140,12 +148,13 @@ __global__ void __launch_bounds__(kMaxWarps<kSize>* kWarpSize, kSize <= 32 ? 3 :
 void attention_bf16(const Context& context, const Attention& args) {
   with_head_size(args.head_size, [&](auto size) {
     constexpr int kSize = decltype(size)::value;
-    const Tiles tiles = tiles_of<kSize>(args.tokens);
+    const Tiles tiles = tiles_of(args.tokens);
     launch(context,
            {.blocks = args.samples * args.heads * tiles.count,
             .threads = tiles.warps * kWarpSize,
             .shared_bytes = 2 * tiles.tokens() * kRowStride<kSize> * Index{sizeof(Bf16)}},
-           attention_mma_kernel<kSize>, args, factors_of(args.dropout), tiles);
+           tiles.count == 1 ? attention_mma_kernel<kSize, true> : attention_mma_kernel<kSize, false>, args,
+           factors_of(args.dropout), tiles);
   });
 }
 

@@ -10,8 +10,7 @@
 namespace switchyard::kernels::cuda {
 
 constexpr int kWarpTokens = 16;
-template <int kSize>
-constexpr int kMaxWarps = kSize <= 64 ? 8 : 4;
+constexpr int kMaxWarps = 5;
 template <int kSize>
 constexpr int kRowStride = kSize + 8;  // of arrays (tokens, kSize): an odd number of 16 bytes, see mma.cuh
 constexpr float kLog2E = 1.44269504f;
@@ -21,20 +20,23 @@ struct Tiles {
   __host__ __device__ int tokens() const { return warps * kWarpTokens; }  // of one
 };
 // As few as can be, as equal as can be.
-template <int kSize>
-Tiles tiles_of(Index tokens) {
-  const Index warps = ceil_div(tokens, kWarpTokens), count = ceil_div(warps, kMaxWarps<kSize>);
+inline Tiles tiles_of(Index tokens) {
+  const Index warps = ceil_div(tokens, kWarpTokens), count = ceil_div(warps, kMaxWarps);
   return {static_cast<int>(count), static_cast<int>(ceil_div(warps, count))};
+}
+
+__device__ inline int tokens_in_tile(int tokens, int first, const Tiles& tiles) {
+  return tokens - first < tiles.tokens() ? tokens - first : tiles.tokens();
 }
 
 // One head's part of an array (samples, tokens, cols), from its first token on.
 struct HeadRows {
   const float* values;
   const Bf16* rounded;
-  Index cols;
+  int cols;
   const float* bias;  // null: zero
 
-  __device__ HeadRows(const Operand& array, Index first_row, Index num_cols, Index column, const float* add = nullptr)
+  __device__ HeadRows(const Operand& array, Index first_row, int num_cols, int column, const float* add = nullptr)
       : values(array.values ? array.values + first_row * num_cols + column : nullptr),
         rounded(array.rounded ? array.rounded + first_row * rounded_cols(num_cols) + column : nullptr),
         cols(num_cols),
@@ -46,64 +48,81 @@ __device__ inline bool in_eights(const float* values, int size) {
   return size % 8 == 0 && reinterpret_cast<std::uintptr_t>(values) % 16 == 0;
 }
 
-__device__ inline float widened(float x) { return x; }
-__device__ inline float widened(Bf16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
-__device__ inline Eight load_eight(const float* from) {
-  const float4 low = reinterpret_cast<const float4*>(from)[0], high = reinterpret_cast<const float4*>(from)[1];
-  return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+// One or eight neighbours of a row, as floats.
+template <int kCount>
+struct Neighbours {
+  float at[kCount];
+};
+__device__ inline void load_neighbours(const float* from, Neighbours<1>& x) { x.at[0] = *from; }
+__device__ inline void load_neighbours(const Bf16* from, Neighbours<1>& x) {
+  x.at[0] = __uint_as_float(static_cast<unsigned>(from->bits) << 16);
 }
-__device__ inline Eight load_eight(const Bf16* from) {
+__device__ inline void load_neighbours(const float* from, Neighbours<8>& x) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0], high = reinterpret_cast<const float4*>(from)[1];
+  x = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+__device__ inline void load_neighbours(const Bf16* from, Neighbours<8>& x) {
   const uint4 pairs = *reinterpret_cast<const uint4*>(from);
   const auto low = [](unsigned pair) { return __uint_as_float(pair << 16); };
   const auto high = [](unsigned pair) { return __uint_as_float(pair & 0xffff0000u); };
-  return {{low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y), low(pairs.z), high(pairs.z), low(pairs.w),
-           high(pairs.w)}};
+  x = {{low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y), low(pairs.z), high(pairs.z), low(pairs.w),
+        high(pairs.w)}};
 }
-__device__ inline uint4 rounded_eight(const Eight& x) {
-  return make_uint4(rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3]), rounded_pair(x.at[4], x.at[5]),
-                    rounded_pair(x.at[6], x.at[7]));
+__device__ inline void store_neighbours(float* to, const Neighbours<1>& x) { *to = x.at[0]; }
+__device__ inline void store_neighbours(Bf16* to, const Neighbours<1>& x) {
+  to->bits = static_cast<std::uint16_t>(rounded_pair(x.at[0], 0));
 }
-
-// Loads are given out in batches before the first is waited for.
-template <int kSize, typename Element>
-__device__ inline void load_singly(const Element* from, Index stride, const float* bias, int num_rows, int size,
-                                   Bf16* to) {
-  constexpr int kBatch = kSize <= 32 ? kSize / 2 : 8;
-#pragma unroll 1
-  for (int first = lane(); first < kWarpTokens * kSize; first += kBatch * kWarpSize) {
-    float x[kBatch];
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int row = (first + n * kWarpSize) / kSize, col = (first + n * kWarpSize) % kSize;
-      x[n] = row < num_rows && col < size ? widened(from[row * stride + col]) + (bias ? bias[col] : 0.0f) : 0.0f;
-    }
-#pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int row = (first + n * kWarpSize) / kSize, col = (first + n * kWarpSize) % kSize;
-      to[row * kRowStride<kSize> + col].bits = static_cast<std::uint16_t>(rounded_pair(x[n], 0));
-    }
-  }
+__device__ inline void store_neighbours(float* to, const Neighbours<8>& x) {
+  reinterpret_cast<float4*>(to)[0] = make_float4(x.at[0], x.at[1], x.at[2], x.at[3]);
+  reinterpret_cast<float4*>(to)[1] = make_float4(x.at[4], x.at[5], x.at[6], x.at[7]);
+}
+__device__ inline void store_neighbours(Bf16* to, const Neighbours<8>& x) {
+  *reinterpret_cast<uint4*>(to) = make_uint4(rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3]),
+                                             rounded_pair(x.at[4], x.at[5]), rounded_pair(x.at[6], x.at[7]));
 }
 
-template <int kSize, typename Element>
-__device__ inline void load_eights(const Element* from, Index stride, const float* bias, int num_rows, int size,
-                                   Bf16* to) {
-  constexpr int kEights = kSize / 8, kBatch = kSize < 64 ? kSize / 16 : 4;
+// Which of 16 rows of kSize columns a lane has: kCount neighbours from first_col() on, and so on every kColStep
+// columns, of rows first_row(), first_row() + kRowStep, ..
+template <int kSize, int kCount>
+struct LanePart {
+  static constexpr int kLanes = kSize / kCount < kWarpSize ? kSize / kCount : kWarpSize;  // of a row
+  static constexpr int kColStep = kLanes * kCount, kRowStep = kWarpSize / kLanes;
+  static constexpr int kRows = kWarpTokens * kLanes / kWarpSize;
+  __device__ static int first_col() { return lane() % kLanes * kCount; }
+  __device__ static int first_row() { return lane() / kLanes; }
+};
+
+// All that a lane has of a column is asked for before the first is waited for; what is beyond the rows is read as the
+// last of them, then written over.
+template <int kSize, int kCount, typename Element>
+__device__ inline void load_part(const Element* from, int stride, const float* bias, int num_rows, int size, Bf16* to) {
+  using Part = LanePart<kSize, kCount>;
 #pragma unroll 1
-  for (int first = lane(); first < kWarpTokens * kEights; first += kBatch * kWarpSize) {
-    Eight x[kBatch];
+  for (int col = Part::first_col(); col < kSize; col += Part::kColStep) {
+    Bf16* const to_col = to + Part::first_row() * kRowStride<kSize> + col;
+    const int rows = col < size ? num_rows - Part::first_row() : 0;  // from the lane's first on
+    if (rows > 0) {
+      Neighbours<kCount> x[Part::kRows], add = {};
+      const Element* at = from + Part::first_row() * stride + col;
 #pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int row = (first + n * kWarpSize) / kEights, col = (first + n * kWarpSize) % kEights * 8;
-      x[n] = row < num_rows && col < size ? load_eight(from + row * stride + col) : Eight{};
-    }
+      for (int n = 0; n < Part::kRows; ++n) {
+        load_neighbours(at, x[n]);
+        if ((n + 1) * Part::kRowStep < rows) at += Part::kRowStep * stride;
+      }
+      if (bias)
 #pragma unroll
-    for (int n = 0; n < kBatch; ++n) {
-      const int row = (first + n * kWarpSize) / kEights, col = (first + n * kWarpSize) % kEights * 8;
-      if (bias && row < num_rows && col < size)
-        for (int i = 0; i < 8; ++i) x[n].at[i] += bias[col + i];
-      *reinterpret_cast<uint4*>(to + row * kRowStride<kSize> + col) = rounded_eight(x[n]);
+        for (int i = 0; i < kCount; ++i) add.at[i] = bias[col + i];
+#pragma unroll
+      for (int n = 0; n < Part::kRows; ++n) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) x[n].at[i] += add.at[i];
+        store_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, x[n]);
+      }
     }
+#pragma unroll 1
+    for (int n = 0; n < Part::kRows; ++n)
+      if (n * Part::kRowStep >= rows)
+        store_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, Neighbours<kCount>{});
   }
 }
 
@@ -112,15 +131,15 @@ __device__ inline void load_eights(const Element* from, Index stride, const floa
 template <int kSize>
 __device__ inline void load_rows(const HeadRows& rows, int first_token, int tokens, int size, Bf16* to) {
   const int num_rows = tokens - first_token;  // or more, or none
-  const auto load = [&](const auto* from, Index stride) {
-    from += first_token * stride;
+  const auto load = [&](const auto* from, int stride) {
+    from += static_cast<Index>(first_token) * stride;
     if (in_eights(rows.values, size))
-      load_eights<kSize>(from, stride, rows.bias, num_rows, size, to);
+      load_part<kSize, 8>(from, stride, rows.bias, num_rows, size, to);
     else
-      load_singly<kSize>(from, stride, rows.bias, num_rows, size, to);
+      load_part<kSize, 1>(from, stride, rows.bias, num_rows, size, to);
   };
   if (rows.rounded)
-    load(rows.rounded, rounded_cols(rows.cols));
+    load(rows.rounded, static_cast<int>(rounded_cols(rows.cols)));
   else
     load(rows.values, rows.cols);
 }
@@ -139,53 +158,64 @@ __device__ inline void spread_tiles(const FragmentC (&tiles)[kTiles], float fact
   }
 }
 
+template <int kSize, int kCount, typename Element>
+__device__ inline void store_part(const float* rows, Element* to, int stride, int num_rows, int size) {
+  using Part = LanePart<kSize, kCount>;
+#pragma unroll 1
+  for (int col = Part::first_col(); col < size; col += Part::kColStep) {
+    Element* at = to + Part::first_row() * stride + col;
+#pragma unroll 4
+    for (int row = Part::first_row(); row < kWarpTokens; row += Part::kRowStep) {
+      Neighbours<kCount> x;
+      load_neighbours(rows + row * kRowStride<kSize> + col, x);
+      if (row < num_rows) store_neighbours(at, x);
+      at += Part::kRowStep * stride;
+    }
+  }
+}
+
 // rows (16, kRowStride) of a warp become rows first_row .. of an array (rows, cols), from `column` on.
 template <int kSize>
-__device__ inline void store_rows(const float* rows, const NewOperand& array, Index first_row, Index cols, Index column,
+__device__ inline void store_rows(const float* rows, const NewOperand& array, Index first_row, int cols, int column,
                                   int num_rows, int size) {
-  float* const values = array.values ? array.values + first_row * cols + column : nullptr;
-  Bf16* const rounded = array.rounded ? array.rounded + first_row * rounded_cols(cols) + column : nullptr;
-  if (in_eights(values, size)) {
-    for (int i = lane(); i < kWarpTokens * (kSize / 8); i += kWarpSize) {
-      const int row = i / (kSize / 8), col = i % (kSize / 8) * 8;
-      if (row >= num_rows || col >= size) continue;
-      const auto* from = reinterpret_cast<const float4*>(rows + row * kRowStride<kSize> + col);
-      if (values) {
-        auto* const to = reinterpret_cast<float4*>(values + row * cols + col);
-        to[0] = from[0];
-        to[1] = from[1];
-      }
-      if (rounded)
-        *reinterpret_cast<uint4*>(rounded + row * rounded_cols(cols) + col) =
-            rounded_eight(load_eight(rows + row * kRowStride<kSize> + col));
-    }
-    return;
-  }
-  for (int i = lane(); i < kWarpTokens * kSize; i += kWarpSize) {
-    const int row = i / kSize, col = i % kSize;
-    if (row >= num_rows || col >= size) continue;
-    const float value = rows[row * kRowStride<kSize> + col];
-    if (values) values[row * cols + col] = value;
-    if (rounded) write_rounded(rounded + row * rounded_cols(cols) + col, value);
-  }
+  const auto store = [&](auto* to, int stride) {
+    to += first_row * stride + column;
+    if (in_eights(array.values, size))
+      store_part<kSize, 8>(rows, to, stride, num_rows, size);
+    else
+      store_part<kSize, 1>(rows, to, stride, num_rows, size);
+  };
+  if (array.values) store(array.values, cols);
+  if (array.rounded) store(array.rounded, static_cast<int>(rounded_cols(cols)));
 }
 
-// The warp's 16 rows of an array (tokens, kSize) as the left side of products.
+// 16 rows of an array (tokens, kSize) as the left side of products: in registers, or fetched for every product.
 template <int kSize>
-__device__ inline void load_left(const Bf16* rows, FragmentA (&left)[kSize / 16]) {
+struct HeldRows {
+  FragmentA fragments[kSize / 16];
+  __device__ explicit HeldRows(const Bf16* rows) {
 #pragma unroll
-  for (int i = 0; i < kSize / 16; ++i) left[i] = load_a(rows + i * 16, kRowStride<kSize>);
-}
-
-// products (16, 16) = x y^T, with 16 rows of y (tokens, kSize)
+    for (int i = 0; i < kSize / 16; ++i) fragments[i] = load_a(rows + i * 16, kRowStride<kSize>);
+  }
+  __device__ const FragmentA& operator[](int i) const { return fragments[i]; }
+};
 template <int kSize>
-__device__ inline void multiply_rows(const FragmentA (&x)[kSize / 16], const Bf16* y, FragmentC (&products)[2]) {
+struct FetchedRows {
+  const Bf16* rows;
+  __device__ explicit FetchedRows(const Bf16* from) : rows(from) {}
+  __device__ FragmentA operator[](int i) const { return load_a(rows + i * 16, kRowStride<kSize>); }
+};
+
+// products (16, 16) = x y^T, with 16 rows of x and of y (tokens, kSize)
+template <int kSize, typename Rows>
+__device__ inline void multiply_rows(const Rows& x, const Bf16* y, FragmentC (&products)[2]) {
   products[0] = products[1] = FragmentC{};
 #pragma unroll
   for (int i = 0; i < kSize / 16; ++i) {
     const TwoB columns = load_b_transposed(y + i * 16, kRowStride<kSize>);
-    multiply_add(products[0], x[i], columns.at[0]);
-    multiply_add(products[1], x[i], columns.at[1]);
+    const FragmentA row_part = x[i];
+    multiply_add(products[0], row_part, columns.at[0]);
+    multiply_add(products[1], row_part, columns.at[1]);
   }
 }
 
@@ -220,17 +250,18 @@ struct KeptOfQueries {  // rows are queries, columns keys
   __device__ bool operator()(int tile, int i) const { return of_row[i / 2] >> (tile * 8 + i % 2) & 1u; }
 };
 struct KeptOfKeys {  // rows are keys, columns queries
-  unsigned of_column[2][2] = {{~0u, ~0u}, {~0u, ~0u}};
+  unsigned bits = ~0u;
   __device__ KeptOfKeys(const KeptKeys& keys, int first_query, int first_key) {
     if (keys.dropout.threshold == 0) return;
     const unsigned drawn = draw_kept(keys, first_query, first_key);
+    bits = 0;
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        of_column[tile][i] = __shfl_sync(kWholeWarp, drawn, tile * 8 + lane() % 4 * 2 + i) >> (lane() / 4);
+    for (int column = 0; column < 4; ++column) {
+      const unsigned of_query = __shfl_sync(kWholeWarp, drawn, column / 2 * 8 + lane() % 4 * 2 + column % 2);
+      bits |= (of_query >> (lane() / 4) & 0x101u) << column;  // keys g and g + 8
+    }
   }
-  __device__ bool operator()(int tile, int i) const { return of_column[tile][i % 2] >> (i / 2 * 8) & 1u; }
+  __device__ bool operator()(int tile, int i) const { return bits >> (tile * 2 + i % 2 + i / 2 * 8) & 1u; }
 };
 
 }  // namespace switchyard::kernels::cuda
