@@ -91,7 +91,8 @@ void add_hidden_units(CaseList& cases) {
   if (ffn.is_tree()) return;
   // Of an expert's second layer.
   cases.add(kernels::bias_add, "bias_add", by({segment_rows, out}), [=](Operands& o) -> kernels::BiasAdd {
-    return {.rows = segment_rows, .cols = out, .x = o.update(segment_rows * out), .bias = o.read(out)};
+    float* x = o.update(segment_rows * out);
+    return {.rows = segment_rows, .cols = out, .x = x, .bias = o.read(out), .y = x};
   });
   cases.add(kernels::column_sum, "column_sum", by({segment_rows, out}), [=](Operands& o) -> kernels::ColumnSum {
     return {.rows = segment_rows, .cols = out, .x = o.read(segment_rows * out), .sums = o.write(out)};

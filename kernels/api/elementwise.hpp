@@ -15,7 +15,7 @@ enum class Activation { kGelu, kRelu, kCube, kIdentity };
 struct BiasActivationDropout {
   Index rows = 0, cols = 0;
   Activation activation = Activation::kGelu;
-  const float* x = nullptr;     // (rows, cols)
+  Operand x{};                  // (rows, cols)
   const float* bias = nullptr;  // (cols)
   NewOperand y{};               // (rows, cols); may be x
   Dropout dropout{};
@@ -25,9 +25,9 @@ void bias_activation_dropout(const Context& context, const BiasActivationDropout
 struct BiasActivationDropoutBackward {
   Index rows = 0, cols = 0;
   Activation activation = Activation::kGelu;
-  const float* x = nullptr;     // (rows, cols), as given to the forward pass
+  Operand x{};                  // (rows, cols), as given to the forward pass
   const float* bias = nullptr;  // (cols)
-  const float* d_y = nullptr;   // (rows, cols)
+  Operand d_y{};                // (rows, cols)
   NewOperand d_x{};             // (rows, cols); may be d_y
   float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
   Dropout dropout{};
@@ -37,10 +37,10 @@ void bias_activation_dropout_backward(const Context& context, const BiasActivati
 // y = residual + dropout(x + bias)
 struct BiasDropoutResidual {
   Index rows = 0, cols = 0;
-  const float* x = nullptr;         // (rows, cols)
+  Operand x{};                      // (rows, cols)
   const float* bias = nullptr;      // (cols); null: zeros
   const float* residual = nullptr;  // (rows, cols); null: zeros
-  float* y = nullptr;               // (rows, cols); may be residual or x
+  float* y = nullptr;               // (rows, cols); may be residual or x's values
   Dropout dropout{};
 };
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args);
@@ -55,19 +55,20 @@ struct DropoutBackward {
 };
 void dropout_backward(const Context& context, const DropoutBackward& args);
 
-// x += bias, in place.
+// y = x + bias
 struct BiasAdd {
   Index rows = 0, cols = 0;
-  float* x = nullptr;           // (rows, cols)
+  Operand x{};                  // (rows, cols)
   const float* bias = nullptr;  // (cols)
+  NewOperand y{};               // (rows, cols); may be x
 };
 void bias_add(const Context& context, const BiasAdd& args);
 
 // sums[c] = sum over rows of x[r, c]
 struct ColumnSum {
   Index rows = 0, cols = 0;
-  const float* x = nullptr;  // (rows, cols)
-  float* sums = nullptr;     // (cols), overwritten
+  Operand x{};            // (rows, cols)
+  float* sums = nullptr;  // (cols), overwritten
 };
 void column_sum(const Context& context, const ColumnSum& args);
 

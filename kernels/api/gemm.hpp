@@ -10,9 +10,9 @@
 
 namespace switchyard::kernels {
 
-// C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory. op(A) is (m, k), op(B) is
-// (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C depend on the
-// shapes alone, never on the number of threads or on where the arrays lie.
+// C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory or rounded to bf16. op(A) is (m,
+// k), op(B) is (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C
+// depend on the shapes alone, never on the number of threads or on where the arrays lie.
 struct Gemm {
   bool transpose_a = false;  // A is stored (k, m)
   bool transpose_b = false;  // B is stored (n, k)
@@ -29,6 +29,9 @@ struct Gemm {
   // A and B rounded already, for kBf16; null: read from a and b. Rows are rounded_cols() of those stored apart.
   const Bf16* a_rounded = nullptr;
   const Bf16* b_rounded = nullptr;
+  // In place of c, which is null then: C rounded, rows rounded_cols(n) apart. Without addends, for kBf16, and only
+  // where reads_rounded(). What lies in a row from n on is left as it is.
+  Bf16* c_rounded = nullptr;
   const void* packed_b = nullptr;  // what pack_b() has made of B, which is not read then
 };
 
@@ -50,11 +53,11 @@ struct LinearProducts {
   Index rows = 0, in = 0, out = 0;
   Precision precision = Precision::kFp32;
 
-  Gemm forward(const Operand& x, const float* w, float* y) const {
+  Gemm forward(const Operand& x, const float* w, const NewOperand& y) const {
     return product(false, true, {rows, out, in}, x, in, w, in, y);
   }
   // d_x = d_y W
-  Gemm input_gradient(const Operand& d_y, const float* w, float* d_x) const {
+  Gemm input_gradient(const Operand& d_y, const float* w, const NewOperand& d_x) const {
     return product(false, false, {rows, in, out}, d_y, out, w, in, d_x);
   }
   // d_w = d_y^T x
@@ -67,7 +70,7 @@ struct LinearProducts {
     Index m, n, k;
   };
   Gemm product(bool transpose_a, bool transpose_b, Shape shape, const Operand& a, Index lda, const Operand& b,
-               Index ldb, float* c) const {
+               Index ldb, const NewOperand& c) const {
     return {.transpose_a = transpose_a,
             .transpose_b = transpose_b,
             .m = shape.m,
@@ -77,11 +80,12 @@ struct LinearProducts {
             .lda = lda,
             .b = b.values,
             .ldb = ldb,
-            .c = c,
+            .c = c.values,
             .ldc = shape.n,
             .precision = precision,
             .a_rounded = a.rounded,
-            .b_rounded = b.rounded};
+            .b_rounded = b.rounded,
+            .c_rounded = c.rounded};
   }
 };
 

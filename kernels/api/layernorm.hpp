@@ -27,7 +27,7 @@ struct LayerNormBackward {
   const float* gamma = nullptr;  // (cols)
   const float* mean = nullptr;   // (rows)
   const float* rstd = nullptr;   // (rows)
-  const float* d_y = nullptr;    // (rows, cols), dense
+  Operand d_y{};                 // (rows, cols), dense
   float* d_x = nullptr;          // (rows, cols), x_stride from row to row: the gradient is ADDED to what is there
   float* d_gamma = nullptr;      // (cols), overwritten
   float* d_beta = nullptr;       // (cols), overwritten

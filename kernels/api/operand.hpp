@@ -1,6 +1,7 @@
-// Arrays (rows, cols) that matrix products read. In bf16 a device may multiply them as the kernel before has left them,
-// already rounded; on others they stay fp32 and the product rounds them itself. Each element is rounded once in either
-// case, so the results have the same bits.
+// Arrays (rows, cols) that matrix products read or write. In bf16 a device may multiply operands as the kernel before
+// has left them, already rounded; on others they stay fp32 and the product rounds them itself. Each operand is rounded
+// once in either case, so the results have the same bits. What a product writes may be rounded likewise, for kernels
+// that read an Operand: that is a rounding more than in fp32 memory.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ SWITCHYARD_HOST_DEVICE constexpr Index rounded_cols(Index cols) { return (cols +
 
 struct Operand {
   const float* values = nullptr;  // (rows, cols)
-  const Bf16* rounded = nullptr;  // (rows, rounded_cols(cols)); null: products read `values`
+  const Bf16* rounded = nullptr;  // (rows, rounded_cols(cols)); null: `values` is read
 
   Operand() = default;
   Operand(const float* fp32, const Bf16* bf16 = nullptr) : values(fp32), rounded(bf16) {}
@@ -38,7 +39,7 @@ struct Operand {
   }
 };
 
-// What a kernel writes: each of the two arrays that there is.
+// What a kernel writes: each of the two arrays that there is. A product writes one.
 struct NewOperand {
   float* values = nullptr;
   Bf16* rounded = nullptr;
@@ -51,7 +52,8 @@ struct NewOperand {
   }
 };
 
-// Who reads an array: products alone need no fp32 values where they are rounded; others read nothing else.
+// Who reads an array: products, and kernels that take an Operand, need no fp32 values where they are rounded; others
+// read nothing else.
 enum class Readers { kProducts, kOthers, kBoth };
 
 }  // namespace switchyard::kernels

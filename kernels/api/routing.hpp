@@ -37,7 +37,7 @@ void dispatch(const Context& context, const Dispatch& args);
 // d_rows[t] = sum over k, in order, of d_slots[slot_of_assignment[t * top_k + k]]
 struct DispatchBackward {
   Index tokens = 0, cols = 0, top_k = 1;
-  const float* d_slots = nullptr;                    // (num_slots, cols)
+  Operand d_slots{};                                 // (num_slots, cols)
   const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped
   float* d_rows = nullptr;                           // (tokens, cols), overwritten
 };
@@ -46,7 +46,7 @@ void dispatch_backward(const Context& context, const DispatchBackward& args);
 // y[t] = residual[t] + dropout(sum over k, in order, of weights[t, k] slots[slot_of_assignment[t * top_k + k]])
 struct Combine {
   Index tokens = 0, cols = 0, top_k = 1;
-  const float* slots = nullptr;                      // (num_slots, cols)
+  Operand slots{};                                   // (num_slots, cols)
   const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped, adds nothing
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
   const float* residual = nullptr;                   // (tokens, cols); null: zeros
@@ -59,7 +59,7 @@ void combine(const Context& context, const Combine& args);
 struct CombineBackward {
   Index tokens = 0, cols = 0, top_k = 1;
   const float* d_y = nullptr;                        // (tokens, cols)
-  const float* slots = nullptr;                      // (num_slots, cols); needed for d_weights only
+  Operand slots{};                                   // (num_slots, cols); needed for d_weights only
   const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k)
   const float* weights = nullptr;                    // (tokens * top_k); null: all 1
   NewOperand d_slots{};                              // (num_slots, cols); every used slot is overwritten

@@ -30,7 +30,7 @@ void column_sum(const Context& context, const ColumnSum& args) {
   for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
     float* sums = partial_sums + block_idx * cols;
     for (Index row = first_row; row < end_row; ++row) {
-      const float* x = args.x + row * cols;
+      const float* x = args.x.values + row * cols;
 #pragma omp simd
       for (Index c = 0; c < cols; ++c) sums[c] += x[c];
     }

@@ -11,7 +11,7 @@ namespace {
 template <typename Function>
 void activate(const Context& context, const BiasActivationDropout& args) {
   for_rows(context, args.rows, [&](Index row) {
-    const float* x = args.x + row * args.cols;
+    const float* x = args.x.values + row * args.cols;
     float* y = args.y.values + row * args.cols;
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
@@ -27,8 +27,8 @@ void activate_backward(const Context& context, const BiasActivationDropoutBackwa
   for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
     float* sums = partial_sums + block_idx * cols;
     for (Index row = first_row; row < end_row; ++row) {
-      const float* x = args.x + row * cols;
-      const float* d_y = args.d_y + row * cols;
+      const float* x = args.x.values + row * cols;
+      const float* d_y = args.d_y.values + row * cols;
       float* d_x = args.d_x.values + row * cols;
       for_dropout_chunks(args.dropout, row, cols, [&](Index first_col, Index end_col, const float* scales) {
 #pragma omp simd
@@ -55,7 +55,7 @@ void bias_activation_dropout_backward(const Context& context, const BiasActivati
 
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {
   for_rows(context, args.rows, [&](Index row) {
-    const float* x = args.x + row * args.cols;
+    const float* x = args.x.values + row * args.cols;
     const float* residual = args.residual ? args.residual + row * args.cols : nullptr;
     float* y = args.y + row * args.cols;
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
@@ -89,9 +89,10 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
 
 void bias_add(const Context& context, const BiasAdd& args) {
   for_rows(context, args.rows, [&](Index row) {
-    float* x = args.x + row * args.cols;
+    const float* x = args.x.values + row * args.cols;
+    float* y = args.y.values + row * args.cols;
 #pragma omp simd
-    for (Index c = 0; c < args.cols; ++c) x[c] += args.bias[c];
+    for (Index c = 0; c < args.cols; ++c) y[c] = x[c] + args.bias[c];
   });
 }
 

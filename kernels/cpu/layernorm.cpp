@@ -34,7 +34,7 @@ void layernorm_backward(const Context& context, const LayerNormBackward& args) {
     float* beta_sums = gamma_sums + cols;
     for (Index row = first_row; row < end_row; ++row) {
       const float* x = args.x + row * args.x_stride;
-      const float* d_y = args.d_y + row * cols;
+      const float* d_y = args.d_y.values + row * cols;
       float* d_x = args.d_x + row * args.x_stride;
       const float mean = args.mean[row], rstd = args.rstd[row];
       const float* gamma = args.gamma;

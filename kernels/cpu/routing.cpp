@@ -73,7 +73,7 @@ void dispatch_backward(const Context& context, const DispatchBackward& args) {
     for (Index k = 0; k < args.top_k; ++k) {
       const Index slot = args.slot_of_assignment[token * args.top_k + k];
       if (slot < 0) continue;
-      const float* d_slot = args.d_slots + slot * args.cols;
+      const float* d_slot = args.d_slots.values + slot * args.cols;
 #pragma omp simd
       for (Index c = 0; c < args.cols; ++c) d_row[c] += d_slot[c];
     }
@@ -90,7 +90,7 @@ void combine(const Context& context, const Combine& args) {
         const Index assignment = token * args.top_k + k, slot = args.slot_of_assignment[assignment];
         if (slot < 0) continue;
         const float weight = args.weights ? args.weights[assignment] : 1.0f;
-        const float* values = args.slots + slot * args.cols;
+        const float* values = args.slots.values + slot * args.cols;
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) sums[c - first_col] += weight * values[c];
       }
@@ -114,7 +114,7 @@ void combine_backward(const Context& context, const CombineBackward& args) {
 #pragma omp simd
         for (Index c = first_col; c < end_col; ++c) d_slot[c] = weight * (d_y[c] * scales[c - first_col]);
         if (!args.d_weights) continue;
-        const float* values = args.slots + slot * args.cols;
+        const float* values = args.slots.values + slot * args.cols;
         args.d_weights[assignment] += sum_of_terms(first_col, end_col, [=](Index c, auto at) {
           return at(d_y + c) * at(scales + c - first_col) * at(values + c);
         });

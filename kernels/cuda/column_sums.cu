@@ -1,5 +1,6 @@
 #include "kernels/cuda/column_pass.cuh"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -31,7 +32,7 @@ struct ColumnSumPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight&) const {
-    return octet.load(args.x + row * args.cols);
+    return load(args.x, row, args.cols, octet);
   }
 };
 
@@ -43,7 +44,7 @@ void add_partial_sums(const Context& context, Index count, Index cols, const flo
 }
 
 void column_sum(const Context& context, const ColumnSum& args) {
-  sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x), ColumnSumPass{args},
+  sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values), ColumnSumPass{args},
               {args.sums, static_cast<int>(args.cols)});
 }
 

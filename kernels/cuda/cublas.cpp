@@ -31,12 +31,12 @@ cublasLtHandle_t handle() {  // of the one GPU that this process uses
 
 // All that an algorithm is chosen by.
 struct Shape {
-  Index transpose_a, transpose_b, bf16, m, n, k, batch, lda, ldb, ldc;
+  Index transpose_a, transpose_b, bf16, c_bf16, m, n, k, batch, lda, ldb, ldc;
   auto operator<=>(const Shape&) const = default;
 };
 
 Shape shape_of(const Product& p) {
-  return {p.transpose_a, p.transpose_b, p.bf16, p.m, p.n, p.k, p.batch, p.lda, p.ldb, p.ldc};
+  return {p.transpose_a, p.transpose_b, p.bf16, p.c_rounded != nullptr, p.m, p.n, p.k, p.batch, p.lda, p.ldb, p.ldc};
 }
 
 // cuBLAS counts columns first: to it, row-major C is C^T = op(B)^T op(A)^T, its first operand is B, and rows and
@@ -78,7 +78,7 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
     check_cublas(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
                  "preparing the choice of an algorithm");
   };
-  const std::uint32_t operands = 16, result = p.ldc % 4 == 0 ? 16 : 4;  // as multiply() promises
+  const std::uint32_t operands = 16, result = p.c_rounded || p.ldc % 4 == 0 ? 16 : 4;  // as multiply() promises
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kMultiplyWorkspaceBytes));
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, operands);
@@ -88,20 +88,22 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
   return preference;
 }
 
+const char* name_of(bool bf16) { return bf16 ? "bf16" : "fp32"; }
+
 Choice choose(const Product& p) {
   Choice choice;
   describe_operation(choice.operation, p);
   describe_matrix(choice.a, p.bf16, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda, p.batch, p.stride_a);
   describe_matrix(choice.b, p.bf16, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.ldb, p.batch, p.stride_b);
-  describe_matrix(choice.c, false, p.m, p.n, p.ldc, p.batch, p.stride_c);
+  describe_matrix(choice.c, p.c_rounded != nullptr, p.m, p.n, p.ldc, p.batch, p.stride_c);
   cublasLtMatmulPreferenceOpaque_t preference = preference_of(p);
   cublasLtMatmulHeuristicResult_t found{};
   int num_found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle(), &choice.operation, &choice.b, &choice.a, &choice.c, &choice.c, &preference, 1, &found, &num_found);
   if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
-    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} in {}: it reports \"{}\"", p.m, p.k, p.n,
-         p.bf16 ? "bf16" : "fp32", cublasLtGetStatusString(status));
+    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}: it reports \"{}\"", p.m, p.k,
+         p.n, name_of(p.bf16), name_of(p.c_rounded != nullptr), cublasLtGetStatusString(status));
   choice.algorithm = found.algo;
   return choice;
 }
@@ -127,10 +129,11 @@ T configured(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttr
 
 std::string describe(const Shape& s, const cublasLtMatmulAlgo_t& algorithm) {
   return fmt::format(
-      "{}{} {} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} reduction {} "
+      "{}{} {} to {} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} reduction "
+      "{} "
       "swizzle {} option {} inner {} cluster {}\n",
-      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', s.bf16 ? "bf16" : "fp32", s.m, s.n, s.k, s.batch, s.lda,
-      s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
+      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', name_of(s.bf16), name_of(s.c_bf16), s.m, s.n, s.k, s.batch,
+      s.lda, s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID),
       configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
@@ -149,9 +152,10 @@ void multiply(const Context& context, const Product& p, void* workspace) {
   const auto layout = [](const cublasLtMatrixLayoutOpaque_t& described) {
     return const_cast<cublasLtMatrixLayout_t>(&described);  // read only, but declared otherwise
   };
+  void* const c = p.c_rounded ? static_cast<void*>(p.c_rounded) : p.c;
   check_cublas(cublasLtMatmul(handle(), const_cast<cublasLtMatmulDesc_t>(&choice.operation), &one, p.b,
-                              layout(choice.b), p.a, layout(choice.a), &beta, p.addend ? p.addend : p.c,
-                              layout(choice.c), p.c, layout(choice.c), &choice.algorithm, workspace,
+                              layout(choice.b), p.a, layout(choice.a), &beta, p.addend ? p.addend : c, layout(choice.c),
+                              c, layout(choice.c), &choice.algorithm, workspace,
                               static_cast<std::size_t>(kMultiplyWorkspaceBytes), stream_of(context)),
                "a matrix product");
 }

@@ -7,12 +7,6 @@ namespace switchyard::kernels::cuda {
 
 namespace {
 
-template <typename Octet>
-__device__ void store(const NewOperand& to, Index row, Index cols, const Octet& octet, const Eight& x) {
-  if (to.values) octet.store(to.values + row * cols, x);
-  if (to.rounded) write_rounded(to.rounded + row * rounded_cols(cols) + octet.first, x);
-}
-
 template <typename Function>
 struct ActivationPass {
   BiasActivationDropout args;
@@ -24,7 +18,7 @@ struct ActivationPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight& bias) const {
-    Eight x = octet.load(args.x + row * args.cols);
+    Eight x = load(args.x, row, args.cols, octet);
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) x.at[i] = Function::value(x.at[i] + bias.at[i]) * factors.at[i];
     store(args.y, row, args.cols, octet, x);
@@ -43,8 +37,8 @@ struct ActivationBackwardPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight& bias) const {
-    const Eight x = octet.load(args.x + row * args.cols);
-    Eight d = octet.load(args.d_y + row * args.cols);
+    const Eight x = load(args.x, row, args.cols, octet);
+    Eight d = load(args.d_y, row, args.cols, octet);
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) d.at[i] = d.at[i] * factors.at[i] * Function::slope(x.at[i] + bias.at[i]);
     store(args.d_x, row, args.cols, octet, d);
@@ -62,7 +56,7 @@ struct ResidualPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight& bias) const {
-    const Eight x = octet.load(args.x + row * args.cols);
+    const Eight x = load(args.x, row, args.cols, octet);
     Eight y = args.residual ? octet.load(args.residual + row * args.cols) : Eight{};
     const Eight factors = factors_of_octet(dropout, row, octet);
     for (int i = 0; i < 8; ++i) y.at[i] = fmaf(x.at[i] + bias.at[i], factors.at[i], y.at[i]);
@@ -98,9 +92,9 @@ struct BiasAddPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight& bias) const {
-    Eight x = octet.load(args.x + row * args.cols);
+    Eight x = load(args.x, row, args.cols, octet);
     for (int i = 0; i < 8; ++i) x.at[i] += bias.at[i];
-    octet.store(args.x + row * args.cols, x);
+    store(args.y, row, args.cols, octet, x);
     return {};
   }
 };
@@ -109,21 +103,22 @@ struct BiasAddPass {
 
 void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
   with_function<Gelu>(args.activation, [&](auto function) {
-    for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.y.values),
+    for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values, args.bias, args.y.values),
                 ActivationPass<decltype(function)>{args, factors_of(args.dropout)});
   });
 }
 
 void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
   with_function<Gelu>(args.activation, [&](auto function) {
-    sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.d_y, args.d_x.values),
+    sum_columns(context, args.rows, args.cols,
+                are_aligned(args.cols, args.x.values, args.bias, args.d_y.values, args.d_x.values),
                 ActivationBackwardPass<decltype(function)>{args, factors_of(args.dropout)},
                 {args.d_bias, static_cast<int>(args.cols)});
   });
 }
 
 void bias_dropout_residual(const Context& context, const BiasDropoutResidual& args) {
-  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias, args.residual, args.y),
+  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values, args.bias, args.residual, args.y),
               ResidualPass{args, factors_of(args.dropout)});
 }
 
@@ -137,7 +132,8 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
 }
 
 void bias_add(const Context& context, const BiasAdd& args) {
-  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.bias), BiasAddPass{args});
+  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values, args.bias, args.y.values),
+              BiasAddPass{args});
 }
 
 }  // namespace switchyard::kernels::cuda

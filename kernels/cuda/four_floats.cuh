@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/fours.cuh"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -14,6 +14,12 @@ template <bool kInFours>
 __device__ inline float4 load_four(const float* from, int left) {
   if constexpr (kInFours) return *reinterpret_cast<const float4*>(from);
   return make_float4(from[0], left > 1 ? from[1] : 0.0f, left > 2 ? from[2] : 0.0f, left > 3 ? from[3] : 0.0f);
+}
+
+template <bool kInFours>
+__device__ inline float4 load_four(const Operand& x, Index row, int cols, int col) {
+  const Four four = read_four<kInFours>(x, row, cols, col);
+  return make_float4(four.at[0], four.at[1], four.at[2], four.at[3]);
 }
 
 template <bool kInFours>

@@ -103,7 +103,8 @@ struct Plan {
 
 Plan make_plan(const Gemm& g) {
   Plan plan{.gemm = &g, .slices = slices_of(g)};
-  const bool aligned = g.ldc % 4 != 0 || (is_aligned(g.c) && (g.num_addends == 0 || is_aligned(g.addends[0])));
+  const bool aligned =
+      g.c_rounded || g.ldc % 4 != 0 || (is_aligned(g.c) && (g.num_addends == 0 || is_aligned(g.addends[0])));
   plan.in_parts = plan.slices.num_parts() > 1 || g.num_addends > 1 || !aligned || g.k == 0;
   plan.ld_parts = plan.slices.num_parts() > 1 ? round_up(g.n, 4) : g.ldc;  // what C itself would have
   return plan;
@@ -137,6 +138,8 @@ class StagedOperands {
   std::vector<Part> parts_;
 };
 
+Index ldc_of(const Gemm& g) { return g.c_rounded ? rounded_cols(g.n) : g.ldc; }
+
 Finish finish_of(const Plan& plan, const float* parts) {
   const Gemm& g = *plan.gemm;
   return {.m = g.m,
@@ -147,7 +150,8 @@ Finish finish_of(const Plan& plan, const float* parts) {
           .num_addends = g.num_addends,
           .addends = g.addends,
           .c = g.c,
-          .ldc = g.ldc};
+          .ldc = ldc_of(g),
+          .c_rounded = g.c_rounded};
 }
 
 // a, b: operands as staged.
@@ -166,10 +170,11 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
                     .a = a,
                     .b = b,
                     .c = plan.in_parts ? parts : g.c,
+                    .c_rounded = plan.in_parts ? nullptr : g.c_rounded,
                     .addend = plan.in_parts || g.num_addends == 0 ? nullptr : g.addends[0],
                     .lda = as_a.staged_ld(),
                     .ldb = as_b.staged_ld(),
-                    .ldc = plan.in_parts ? plan.ld_parts : g.ldc};
+                    .ldc = plan.in_parts ? plan.ld_parts : ldc_of(g)};
     product.stride_a = slices.depth * (g.transpose_a ? product.lda : 1);
     product.stride_b = slices.depth * (g.transpose_b ? 1 : product.ldb);
     product.stride_c = g.m * product.ldc;
@@ -187,6 +192,14 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
   if (plan.in_parts) finish(context, finish_of(plan, parts));
 }
 
+void refuse_mixed_forms(const Gemm& g) {
+  if ((g.a_rounded || g.b_rounded || g.c_rounded) && g.precision != Precision::kBf16)
+    fail("gemm: {} is rounded to bf16, but the product is to be in fp32", g.c_rounded ? "C" : "an operand");
+  if (g.c_rounded && (g.c || g.num_addends > 0))
+    fail("gemm: C is to be rounded to bf16, and {}: give one of the two alone",
+         g.c ? "written in fp32 as well" : "has addends, which are fp32");
+}
+
 }  // namespace
 
 void gemm(const Context& context, std::span<const Gemm> products) {
@@ -197,8 +210,7 @@ void gemm(const Context& context, std::span<const Gemm> products) {
   Index parts_bytes = 0;
   for (const Gemm& g : products) {
     if (g.m == 0 || g.n == 0) continue;
-    if ((g.a_rounded || g.b_rounded) && g.precision != Precision::kBf16)
-      fail("gemm: an operand is rounded to bf16, but the product is to be in fp32");
+    refuse_mixed_forms(g);
     Plan& plan = plans.emplace_back(make_plan(g));
     parts_bytes = std::max(parts_bytes, plan.parts_bytes());
     if (g.k == 0) continue;

@@ -63,7 +63,10 @@ __global__ void finish_kernel(Finish args) {
     for (Index p = 1; p < args.num_parts; ++p) sum += part[p * part_size];
     const Index place = row * args.ldc + col;
     for (int e = 0; e < args.num_addends; ++e) sum = args.addends[static_cast<std::size_t>(e)][place] + sum;
-    args.c[place] = sum;
+    if (args.c_rounded)
+      write_rounded(args.c_rounded + place, sum);
+    else
+      args.c[place] = sum;
   }
 }
 

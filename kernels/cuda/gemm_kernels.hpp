@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/context.hpp"
+#include "kernels/api/operand.hpp"
 #include "kernels/api/reduce.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -28,6 +29,7 @@ struct Finish {
   std::array<const float*, kMaxTreeLevels> addends{};  // rows ldc apart, as those of c, which may be one of them
   float* c = nullptr;
   Index ldc = 0;
+  Bf16* c_rounded = nullptr;  // in place of c, then without addends; rows ldc apart
 };
 void finish(const Context& context, const Finish& args);
 

@@ -92,7 +92,6 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
   Four d_gamma[kFours]{}, d_beta[kFours]{};
   for (Index row = first_row + Team::index(); row < end; row += Team::kTeams) {
     const float* const x = args.x + row * args.x_stride;
-    const float* const d_y = args.d_y + row * args.cols;
     float* const d_x = args.d_x + row * args.x_stride;
     const float mean = args.mean[row], rstd = args.rstd[row];
     Four xhat[kFours], d[kFours];
@@ -100,7 +99,7 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
       xhat[j] = read_four<kAligned>(x + col, cols - col);
-      d[j] = read_four<kAligned>(d_y + col, cols - col);
+      d[j] = read_four<kAligned>(args.d_y, row, cols, col);
     }
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
@@ -159,7 +158,8 @@ void run(const Context& context, const LayerNormBackward& args, Team<kWarps, kFo
   using T = Team<kWarps, kFours>;
   const Index rows_per_block = std::max(kFewestRows, ceil_div(args.rows, kMostRowBlocks));
   const Index row_blocks = ceil_div(args.rows, rows_per_block);
-  const bool aligned = are_aligned(args.cols, args.gamma, args.d_y) && are_aligned(args.x_stride, args.x, args.d_x);
+  const bool aligned =
+      are_aligned(args.cols, args.gamma, args.d_y.values) && are_aligned(args.x_stride, args.x, args.d_x);
   float* const partial_sums = workspace<float>(context, row_blocks * 2 * args.cols);
   launch(context,
          {.blocks = row_blocks, .threads = T::kBlockThreads, .shared_bytes = 2 * args.cols * Index{sizeof(float)}},

@@ -24,13 +24,12 @@ __global__ void dispatch_kernel(Dispatch args) {
 
 // sum over k, in order, of weights[k] slots[slots_of[k]] at columns col .. col + 3
 template <bool kInFours>
-__device__ float4 sum_over_choices(const float* slots, const std::int32_t* slots_of, const float* weights, Index top_k,
-                                   int cols, int col) {
+__device__ float4 sum_over_choices(const Operand& slots, const std::int32_t* slots_of, const float* weights,
+                                   Index top_k, int cols, int col) {
   float4 sum = make_float4(0, 0, 0, 0);
   for (Index k = 0; k < top_k; ++k)
     if (slots_of[k] >= 0)
-      add_product(sum, weights ? weights[k] : 1.0f,
-                  load_four<kInFours>(slots + Index{slots_of[k]} * cols + col, cols - col));
+      add_product(sum, weights ? weights[k] : 1.0f, load_four<kInFours>(slots, slots_of[k], cols, col));
   return sum;
 }
 
@@ -72,11 +71,10 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
       for (int c = 4 * lane(); slot >= 0 && c < cols; c += kFoursOfWarp) {
         const float4 d_y = load_four<kInFours>(args.d_y + token * args.cols + c, cols - c);
         const float4 gradient = product(d_y, four_factors(dropout, token, c));
-        const Index place = slot * args.cols + c;
         const float4 d_slot = product(weight, gradient);
-        if (args.d_slots.values) store_four<kInFours>(args.d_slots.values + place, d_slot, cols - c);
+        if (args.d_slots.values) store_four<kInFours>(args.d_slots.values + slot * args.cols + c, d_slot, cols - c);
         if (args.d_slots.rounded) write_rounded(args.d_slots.rounded + slot * rounded_cols(cols) + c, d_slot);
-        if (args.d_weights) dot = add_dot(dot, gradient, load_four<kInFours>(args.slots + place, cols - c));
+        if (args.d_weights) dot = add_dot(dot, gradient, load_four<kInFours>(args.slots, slot, cols, c));
       }
       if (!args.d_weights) continue;
       dot = warp_sum(dot);
@@ -92,19 +90,19 @@ void dispatch(const Context& context, const Dispatch& args) {
 }
 
 void dispatch_backward(const Context& context, const DispatchBackward& args) {
-  const bool fours = are_aligned(args.cols, args.d_slots, args.d_rows);
+  const bool fours = are_aligned(args.cols, args.d_slots.values, args.d_rows);
   launch(context, warp_for_each(args.tokens), fours ? dispatch_backward_kernel<true> : dispatch_backward_kernel<false>,
          args);
 }
 
 void combine(const Context& context, const Combine& args) {
-  const bool fours = are_aligned(args.cols, args.slots, args.residual, args.y);
+  const bool fours = are_aligned(args.cols, args.slots.values, args.residual, args.y);
   launch(context, warp_for_each(args.tokens), fours ? combine_kernel<true> : combine_kernel<false>, args,
          factors_of(args.dropout));
 }
 
 void combine_backward(const Context& context, const CombineBackward& args) {
-  const bool fours = are_aligned(args.cols, args.d_y, args.slots, args.d_slots.values);
+  const bool fours = are_aligned(args.cols, args.d_y, args.slots.values, args.d_slots.values);
   launch(context, warp_for_each(args.tokens), fours ? combine_backward_kernel<true> : combine_backward_kernel<false>,
          args, factors_of(args.dropout));
 }

@@ -224,8 +224,8 @@ std::vector<Key> keys_of(Config& c) {
 
       {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kResult, "where kernels run"},
       {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
-       "what the products of linear layers, and on GPUs those of attention, round their operands to; weights, sums and "
-       "all else are fp32"},
+       "what the products of linear layers round their operands to; on GPUs those of attention, too, and what a block's "
+       "products write; weights, sums and all else are fp32"},
 
       {"checkpoint.every", &c.checkpoint.every, from(0, kMany), kNone,
        "steps between checkpoints; 0: one at the end of every epoch"},

@@ -21,10 +21,10 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
   const Index rows = samples * tokens;
 
   normed_ = norm_.forward(pass, rows, x, width_);
-  projected_ = pass.arena.take<float>(rows * 3 * width_);
+  projected_ = pass.activations(rows, 3 * width_);
   qkv_.forward(pass, rows, normed_, projected_);
 
-  attended_ = pass.operand(rows, width_, pass.gradients ? kernels::Readers::kBoth : kernels::Readers::kProducts);
+  attended_ = pass.operand(rows, width_);
   log_sum_exp_ = pass.arena.take<float>(rows * heads_);
   kernels::attention(pass.context, {.samples = samples,
                                     .tokens = tokens,
@@ -38,11 +38,13 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
                                     .precision = pass.precision});
 
   float* y = pass.arena.take<float>(rows * width_);
-  output_.forward(pass, rows, attended_, y);
+  const kernels::ArenaScope scope(pass.arena);
+  const kernels::NewOperand branch = pass.activations_over(y, rows, width_);
+  output_.forward(pass, rows, attended_, branch);
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
                                   .cols = width_,
-                                  .x = y,
+                                  .x = branch,
                                   .bias = pass.parameters.value(output_.bias),
                                   .residual = x,
                                   .y = y,
@@ -65,7 +67,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                              .dropout = pass.dropout_for(Purpose::kAttentionResidualDropout, layer_, first_row_)});
   pass.gradients->add(pass.context, d_output_bias);
 
-  float* d_attended = pass.arena.take<float>(rows * width_);
+  const kernels::NewOperand d_attended = pass.activations(rows, width_);
   output_.backward(pass, rows, attended_, d_output, d_attended);
 
   const kernels::NewOperand d_projected = pass.operand(rows, 3 * width_);
@@ -77,7 +79,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                                .head_size = width_ / heads_,
                                .qkv = projected_,
                                .bias = pass.parameters.value(qkv_.bias),
-                               .out = attended_.values,
+                               .out = attended_,
                                .log_sum_exp = log_sum_exp_,
                                .d_out = d_attended,
                                .d_qkv = d_projected,
@@ -86,7 +88,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                                .precision = pass.precision});
   pass.gradients->add(pass.context, d_qkv_bias);
 
-  float* d_normed = d_attended;
+  const kernels::NewOperand d_normed = d_attended;  // in its place
   qkv_.backward(pass, rows, normed_, d_projected, d_normed);
   norm_.backward(pass, d_normed, d_x);
 }

@@ -21,10 +21,10 @@ class AttentionBlock {
   Linear qkv_, output_;
   // Of the microbatch at hand:
   Index samples_ = 0, tokens_ = 0, first_row_ = 0;
-  kernels::Operand normed_;       // (rows, width)
-  float* projected_ = nullptr;    // (rows, 3, width), without bias
-  kernels::NewOperand attended_;  // (rows, width)
-  float* log_sum_exp_ = nullptr;  // (samples, heads, tokens)
+  kernels::Operand normed_;        // (rows, width)
+  kernels::NewOperand projected_;  // (rows, 3, width), without bias
+  kernels::NewOperand attended_;   // (rows, width)
+  float* log_sum_exp_ = nullptr;   // (samples, heads, tokens)
 };
 
 }  // namespace switchyard

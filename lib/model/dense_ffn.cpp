@@ -14,25 +14,26 @@ kernels::Dropout residual_dropout(const Pass& pass, const Ffn::Input& input, Pur
 float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
                     const FfnDropout& dropout, FfnActivations& activations) {
   const Index rows = input.rows(), width = options.width, out = options.out, hidden = options.hidden;
-  activations.hidden = pass.arena.take<float>(rows * hidden);
-  kernels::gemm(pass.context,
-                pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, activations.hidden)));
-  const kernels::NewOperand activated = pass.operand(rows, hidden);
-  activations.activated = activated;
+  const kernels::NewOperand unbiased = pass.activations(rows, hidden), activated = pass.operand(rows, hidden);
+  activations = {unbiased, activated};
+  kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, unbiased)));
   kernels::bias_activation_dropout(pass.context,
                                    {.rows = rows,
                                     .cols = hidden,
                                     .activation = options.activation,
-                                    .x = activations.hidden,
+                                    .x = unbiased,
                                     .bias = weights.b1,
                                     .y = activated,
                                     .dropout = pass.dropout_for(dropout.hidden, options.layer, input.first_row())});
   float* y = pass.arena.take<float>(rows * out);
-  kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, hidden, out).forward(activated, weights.w2, y)));
+  const kernels::ArenaScope scope(pass.arena);
+  // What is no branch of a residual stream may be logits: those stay fp32.
+  const kernels::NewOperand branch = input.residual ? pass.activations_over(y, rows, out) : kernels::NewOperand{y};
+  kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, hidden, out).forward(activated, weights.w2, branch)));
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
                                   .cols = out,
-                                  .x = y,
+                                  .x = branch,
                                   .bias = weights.b2,
                                   .residual = input.residual,
                                   .y = y,
@@ -60,9 +61,10 @@ class DenseFfn final : public Ffn {
                         input, dropout_, activations_);
   }
 
-  void backward(const Pass& pass, const float* d_y, float* d_x) override {
-    const kernels::ArenaScope scope(pass.arena);
+  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
     const Index rows = input_.rows(), out = options_.out, hidden = options_.hidden;
+    const kernels::NewOperand d_x = wants_d_x ? pass.activations(rows, options_.width) : kernels::NewOperand{};
+    const kernels::ArenaScope scope(pass.arena);
 
     const kernels::NewOperand d_second = pass.operand(rows, out);
     const auto d_b2 = pass.gradients->leaf(second_.bias, pass.arena);
@@ -75,9 +77,8 @@ class DenseFfn final : public Ffn {
                                .dropout = residual_dropout(pass, input_, dropout_.residual, options_.layer)});
     pass.gradients->add(pass.context, d_b2);
 
-    float* d_activated = pass.arena.take<float>(rows * hidden);
-    second_.backward(pass, rows, activations_.activated, d_second, d_activated);
-    const kernels::NewOperand d_hidden = pass.operand_over(d_activated, rows, hidden);
+    const kernels::NewOperand d_hidden = pass.activations(rows, hidden);  // until then the gradient of its activation
+    second_.backward(pass, rows, activations_.activated, d_second, d_hidden);
     const auto d_b1 = pass.gradients->leaf(first_.bias, pass.arena);
     kernels::bias_activation_dropout_backward(
         pass.context, {.rows = rows,
@@ -85,12 +86,13 @@ class DenseFfn final : public Ffn {
                        .activation = options_.activation,
                        .x = activations_.hidden,
                        .bias = pass.parameters.value(first_.bias),
-                       .d_y = d_activated,
+                       .d_y = d_hidden,
                        .d_x = d_hidden,
                        .d_bias = d_b1.data,
                        .dropout = pass.dropout_for(dropout_.hidden, options_.layer, input_.first_row())});
     pass.gradients->add(pass.context, d_b1);
     first_.backward(pass, rows, input_.x, d_hidden, d_x);
+    return d_x;
   }
 
  private:

@@ -16,9 +16,9 @@ class FfnExperts final : public Experts {
   FfnExperts(const FfnOptions& options, ParameterTable& table);
 
   kernels::Readers readers() const override { return kernels::Readers::kProducts; }
-  float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
-                 const std::int32_t* ids) override;
-  float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override;
+  kernels::NewOperand forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
+                              const std::int32_t* ids, kernels::Readers readers_of_y) override;
+  kernels::NewOperand backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override;
   void average(const Pass& pass) override { average_over_experts(pass, ids_of_all_, averages_); }
   float* forward_average(const Pass& pass, const Ffn::Input& input) const override;
 
@@ -35,7 +35,7 @@ class FfnExperts final : public Experts {
   Index num_rows_ = 0;
   kernels::Operand x_;                 // (rows, width)
   const std::int32_t* ids_ = nullptr;  // (rows)
-  float* hidden_ = nullptr;            // (rows, hidden): without bias
+  kernels::NewOperand hidden_;         // (rows, hidden): without bias
   kernels::NewOperand activated_;      // (rows, hidden)
   std::vector<kernels::Gemm> products_;
 };
@@ -53,23 +53,27 @@ FfnExperts::FfnExperts(const FfnOptions& options, ParameterTable& table) : optio
   ids_of_all_ = {w1_, b1_, w2_, b2_};
 }
 
-float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
-                           const std::int32_t* ids) {
+kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segments,
+                                        const kernels::Operand& x, const std::int32_t* ids,
+                                        kernels::Readers readers_of_y) {
   segments_ = segments;
   num_rows_ = segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
   x_ = x;
   ids_ = ids;
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
-  hidden_ = pass.arena.take<float>(num_rows_ * hidden);
+  hidden_ = pass.activations(num_rows_, hidden);
   activated_ = pass.operand(num_rows_, hidden);
-  float* y = pass.arena.take<float>(num_rows_ * out);
+  const kernels::NewOperand y = pass.operand(num_rows_, out, readers_of_y);
+  const kernels::ArenaScope scope(pass.arena);
+  // y without bias, in fp32 so that y is rounded once, with its bias.
+  float* const unbiased = y.values ? y.values : pass.arena.take<float>(num_rows_ * out);
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     products_.push_back(
         pass.by_weight(pass.linear(s.rows, width, hidden)
                            .forward(x.from_row(s.first_row, width), pass.parameters.value(w1_, s.local_expert),
-                                    hidden_ + s.first_row * hidden)));
+                                    hidden_.from_row(s.first_row, hidden))));
   }
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_) {
@@ -78,7 +82,7 @@ float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segment
     kernels::bias_activation_dropout(pass.context, {.rows = s.rows,
                                                     .cols = hidden,
                                                     .activation = options_.activation,
-                                                    .x = hidden_ + s.first_row * hidden,
+                                                    .x = hidden_.from_row(s.first_row, hidden),
                                                     .bias = pass.parameters.value(b1_, s.local_expert),
                                                     .y = activated,
                                                     .dropout = dropout(pass, s)});
@@ -89,24 +93,26 @@ float* FfnExperts::forward(const Pass& pass, const std::vector<Segment>& segment
     products_.push_back(
         pass.by_weight(pass.linear(s.rows, hidden, out)
                            .forward(activated_.from_row(s.first_row, hidden),
-                                    pass.parameters.value(w2_, s.local_expert), y + s.first_row * out)));
+                                    pass.parameters.value(w2_, s.local_expert), unbiased + s.first_row * out)));
   }
   kernels::gemm(pass.context, products_);
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
-    kernels::bias_add(
-        pass.context,
-        {.rows = s.rows, .cols = out, .x = y + s.first_row * out, .bias = pass.parameters.value(b2_, s.local_expert)});
+    kernels::bias_add(pass.context, {.rows = s.rows,
+                                     .cols = out,
+                                     .x = unbiased + s.first_row * out,
+                                     .bias = pass.parameters.value(b2_, s.local_expert),
+                                     .y = y.from_row(s.first_row, out)});
   }
   return y;
 }
 
-float* FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) {
+kernels::NewOperand FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) {
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
-  float* d_activated = pass.arena.take<float>(num_rows_ * hidden);
-  float* d_x = wants_d_x ? pass.arena.take<float>(num_rows_ * width) : nullptr;
-  // d_w2 = d_y^T activated and d_activated = d_y w2
+  const kernels::NewOperand d_x = wants_d_x ? pass.activations(num_rows_, width) : kernels::NewOperand{};
   const kernels::ArenaScope scope(pass.arena);
+  // d_w2 = d_y^T activated and d_activated = d_y w2, which becomes d_hidden in place
+  const kernels::NewOperand d_hidden = pass.activations(num_rows_, hidden);
   ExpertLeaves d_b2, d_b1;
   products_.clear();
   for (const Segment& s : segments_) {
@@ -115,16 +121,14 @@ float* FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool 
     const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
     products_.push_back(
         ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_.from_row(s.first_row, hidden))));
-    products_.push_back(pass.by_weight(
-        second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert), d_activated + s.first_row * hidden)));
-    kernels::column_sum(pass.context,
-                        {.rows = s.rows, .cols = out, .x = d_out.values, .sums = d_b2.take(pass, b2_, s)});
+    products_.push_back(pass.by_weight(second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert),
+                                                             d_hidden.from_row(s.first_row, hidden))));
+    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
   }
   kernels::gemm(pass.context, products_);
   d_b2.add(pass);
 
   // d_w1 = d_hidden^T x and d_x = d_hidden w1
-  const kernels::NewOperand d_hidden = pass.operand_over(d_activated, num_rows_, hidden);
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
@@ -132,9 +136,9 @@ float* FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool 
     kernels::bias_activation_dropout_backward(pass.context, {.rows = s.rows,
                                                              .cols = hidden,
                                                              .activation = options_.activation,
-                                                             .x = hidden_ + s.first_row * hidden,
+                                                             .x = hidden_.from_row(s.first_row, hidden),
                                                              .bias = pass.parameters.value(b1_, s.local_expert),
-                                                             .d_y = d_activated + s.first_row * hidden,
+                                                             .d_y = d_segment,
                                                              .d_x = d_segment,
                                                              .d_bias = d_b1.take(pass, b1_, s),
                                                              .dropout = dropout(pass, s)});
@@ -142,8 +146,8 @@ float* FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool 
     products_.push_back(
         ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_.from_row(s.first_row, width))));
     if (wants_d_x)
-      products_.push_back(pass.by_weight(
-          first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert), d_x + s.first_row * width)));
+      products_.push_back(pass.by_weight(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
+                                                              d_x.from_row(s.first_row, width))));
   }
   kernels::gemm(pass.context, products_);
   d_b1.add(pass);

@@ -20,15 +20,15 @@ class Experts {
  public:
   virtual ~Experts() = default;
 
-  // Of x.
+  // Of x, and of the gradient of what forward returns.
   virtual kernels::Readers readers() const = 0;
   // x: (rows of all segments, width), by segment; ids: (rows) each token's own identity, which keys dropout. Returns
-  // (rows, out) from the arena.
-  virtual float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
-                         const std::int32_t* ids) = 0;
-  // Of the segments that forward saw last: d_y (rows, out), at least its fp32 values -> d_x (rows, width), from the
-  // arena; null: not wanted.
-  virtual float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) = 0;
+  // (rows, out) from the arena, for `readers_of_y`.
+  virtual kernels::NewOperand forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
+                                      const std::int32_t* ids, kernels::Readers readers_of_y) = 0;
+  // Of the segments that forward saw last: d_y (rows, out), for `readers()` -> d_x (rows, width), from the arena;
+  // nothing where it is not wanted.
+  virtual kernels::NewOperand backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) = 0;
 
   // The network whose weights are the means of the experts', for forward_average(). Collective over the expert group.
   virtual void average(const Pass& pass) = 0;

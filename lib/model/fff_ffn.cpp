@@ -110,9 +110,10 @@ double FffFfn::mean_entropy(const Pass& pass) const {
   return sum / static_cast<double>(nodes_ * std::max<Index>(1, input_.rows()));
 }
 
-void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
-  const kernels::ArenaScope scope(pass.arena);
+kernels::Operand FffFfn::backward(const Pass& pass, const float* d_y, bool wants_d_x) {
   const Index rows = input_.rows(), out = options_.out;
+  float* d_x = wants_d_x ? pass.arena.take<float>(rows * options_.width) : nullptr;  // a sum of two products
+  const kernels::ArenaScope scope(pass.arena);
   kernels::Operand d_sum = d_y;
   if (input_.residual) {
     const kernels::NewOperand dropped = pass.operand(rows, out);
@@ -129,6 +130,7 @@ void FffFfn::backward(const Pass& pass, const float* d_y, float* d_x) {
   weights_.add_gradient(pass, kW1, d_w1);
   if (d_x) kernels::gemm(pass.context, pass.by_weight(first.input_gradient(d_hidden, weights_.value(kW1), d_x)));
   if (!options_.tree.hard) nodes_backward(pass, d_mixture, d_x);
+  return d_x;
 }
 
 kernels::Operand FffFfn::leaves_backward(const Pass& pass, const kernels::Operand& d_y, float* d_mixture) const {

@@ -26,7 +26,7 @@ class FffFfn final : public Ffn {
     input_ = input;
     return pass.training ? forward_all_leaves(pass, losses) : forward_one_leaf(pass);
   }
-  void backward(const Pass& pass, const float* d_y, float* d_x) override;
+  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override;
 
   const TreeState* tree() const override { return &state_; }
 

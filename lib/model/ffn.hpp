@@ -37,8 +37,8 @@ class Ffn {
   virtual kernels::Readers readers() const = 0;
   // Returns y (rows, out), from the arena; adds its auxiliary losses to *losses.
   virtual float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) = 0;
-  // d_y: (rows, out), left as it is; d_x: (rows, width), overwritten; null: not wanted.
-  virtual void backward(const Pass& pass, const float* d_y, float* d_x) = 0;
+  // d_y: (rows, out), left as it is. Returns d_x (rows, width), from the arena; nothing where it is not wanted.
+  virtual kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) = 0;
 
   // Once before each evaluation. Collective over the expert group.
   virtual void prepare_evaluation(const Pass& pass) { static_cast<void>(pass); }
@@ -107,7 +107,7 @@ struct FfnWeights {
 
 // What the backward pass of a single network needs; arrays of the arena.
 struct FfnActivations {
-  float* hidden = nullptr;     // (rows, hidden): x w1^T, without bias
+  kernels::Operand hidden;     // (rows, hidden): x w1^T, without bias
   kernels::Operand activated;  // (rows, hidden): dropout(activation(hidden + b1))
 };
 

@@ -15,15 +15,16 @@ Linear Linear::add(ParameterTable& table, const std::string& weight_name, const 
   return linear;
 }
 
-void Linear::forward(const Pass& pass, Index rows, const kernels::Operand& x, float* y) const {
+void Linear::forward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::NewOperand& y) const {
   kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, in, out).forward(x, pass.parameters.value(weight), y)));
 }
 
 void Linear::backward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::Operand& d_y,
-                      float* d_x) const {
+                      const kernels::NewOperand& d_x) const {
   const kernels::LinearProducts linear = pass.linear(rows, in, out);
   kernels::gemm(pass.context, pass.gradients->leaf_product(weight, linear.weight_gradient(d_y, x)));
-  if (d_x) kernels::gemm(pass.context, pass.by_weight(linear.input_gradient(d_y, pass.parameters.value(weight), d_x)));
+  if (d_x.values || d_x.rounded)
+    kernels::gemm(pass.context, pass.by_weight(linear.input_gradient(d_y, pass.parameters.value(weight), d_x)));
 }
 
 LayerNorm::LayerNorm(ParameterTable& table, const std::string& prefix, Index width) : width_(width) {
@@ -53,7 +54,7 @@ kernels::Operand LayerNorm::forward(const Pass& pass, Index rows, const float* x
   return y;
 }
 
-void LayerNorm::backward(const Pass& pass, const float* d_y, float* d_x) const {
+void LayerNorm::backward(const Pass& pass, const kernels::Operand& d_y, float* d_x) const {
   const kernels::ArenaScope scope(pass.arena);
   const auto d_gamma = pass.gradients->leaf(gamma_, pass.arena);
   const auto d_beta = pass.gradients->leaf(beta_, pass.arena);

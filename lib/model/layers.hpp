@@ -16,9 +16,10 @@ struct Linear {
                     Index out);
 
   // y = x W^T: (rows, in) -> (rows, out)
-  void forward(const Pass& pass, Index rows, const kernels::Operand& x, float* y) const;
-  // d_x = d_y W, where d_x is not null; the weight's gradient d_y^T x goes to pass.gradients.
-  void backward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::Operand& d_y, float* d_x) const;
+  void forward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::NewOperand& y) const;
+  // d_x = d_y W, where there is a d_x; the weight's gradient d_y^T x goes to pass.gradients.
+  void backward(const Pass& pass, Index rows, const kernels::Operand& x, const kernels::Operand& d_y,
+                const kernels::NewOperand& d_x) const;
 };
 
 // Keeps its statistics between forward and backward of a microbatch.
@@ -30,7 +31,7 @@ class LayerNorm {
   kernels::Operand forward(const Pass& pass, Index rows, const float* x, Index x_stride,
                            kernels::Readers readers = kernels::Readers::kProducts);
   // Adds to d_x, laid out as x.
-  void backward(const Pass& pass, const float* d_y, float* d_x) const;
+  void backward(const Pass& pass, const kernels::Operand& d_y, float* d_x) const;
 
  private:
   Index width_;

@@ -48,7 +48,10 @@ class MoeFfn final : public Ffn {
                                         pass.expert_group.size(), pass.microbatches_per_rank);
     exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
     const kernels::Operand received = send_tokens(pass);
-    float* outputs = experts_->forward(pass, exchange_->segments(), received, received_ids_);
+    // Without a residual the combined rows may be logits: those stay fp32.
+    const kernels::Readers combining = input.residual ? kernels::Readers::kProducts : kernels::Readers::kOthers;
+    const kernels::NewOperand outputs =
+        experts_->forward(pass, exchange_->segments(), received, received_ids_, combining);
     slots_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
 
     float* y = pass.arena.take<float>(input.rows() * options_.out);
@@ -65,15 +68,12 @@ class MoeFfn final : public Ffn {
     return y;
   }
 
-  void backward(const Pass& pass, const float* d_y, float* d_x) override {
+  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+    const Index width = options_.width, out = options_.out;
+    float* d_x = wants_d_x ? pass.arena.take<float>(input_.rows() * width) : nullptr;  // routers add to it
     const kernels::ArenaScope scope(pass.arena);
-    const Index width = options_.width, out = options_.out, size = input_.rows() * width;
     const bool wants_weights = router_->needs_weight_gradients();
-    // What travels is fp32, which the experts need for their biases.
-    const kernels::NewOperand d_slots =
-        pass.operand(exchange_->num_slots(), out,
-                     exchange_->moves() || experts_->readers() == kernels::Readers::kOthers ? kernels::Readers::kOthers
-                                                                                            : kernels::Readers::kBoth);
+    const kernels::NewOperand d_slots = pass.operand(exchange_->num_slots(), out, experts_->readers());
     float* d_weights = wants_weights ? pass.arena.take<float>(plan_.tokens * plan_.top_k) : nullptr;
     kernels::combine_backward(
         pass.context, {.tokens = plan_.tokens,
@@ -87,10 +87,10 @@ class MoeFfn final : public Ffn {
                        .d_weights = d_weights,
                        .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
 
-    const kernels::Operand d_outputs{exchange_->to_experts(pass.arena, d_slots.values, out), d_slots.rounded};
-    float* d_received = experts_->backward(pass, d_outputs, d_x != nullptr);
+    const kernels::Operand d_outputs = exchange_->to_experts(pass.arena, d_slots, out);
+    const kernels::NewOperand d_received = experts_->backward(pass, d_outputs, wants_d_x);
     if (d_x) {
-      const float* d_sent = exchange_->to_tokens(pass.arena, d_received, width);
+      const kernels::Operand d_sent = exchange_->to_tokens(pass.arena, d_received, width);
       kernels::dispatch_backward(pass.context, {.tokens = plan_.tokens,
                                                 .cols = width,
                                                 .top_k = plan_.top_k,
@@ -100,10 +100,8 @@ class MoeFfn final : public Ffn {
     }
     if (wants_weights)
       router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, d_x, *pass.gradients);
-    if (!shared_) return;
-    float* d_shared = d_x ? pass.arena.take<float>(size) : nullptr;
-    shared_->backward(pass, d_y, d_shared);
-    if (d_x) add(pass, d_shared, d_x, size);
+    if (shared_) add_shared(pass, d_y, d_x);
+    return d_x;
   }
 
   void prepare_evaluation(const Pass& pass) override {
@@ -149,19 +147,15 @@ class MoeFfn final : public Ffn {
                                      .slots = sorted,
                                      .slot_ids = ids});
     received_ids_ = exchange_->to_experts(pass.arena, ids, 1);
-    if (!sorted.rounded) return exchange_->to_experts(pass.arena, sorted.values, options_.width);
-    return {nullptr, exchange_->to_experts(pass.arena, sorted.rounded, kernels::rounded_cols(options_.width))};
+    return exchange_->to_experts(pass.arena, sorted, options_.width);
   }
 
-  // to += from
-  static void add(const Pass& pass, const float* from, float* to, Index size) {
-    kernels::TreeCarry sum;
-    sum.size = size;
-    sum.num_earlier = 1;
-    sum.earlier[0] = from;
-    sum.last = to;
-    sum.out = to;
-    kernels::tree_carry(pass.context, sum);
+  // Adds the shared experts' part to d_x, where it is wanted.
+  void add_shared(const Pass& pass, const float* d_y, float* d_x) {
+    const kernels::Operand d_shared = shared_->backward(pass, d_y, d_x != nullptr);
+    if (!d_x) return;
+    kernels::bias_dropout_residual(
+        pass.context, {.rows = input_.rows(), .cols = options_.width, .x = d_shared, .residual = d_x, .y = d_x});
   }
 
   FfnOptions options_;
@@ -175,7 +169,7 @@ class MoeFfn final : public Ffn {
   RoutePlan plan_;
   std::optional<Exchange> exchange_;
   const std::int32_t* received_ids_ = nullptr;  // (num_received)
-  float* slots_ = nullptr;                      // (num_slots, out): outputs back at their tokens' rank
+  kernels::Operand slots_;                      // (num_slots, out): outputs back at their tokens' rank
 };
 
 }  // namespace

@@ -37,7 +37,7 @@ class PatchCnn final : public Model {
     return losses;
   }
 
-  void backward(const Pass& pass) override { block_ffn(0).backward(pass, d_logits_, nullptr); }
+  void backward(const Pass& pass) override { block_ffn(0).backward(pass, d_logits_, false); }
 
   std::string place_name(int) const override { return "blocks.0.ffn"; }
 

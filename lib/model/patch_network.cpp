@@ -84,7 +84,8 @@ class PatchNetwork final : public Ffn {
                              pass.parameters.value(bias_));
   }
 
-  void backward(const Pass& pass, const float* d_y, float* d_x) override {
+  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+    float* d_x = wants_d_x ? pass.arena.take<float>(input_.rows() * options_.width) : nullptr;
     const kernels::ArenaScope scope(pass.arena);
     const auto d_bias = pass.gradients->leaf(bias_, pass.arena);
     pool_backward(pass, options_, input_.rows(), pass.parameters.value(bias_), d_y, hidden_, d_bias.data);
@@ -95,6 +96,7 @@ class PatchNetwork final : public Ffn {
     if (d_x)
       kernels::gemm(pass.context,
                     pass.by_weight(products.input_gradient(hidden_, pass.parameters.value(weight_), d_x)));
+    return d_x;
   }
 
  private:
@@ -116,8 +118,8 @@ class PatchExperts final : public Experts {
 
   kernels::Readers readers() const override { return kernels::Readers::kOthers; }
 
-  float* forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
-                 const std::int32_t*) override {
+  kernels::NewOperand forward(const Pass& pass, const std::vector<Segment>& segments, const kernels::Operand& x,
+                              const std::int32_t*, kernels::Readers) override {
     segments_ = segments;
     x_ = x.values;
     hidden_ = pass.arena.take<float>(hidden_size(options_, num_rows()));
@@ -134,7 +136,7 @@ class PatchExperts final : public Experts {
     return y;
   }
 
-  float* backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override {
+  kernels::NewOperand backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) override {
     float* d_x = wants_d_x ? pass.arena.take<float>(num_rows() * options_.width) : nullptr;
     const kernels::ArenaScope scope(pass.arena);
     ExpertLeaves d_bias;

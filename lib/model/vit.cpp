@@ -131,9 +131,7 @@ void VisionTransformer::backward(const Pass& pass) {
   for (Index layer = options_.layers; layer-- > 0;) {
     Block& block = blocks_[static_cast<std::size_t>(layer)];
     const kernels::ArenaScope scope(pass.arena);
-    float* d_normed = pass.arena.take<float>(size);
-    block_ffn(layer).backward(pass, d_x, d_normed);
-    block.norm.backward(pass, d_normed, d_x);
+    block.norm.backward(pass, block_ffn(layer).backward(pass, d_x, true), d_x);
     block.attention.backward(pass, d_x);
   }
   embed_backward(pass, d_x);

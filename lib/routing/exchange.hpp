@@ -9,6 +9,7 @@
 #include "core/clock.hpp"
 #include "core/context.hpp"
 #include "kernels/api/arena.hpp"
+#include "kernels/api/operand.hpp"
 #include "routing/route_plan.hpp"
 
 namespace switchyard {
@@ -38,6 +39,12 @@ class Exchange {
     return received;
   }
 
+  // The same of rows of `cols` columns that are fp32 or rounded: one of the two.
+  kernels::NewOperand to_experts(kernels::Arena& arena, const kernels::NewOperand& slots, Index cols) {
+    if (slots.rounded) return {nullptr, to_experts(arena, slots.rounded, kernels::rounded_cols(cols))};
+    return to_experts(arena, slots.values, cols);
+  }
+
   // The way back: (num_received, row_size) -> (num_slots, row_size).
   template <typename T>
   T* to_tokens(kernels::Arena& arena, T* rows, Index row_size) {
@@ -45,6 +52,10 @@ class Exchange {
     T* slots = arena.take<T>(num_slots_ * row_size);
     move("combine", rows, receive_rows_, slots, send_rows_, row_size * Index{sizeof(T)});
     return slots;
+  }
+  kernels::NewOperand to_tokens(kernels::Arena& arena, const kernels::NewOperand& rows, Index cols) {
+    if (rows.rounded) return {nullptr, to_tokens(arena, rows.rounded, kernels::rounded_cols(cols))};
+    return to_tokens(arena, rows.values, cols);
   }
 
  private:

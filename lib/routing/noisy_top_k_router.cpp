@@ -43,9 +43,11 @@ class NoisyTopKRouter final : public GatedRouter {
     const float* x = gate_.perturbed(input);
     clean_ = gate_.logits(input, x);
     if (bias_ >= 0)
-      kernels::bias_add(
-          input.context,
-          {.rows = input.tokens(), .cols = num_experts_, .x = clean_, .bias = input.parameters.value(bias_)});
+      kernels::bias_add(input.context, {.rows = input.tokens(),
+                                        .cols = num_experts_,
+                                        .x = clean_,
+                                        .bias = input.parameters.value(bias_),
+                                        .y = clean_});
     if (!input.training) return gate_.choose(input, clean_, losses);
     const Index size = input.tokens() * num_experts_;
     raw_ = gate_.logits(input, x, noise_weight_);

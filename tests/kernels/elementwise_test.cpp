@@ -203,11 +203,15 @@ TEST_P(Elementwise, DropoutBackward) {
 
 TEST_P(Elementwise, BiasAddAndColumnSum) {
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-    Output y(x), sums(shape.cols);
-    bias_add(context, {.rows = shape.rows, .cols = shape.cols, .x = y.data(), .bias = bias.data()});
+    Output y(shape.rows * shape.cols), in_place(x), sums(shape.cols);
+    BiasAdd add{.rows = shape.rows, .cols = shape.cols, .x = x.data(), .bias = bias.data(), .y = y.data()};
+    bias_add(context, add);
+    add.x = add.y = in_place.data();
+    bias_add(context, add);
     column_sum(context, {.rows = shape.rows, .cols = shape.cols, .x = x.data(), .sums = sums.data()});
-    return {y.values(), sums.values()};
+    return {y.values(), sums.values(), in_place.values()};
   });
+  EXPECT_TRUE(same_bits(outputs[0], outputs[2]));
   expect_near(
       outputs[0],
       map(shape, [&](Index, Index c, std::size_t i) { return double{x[i]} + bias[static_cast<std::size_t>(c)]; }), 1e-6,

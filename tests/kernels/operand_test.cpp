@@ -3,9 +3,7 @@
 // rounds them itself.
 #include "kernels/api/operand.hpp"
 
-#include <algorithm>
 #include <array>
-#include <bit>
 
 #include "kernel_test.hpp"
 #include "kernels/api/attention.hpp"
@@ -13,47 +11,10 @@
 #include "kernels/api/gemm.hpp"
 #include "kernels/api/layernorm.hpp"
 #include "kernels/api/routing.hpp"
+#include "rounded_array.hpp"
 
 namespace switchyard::kernels {
 namespace {
-
-Floats rounded(const Floats& values) {
-  Floats result(values.size());
-  std::transform(values.begin(), values.end(), result.begin(),
-                 [](float x) { return static_cast<float>(rounded_to_bf16(x)); });
-  return result;
-}
-
-// A rounded array, NaN everywhere until it is written; between guards.
-class RoundedOutput {
- public:
-  RoundedOutput(Index rows, Index cols)
-      : cols_(cols),
-        pairs_(Floats(static_cast<std::size_t>(rows * rounded_cols(cols) / 2), std::bit_cast<float>(0xffffffffu))) {}
-  // What a kernel would have written of these values, and NaN in the columns behind them.
-  RoundedOutput(const Floats& values, Index cols) : RoundedOutput(static_cast<Index>(values.size()) / cols, cols) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(rounded_to_bf16(values[i])));
-      data()[place(static_cast<Index>(i))].bits = static_cast<std::uint16_t>(bits >> 16);
-    }
-  }
-
-  Bf16* data() { return reinterpret_cast<Bf16*>(pairs_.data()); }
-  // (rows, cols)
-  Floats values() const {
-    const Floats pairs = pairs_.values();
-    const Bf16* elements = reinterpret_cast<const Bf16*>(pairs.data());
-    Floats result;
-    for (Index i = 0; i < static_cast<Index>(pairs.size()) * 2 / rounded_cols(cols_) * cols_; ++i)
-      result.push_back(std::bit_cast<float>(std::uint32_t{elements[place(i)].bits} << 16));
-    return result;
-  }
-
- private:
-  Index place(Index i) const { return i / cols_ * rounded_cols(cols_) + i % cols_; }
-  Index cols_;
-  Output pairs_;  // of neighbours
-};
 
 // kernel(context, output) writes an array (rows, cols) and returns its other outputs.
 using Kernel = std::function<std::vector<Floats>(const Context&, const NewOperand&)>;
@@ -135,6 +96,13 @@ TEST_P(Rounded, DropoutBackward) {
         context,
         {.rows = rows, .cols = cols, .d_y = d_y.data(), .d_x = d_x, .d_bias = d_bias.data(), .dropout = dropout});
     return {d_bias.values()};
+  });
+}
+
+TEST_P(Rounded, BiasAdd) {
+  expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
+    bias_add(context, {.rows = rows, .cols = cols, .x = x.data(), .bias = of_cols.data(), .y = y});
+    return {};
   });
 }
 

@@ -1,6 +1,7 @@
 // In place of cuBLASLt: every element is one fp32 sum along k, in order.
 #include "kernels/cuda/multiply.hpp"
 #include "kernels/cuda/operations.hpp"
+#include "kernels/cuda/rounded.cuh"
 
 #include <cuda_runtime.h>
 
@@ -29,7 +30,10 @@ void check_arguments(const Product& p) {
   demand(aligned(p.a, p.lda, bytes) && aligned(p.b, p.ldb, bytes), "operand is not aligned");
   demand(p.batch == 1 || (p.stride_a * bytes % 16 == 0 && p.stride_b * bytes % 16 == 0),
          "operands of a batch are not aligned");
+  demand(!p.c != !p.c_rounded, "not one C");
   demand(p.ldc % 4 != 0 || aligned(p.c, p.ldc, 4), "C is not aligned");
+  demand(!p.c_rounded || (p.bf16 && aligned(p.c_rounded, p.ldc, 2)), "rounded C is not aligned, or of fp32 operands");
+  demand(!p.c_rounded || (!p.addend && p.batch == 1), "rounded C with an addend or in a batch");
   demand(p.ldc % 4 != 0 || aligned(p.addend, p.ldc, 4), "addend is not aligned");
   demand(p.batch == 1 || !p.addend, "addend in a batch");
 }
@@ -52,9 +56,14 @@ void multiply_one(const Product& p, Index s) {
       const float* b_row = b.data() + l * p.n;
       for (Index j = 0; j < p.n; ++j) row[static_cast<std::size_t>(j)] += a * b_row[j];
     }
-    float* c = p.c + s * p.stride_c + i * p.ldc;
-    for (Index j = 0; j < p.n; ++j)
-      c[j] = p.addend ? p.addend[i * p.ldc + j] + row[static_cast<std::size_t>(j)] : row[static_cast<std::size_t>(j)];
+    for (Index j = 0; j < p.n; ++j) {
+      const Index place = s * p.stride_c + i * p.ldc + j;
+      const float sum = row[static_cast<std::size_t>(j)];
+      if (p.c_rounded)
+        write_rounded(p.c_rounded + place, sum);
+      else
+        p.c[place] = p.addend ? p.addend[place] + sum : sum;
+    }
   }
 }
 
