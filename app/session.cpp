@@ -46,7 +46,7 @@ std::string describe_model(const Config& config) {
   else
     text += fmt::format("; ffn {} {}", config.ffn.kind, config.ffn.hidden);
   if (config.ffn.kind != "fff" && config.ffn.activation != "gelu") text += " " + config.ffn.activation;
-  text += ", " + config.compute.dtype;
+  text += ", " + config.compute.dtype + (config.compute.tf32 ? " by TF32" : "");
   if (config.ffn.tree == "hard" && config.ffn.kind == "fff") text += ", hard tree";
   if (config.ffn.kind != "moe") return text + passes;
   text += ", " + plural(config.ffn.experts, "expert");

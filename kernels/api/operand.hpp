@@ -12,8 +12,9 @@
 
 namespace switchyard::kernels {
 
-// What operands are rounded to before they are multiplied; sums are fp32 in any case.
-enum class Precision { kFp32, kBf16 };
+// What operands are rounded to before they are multiplied; sums are fp32 in any case. kTf32: fp32 in memory, of which a
+// GPU may read 10 of the 23 bits after the point; to a CPU it is kFp32.
+enum class Precision { kFp32, kTf32, kBf16 };
 
 // The upper half of a float, rounded to nearest, ties to even.
 struct Bf16 {

@@ -31,12 +31,13 @@ cublasLtHandle_t handle() {  // of the one GPU that this process uses
 
 // All that an algorithm is chosen by.
 struct Shape {
-  Index transpose_a, transpose_b, bf16, c_bf16, m, n, k, batch, lda, ldb, ldc;
+  Index transpose_a, transpose_b, bf16, tf32, c_bf16, m, n, k, batch, lda, ldb, ldc;
   auto operator<=>(const Shape&) const = default;
 };
 
 Shape shape_of(const Product& p) {
-  return {p.transpose_a, p.transpose_b, p.bf16, p.c_rounded != nullptr, p.m, p.n, p.k, p.batch, p.lda, p.ldb, p.ldc};
+  return {p.transpose_a, p.transpose_b, p.bf16, p.tf32, p.c_rounded != nullptr, p.m, p.n, p.k,
+          p.batch,       p.lda,         p.ldb,  p.ldc};
 }
 
 // cuBLAS counts columns first: to it, row-major C is C^T = op(B)^T op(A)^T, its first operand is B, and rows and
@@ -61,8 +62,8 @@ void describe_matrix(cublasLtMatrixLayoutOpaque_t& layout, bool bf16, Index rows
 }
 
 void describe_operation(cublasLtMatmulDescOpaque_t& operation, const Product& p) {
-  // Not TF32 for fp32; sums are fp32 in either case.
-  check_cublas(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+  const cublasComputeType_t sums = p.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  check_cublas(cublasLtMatmulDescInit(&operation, sums, CUDA_R_32F), "describing a product");
   const auto transpose = [&](cublasLtMatmulDescAttributes_t attribute, bool transposed) {
     const std::int32_t value = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     check_cublas(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), "describing a product");
@@ -88,7 +89,7 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
   return preference;
 }
 
-const char* name_of(bool bf16) { return bf16 ? "bf16" : "fp32"; }
+const char* name_of(bool bf16, bool tf32 = false) { return bf16 ? "bf16" : tf32 ? "tf32" : "fp32"; }
 
 Choice choose(const Product& p) {
   Choice choice;
@@ -103,7 +104,7 @@ Choice choose(const Product& p) {
       handle(), &choice.operation, &choice.b, &choice.a, &choice.c, &choice.c, &preference, 1, &found, &num_found);
   if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
     fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}: it reports \"{}\"", p.m, p.k,
-         p.n, name_of(p.bf16), name_of(p.c_rounded != nullptr), cublasLtGetStatusString(status));
+         p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), cublasLtGetStatusString(status));
   choice.algorithm = found.algo;
   return choice;
 }
@@ -130,10 +131,9 @@ T configured(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttr
 std::string describe(const Shape& s, const cublasLtMatmulAlgo_t& algorithm) {
   return fmt::format(
       "{}{} {} to {} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} reduction "
-      "{} "
-      "swizzle {} option {} inner {} cluster {}\n",
-      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', name_of(s.bf16), name_of(s.c_bf16), s.m, s.n, s.k, s.batch,
-      s.lda, s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
+      "{} swizzle {} option {} inner {} cluster {}\n",
+      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', name_of(s.bf16, s.tf32), name_of(s.c_bf16), s.m, s.n, s.k,
+      s.batch, s.lda, s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID),
       configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),

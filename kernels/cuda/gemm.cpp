@@ -163,6 +163,7 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
     Product product{.transpose_a = g.transpose_a,
                     .transpose_b = g.transpose_b,
                     .bf16 = as_a.bf16,
+                    .tf32 = g.precision == Precision::kTf32,
                     .m = g.m,
                     .n = g.n,
                     .k = slices.depth,

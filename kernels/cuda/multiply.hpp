@@ -15,6 +15,7 @@ namespace switchyard::kernels::cuda {
 struct Product {
   bool transpose_a = false, transpose_b = false;
   bool bf16 = false;  // what A and B hold; otherwise fp32
+  bool tf32 = false;  // of fp32: 10 of the 23 bits after the point are enough
   Index m = 0, n = 0, k = 0, batch = 1;
   const void* a = nullptr;
   const void* b = nullptr;

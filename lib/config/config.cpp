@@ -162,7 +162,7 @@ std::vector<std::string> result_differences(const Config& before, const Config& 
   std::vector<std::string> differences;
   for (std::size_t i = 0; i < keys_before.size(); ++i) {
     const std::string& name = keys_before[i].name;
-    if (keys_before[i].effect == Effect::kNone && !(evaluations_matter && name == "run.eval_every")) continue;
+    if (keys_before[i].effect != Effect::kResult && !(evaluations_matter && name == "run.eval_every")) continue;
     if (!length_matters && (name == "run.epochs" || name == "run.steps")) continue;
     const std::string old_value = value_text(keys_before[i]), new_value = value_text(keys_after[i]);
     if (old_value != new_value) differences.push_back(fmt::format("{}: {} -> {}", name, old_value, new_value));

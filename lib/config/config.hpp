@@ -103,6 +103,7 @@ struct Config {
   struct Compute {
     std::string device = "cpu";  // cpu | cuda
     std::string dtype = "fp32";  // fp32 | bf16
+    bool tf32 = false;           // of fp32's products
   } compute;
   struct Checkpoint {
     Index every = 0;  // steps; 0: at the end of every epoch
@@ -145,7 +146,8 @@ void validate(const Config& config);
 // two, and that parallel.experts divides. (reduction = library: any divisor of M.) Throws Error (kUsage).
 void check_ranks(const Config& config, int world);
 
-// Keys that differ and change what is trained or measured, each as "train.lr: 0.001 -> 0.002" (before -> after).
+// Keys that differ and change what is trained or measured, by more than rounding (compute.device), each as
+// "train.lr: 0.001 -> 0.002" (before -> after).
 // run.epochs and run.steps count only where the learning rate depends on the length of the run, run.eval_every only
 // where evaluations steer the training (train.patience, train.plateau).
 std::vector<std::string> result_differences(const Config& before, const Config& after);

@@ -22,7 +22,7 @@ constexpr double kMany = 1e9;
 }  // namespace
 
 std::vector<Key> keys_of(Config& c) {
-  constexpr Effect kResult = Effect::kResult, kNone = Effect::kNone;
+  constexpr Effect kResult = Effect::kResult, kRounding = Effect::kRounding, kNone = Effect::kNone;
   return {
       {"run.name", &c.run.name, anything(), kNone, "name of the run; its files lie in run.out/run.name"},
       {"run.out", &c.run.out, anything(), kNone, "folder that holds the runs"},
@@ -222,10 +222,12 @@ std::vector<Key> keys_of(Config& c) {
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 
-      {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kResult, "where kernels run"},
+      {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding, "where kernels run"},
       {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
        "what the products of linear layers round their operands to; on GPUs those of attention, too, and what a block's "
        "products write; weights, sums and all else are fp32"},
+      {"compute.tf32", &c.compute.tf32, anything(), kResult,
+       "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
 
       {"checkpoint.every", &c.checkpoint.every, from(0, kMany), kNone,
        "steps between checkpoints; 0: one at the end of every epoch"},

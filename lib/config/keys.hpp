@@ -23,8 +23,9 @@ struct Allowed {
   bool or_minus_one = false;  // beside the interval
 };
 
-// Whether another value gives another trained model or another measured accuracy.
-enum class Effect { kResult, kNone };
+// What another value changes: the trained model or a measured accuracy; that by rounding alone, as a resumed run may;
+// no more than where and how fast.
+enum class Effect { kResult, kRounding, kNone };
 
 struct Key {
   std::string name;                                                          // "section.key"

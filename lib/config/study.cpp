@@ -118,7 +118,7 @@ std::vector<std::pair<std::string, std::string>> identifying_values(const Config
   Config copy = config;
   std::vector<std::pair<std::string, std::string>> values;
   for (const Key& key : keys_of(copy))
-    if (key.effect == Effect::kResult || varies(key.name)) values.emplace_back(key.name, value_text(key));
+    if (key.effect != Effect::kNone || varies(key.name)) values.emplace_back(key.name, value_text(key));
   if (varies("ranks")) values.emplace_back("ranks", std::to_string(ranks));
   return values;
 }

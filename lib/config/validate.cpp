@@ -203,6 +203,15 @@ void check_parallel(const Config& config) {
                expert_ranks);
 }
 
+void check_compute(const Config& config) {
+  if (!config.compute.tf32) return;
+  if (config.compute.device == "cpu")
+    fail_usage("compute.tf32 = true is what GPUs do, and compute.device is cpu: set it to false.");
+  if (config.compute.dtype != "fp32")
+    fail_usage("compute.tf32 = true is for products in fp32, and compute.dtype is {}: set one of them only.",
+               config.compute.dtype);
+}
+
 void check_names(const Config& config) {
   const std::string& name = config.run.name;
   if (name == "." || name == ".." || name.find('/') != std::string::npos)
@@ -219,6 +228,7 @@ void validate(const Config& config) {
   check_scores(config);
   check_ffn(config);
   check_parallel(config);
+  check_compute(config);
 }
 
 void check_ranks(const Config& config, int world) {

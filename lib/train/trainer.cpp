@@ -90,7 +90,8 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
 }
 
 kernels::Precision product_precision(const Config& config) {
-  return config.compute.dtype == "bf16" ? kernels::Precision::kBf16 : kernels::Precision::kFp32;
+  if (config.compute.dtype == "bf16") return kernels::Precision::kBf16;
+  return config.compute.tf32 ? kernels::Precision::kTf32 : kernels::Precision::kFp32;
 }
 
 Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset)

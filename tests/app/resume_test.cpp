@@ -47,8 +47,9 @@ class OneRank : public Ranks {
   }
 };
 
-// Copies a checkpoint, as a machine with other attributes would have saved it.
-void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<std::string, std::string>& machine) {
+// Copies a checkpoint, as a machine with other attributes would have saved it, there with compute.device = `device`.
+void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<std::string, std::string>& machine,
+                       const std::string& device = "cpu") {
   std::vector<std::vector<float>> arrays;
   std::vector<io::ArraySlice> slices;
   for (const io::ArraySummary& array : io::describe_checkpoint(from).arrays) {
@@ -60,6 +61,8 @@ void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<
   OneRank rank;
   io::CheckpointInfo info = io::load_checkpoint(rank, from, slices);
   for (const auto& [name, value] : machine) info.attributes[name] = value;
+  const std::string key = "device = ";
+  info.config.replace(info.config.find(key + "cpu") + key.size(), 3, device);
   io::save_checkpoint(rank, to, info, slices);
 }
 
@@ -77,6 +80,14 @@ TEST_F(Resume, WarnsWhereTheMachineIsAnother) {
        {std::string("switchyard: warning: "), path("other.h5").string(), std::string("last bits"),
         "libraries: kernels for abacus -> " + mine.at("libraries"), std::string("device: abacus -> CPU")})
     EXPECT_NE(other.err.find(part), std::string::npos) << "missing: " << part << "\n" << other;
+}
+
+TEST_F(Resume, GoesOnOnACpuFromWhereAGpuWas) {
+  copy_from_machine(checkpoint(6), path("gpu.h5"), {{"device", "abacus, sm_90"}}, "cuda");
+  const Outcome outcome = train(2, {"--run.name", "gpu", "--resume", path("gpu.h5").string()});
+  EXPECT_EQ(outcome.code, 0) << outcome;
+  EXPECT_EQ(outcome.digest(), first_.digest());
+  EXPECT_NE(outcome.err.find("device: abacus, sm_90 -> CPU"), std::string::npos) << outcome;
 }
 
 // Mid-epoch included: an epoch has 3 steps.

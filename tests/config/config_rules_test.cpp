@@ -103,6 +103,17 @@ TEST(Validate, NcclIsForGpus) {
                  [](Config& c) { c.parallel.exchange = "nccl"; });
 }
 
+TEST(Validate, Tf32IsForProductsInFp32OnGpus) {
+  const auto tf32 = [](const char* device, const char* dtype) {
+    return [=](Config& c) { c.compute = {device, dtype, true}; };
+  };
+  expect_invalid({"compute.tf32 = true", "compute.device is cpu"}, tf32("cpu", "fp32"));
+  expect_invalid({"compute.tf32 = true", "compute.dtype is bf16"}, tf32("cuda", "bf16"));
+  Config config;
+  tf32("cuda", "fp32")(config);
+  EXPECT_NO_THROW(validate(config));
+}
+
 TEST(Validate, ScheduleIsNotShorterThanTheRun) {
   expect_invalid({"train.schedule_epochs = 3", "run.epochs = 4"}, [](Config& c) {
     c.run.epochs = 4;
@@ -251,6 +262,7 @@ TEST(ResultDifferences, LayoutAndNamesDoNotCount) {
   after.parallel.experts = 2;
   after.parallel.threads = 2;
   after.parallel.timeout = 5;
+  after.compute.device = "cuda";
   after.checkpoint.every = 3;
   after.checkpoint.keep = 7;
   EXPECT_TRUE(result_differences(before, after).empty());

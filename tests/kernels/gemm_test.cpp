@@ -162,6 +162,38 @@ TEST(Gemm, IndependentProductsRunTogetherGiveWhatTheyGiveAlone) {
   }
 }
 
+// A GPU may cut an operand's fraction to 10 bits, which changes it by less than 2^-10 of itself; a CPU does not.
+TEST(Gemm, InTf32IsAsNearAsOperandsOfTenBitsAre) {
+  constexpr Index kM = 130, kN = 72, kK = 301;
+  Gemm g{.transpose_b = true, .m = kM, .n = kN, .k = kK, .lda = kK, .ldb = kK, .ldc = kN};
+  const Floats a = random_floats(kM * kK, 1), b = random_floats(kN * kK, 2);
+  g.a = a.data();
+  g.b = b.data();
+  const auto run = [&](Precision precision) {
+    return on_all_threads([&](const Context& context) -> std::vector<Floats> {
+      Output out(kM * kN);
+      Gemm with_output = g;
+      with_output.precision = precision;
+      with_output.c = out.data();
+      gemm(context, with_output);
+      return {out.values()};
+    })[0];
+  };
+  const Floats found = run(Precision::kTf32);
+  EXPECT_EQ(same_bits(found, run(Precision::kFp32)), test_device() == Device::kCpu);
+  for (Index i = 0; i < kM; ++i)
+    for (Index j = 0; j < kN; ++j) {
+      double sum = 0, size = 0;
+      for (Index l = 0; l < kK; ++l) {
+        const double product =
+            double{a[static_cast<std::size_t>(i * kK + l)]} * b[static_cast<std::size_t>(j * kK + l)];
+        sum += product;
+        size += std::abs(product);
+      }
+      EXPECT_NEAR(found[static_cast<std::size_t>(i * kN + j)], sum, size * 0x1p-9 * 1.01) << i << " " << j;
+    }
+}
+
 TEST(Gemm, PackedOnceGivesWhatPackingEachTimeGives) {
   constexpr Index kM = 37, kN = 45, kK = 131;
   const Floats a = random_floats(kM * kK, 1), b = random_floats(kN * kK, 2);

@@ -25,6 +25,7 @@ bool aligned(const void* pointer, Index ld, Index element_bytes) {
 
 void check_arguments(const Product& p) {
   const Index bytes = p.bf16 ? 2 : 4;
+  demand(!p.bf16 || !p.tf32, "bf16 and TF32 at once");
   demand(p.m > 0 && p.n > 0 && p.k > 0 && p.batch > 0, "empty product");
   demand(p.lda >= (p.transpose_a ? p.m : p.k) && p.ldb >= (p.transpose_b ? p.k : p.n) && p.ldc >= p.n, "short rows");
   demand(aligned(p.a, p.lda, bytes) && aligned(p.b, p.ldb, bytes), "operand is not aligned");
@@ -38,8 +39,14 @@ void check_arguments(const Product& p) {
   demand(p.batch == 1 || !p.addend, "addend in a batch");
 }
 
+// Upwards or downwards: which, NVIDIA does not promise.
+float without_13_bits(float x) { return __uint_as_float(__float_as_uint(x) & ~0x1fffu); }
+
 float value(const Product& p, const void* operand, Index place) {
-  if (!p.bf16) return static_cast<const float*>(operand)[place];
+  if (!p.bf16) {
+    const float x = static_cast<const float*>(operand)[place];
+    return p.tf32 ? without_13_bits(x) : x;
+  }
   return __uint_as_float(static_cast<unsigned>(static_cast<const std::uint16_t*>(operand)[place]) << 16);
 }
 
