@@ -26,8 +26,7 @@ void launch(const Context& context, const LaunchShape& shape, void (*kernel)(Par
 #ifdef __CUDACC__
   kernel<<<grid, block, shared, stream_of(context)>>>(arguments...);
 #else
-  emulated::run(grid, block, shared, [&] { kernel(arguments...); });
-  (void)context;
+  emulated::give(stream_of(context), [=] { emulated::run(grid, block, shared, [&] { kernel(arguments...); }); });
 #endif
   check(cudaGetLastError(), "launch of a kernel");
 }

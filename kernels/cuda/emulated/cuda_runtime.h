@@ -1,8 +1,8 @@
 // As much of CUDA as the kernels here use, on the CPU: for tests on machines without a GPU. Every CUDA thread is a
 // fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
 // of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
-// or writes it ends with a segmentation fault, as does what lies behind its end. Not here: memory models, asynchrony of
-// streams, speed.
+// or writes it ends with a segmentation fault, as does what lies behind its end. Work given to a stream is done when
+// somebody waits for it and no earlier, so who does not wait sees what was there before. Not here: memory models, speed.
 #pragma once
 
 #include <array>
@@ -41,6 +41,9 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 
+using cudaStream_t = struct CUstream_st*;
+using cudaEvent_t = struct CUevent_st*;
+
 namespace emulated {
 
 enum class Order { kForward, kBackward, kShuffled };
@@ -48,11 +51,13 @@ enum class Order { kForward, kBackward, kShuffled };
 void set_order(Order order);
 
 // How often the host has waited for the GPU so far, or may have had to: for a stream or an event, to release memory, or
-// with a copy to or from memory that is not page-locked. Streams and events say only on the second question that
-// their work is done.
+// with a copy to or from memory that is not page-locked. Streams and events that had work left say only on the second
+// question that it is done.
 long num_host_waits();
 
-// One launch: body() is called once for each thread.
+void give(cudaStream_t stream, std::function<void()> work);
+
+// One launch: body() is called once for each thread. To be part of work that a stream is given.
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body);
 
 // Of the thread that runs now.
@@ -142,8 +147,6 @@ enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInva
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0, cudaEventDisableTiming = 2 };
-using cudaStream_t = struct CUstream_st*;
-using cudaEvent_t = struct CUevent_st*;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
@@ -159,6 +162,7 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);

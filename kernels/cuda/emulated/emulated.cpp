@@ -1,17 +1,13 @@
 #undef _FORTIFY_SOURCE  // its longjmp refuses to leave for another stack
 #include <setjmp.h>
-#include <sys/mman.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <numeric>
 #include <random>
-#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -156,50 +152,12 @@ void run_block() {
   }
 }
 
-// Device memory by its first byte.
-struct Memory {
-  std::byte* pages;
-  std::size_t bytes;
-};
-std::map<void*, Memory> memories;
-
-// Page-locked host memory: the end of each array by its first byte. Never released itself, since static objects of
-// others release memory when the program ends.
-std::map<const std::byte*, const std::byte*>& page_locked() {
-  static auto* const arrays = new std::map<const std::byte*, const std::byte*>;
-  return *arrays;
-}
-
-bool is_page_locked(const void* pointer) {
-  const auto* byte = static_cast<const std::byte*>(pointer);
-  const auto next = page_locked().upper_bound(byte);
-  return next != page_locked().begin() && byte < std::prev(next)->second;
-}
-
-long host_waits = 0;
-cudaError_t last_error = cudaSuccess;
-
-// While one lives, device memory can be touched.
-class Access {
- public:
-  Access() { protect(PROT_READ | PROT_WRITE); }
-  ~Access() { protect(PROT_NONE); }
-
- private:
-  static void protect(int how) {
-    for (const auto& [pointer, memory] : memories) mprotect(memory.pages, memory.bytes, how);
-  }
-};
-
 }  // namespace
 
 void set_order(Order new_order) { order = new_order; }
 
-long num_host_waits() { return host_waits; }
-
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body) {
   if (threads == 0 || threads > 1024) stop("a block has 1 to 1024 threads");
-  const Access access;
   now.body = &body;
   now.threads.resize(threads);
   now.shared.resize(shared_bytes + 16);
@@ -266,104 +224,3 @@ void* dynamic_shared() {
 }
 
 }  // namespace emulated
-
-using emulated::Access;
-using emulated::host_waits;
-using emulated::memories;
-
-// The last byte lies as near to the end of its last page as an alignment of 256 bytes allows.
-cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
-  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  const std::size_t rounded = (bytes + 255) / 256 * 256, size = (rounded + page - 1) / page * page;
-  void* pages = mmap(nullptr, size + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) return cudaErrorMemoryAllocation;
-  *pointer = static_cast<std::byte*>(pages) + (size - rounded);
-  memories[*pointer] = {static_cast<std::byte*>(pages), size};
-  // NaN. What is larger stays unpoisoned: to open and close pages takes long once they have been written.
-  constexpr std::size_t kPoisoned = 256 << 10;
-  const Access access;
-  if (size <= kPoisoned) std::memset(pages, 0xff, size);
-  return cudaSuccess;
-}
-
-cudaError_t cudaFree(void* pointer) {
-  if (!pointer) return cudaSuccess;
-  ++host_waits;
-  const auto found = memories.find(pointer);
-  if (found == memories.end()) return cudaErrorInvalidValue;
-  munmap(found->second.pages, found->second.bytes + static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
-  memories.erase(found);
-  return cudaSuccess;
-}
-
-cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
-  *pointer = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (!*pointer) return cudaErrorMemoryAllocation;
-  const auto* first = static_cast<const std::byte*>(*pointer);
-  emulated::page_locked()[first] = first + bytes;
-  return cudaSuccess;
-}
-cudaError_t cudaFreeHost(void* pointer) {
-  ++host_waits;
-  emulated::page_locked().erase(static_cast<const std::byte*>(pointer));
-  std::free(pointer);
-  return cudaSuccess;
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  const void* host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
-  if (host && !emulated::is_page_locked(host)) ++host_waits;
-  const Access access;
-  std::memmove(to, from, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t) {
-  const Access access;
-  std::memset(pointer, value, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = nullptr;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamQuery(cudaStream_t) {
-  static bool asked = false;
-  asked = !asked;
-  host_waits += asked;
-  if (asked) return emulated::last_error = cudaErrorNotReady;
-  return cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = nullptr;
-  return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaStreamQuery(nullptr); }
-cudaError_t cudaGetLastError() { return std::exchange(emulated::last_error, cudaSuccess); }
-const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
-}
-cudaError_t cudaRuntimeGetVersion(int* version) {
-  *version = 0;
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"emulated GPU", 0, 0, 4, 227 << 10};
-  return cudaSuccess;
-}
-cudaError_t cudaDeviceGetPCIBusId(char* place, int size, int) {
-  std::snprintf(place, static_cast<std::size_t>(size), "emulated");
-  return cudaSuccess;
-}
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

@@ -76,9 +76,9 @@ void multiply_one(const Product& p, Index s) {
 
 }  // namespace
 
-void multiply(const Context&, const Product& product, void*) {
+void multiply(const Context& context, const Product& product, void*) {
   check_arguments(product);
-  emulated::run(1, 1, 0, [&] {
+  emulated::give(static_cast<cudaStream_t>(context.stream), [product] {
     for (Index s = 0; s < product.batch; ++s) multiply_one(product, s);
   });
 }
