@@ -172,6 +172,10 @@ void watch_waits(Device device, [[maybe_unused]] WaitWatch watch) {
   SWITCHYARD_ON(device, "watch_waits", void(), cuda::watch_waits(std::move(watch)));
 }
 
+void wait_for(const Context& waiting, const Context& earlier) {
+  SWITCHYARD_ON(waiting.device, "wait_for", (void)earlier, cuda::wait_for(waiting, earlier));
+}
+
 void synchronize(const Context& context) {
   SWITCHYARD_ON(context.device, "synchronize", void(), cuda::synchronize(context));
 }

@@ -23,7 +23,9 @@ std::string device_place(Device device);
 // Work of one stream is done in order. CPU: null, and nothing to wait for.
 void* make_stream(Device device);
 void destroy_stream(Device device, void* stream);
-void synchronize(const Context& context);  // waits for all work given to the context's stream; fails where it failed
+// What the one context's stream is given from now on begins when all that the other's has been given is done.
+void wait_for(const Context& waiting, const Context& earlier);
+void synchronize(const Context& context);  // the host waits for all work given to the context's stream; fails where it failed
 
 // Called again and again while the host waits for a GPU, with the seconds that it has waited; may throw. Null: nobody.
 using WaitWatch = std::function<void(double seconds)>;

@@ -38,6 +38,7 @@ std::string device_place();
 std::string device_libraries();
 void* make_stream();
 void destroy_stream(void* stream);
+void wait_for(const Context& waiting, const Context& earlier);
 void synchronize(const Context& context);
 void watch_waits(WaitWatch watch);
 

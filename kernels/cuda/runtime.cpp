@@ -120,6 +120,18 @@ void destroy_stream(void* stream) {
   (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
 }
 
+// A stream that waits for an event waits for it as it is then, so one event serves all.
+void wait_for(const Context& waiting, const Context& earlier) {
+  if (waiting.stream == earlier.stream) return;
+  static const cudaEvent_t event = [] {
+    cudaEvent_t made = nullptr;
+    check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event of the GPU");
+    return made;
+  }();
+  check(cudaEventRecord(event, stream_of(earlier)), "marking a place in a stream");
+  check(cudaStreamWaitEvent(stream_of(waiting), event, 0), "letting a stream wait for another");
+}
+
 namespace {
 
 WaitWatch& wait_watch() {

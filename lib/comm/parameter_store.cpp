@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "comm/collectives.hpp"
 #include "core/random.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/api/reduce.hpp"
 
 namespace switchyard {
@@ -70,9 +72,13 @@ void ParameterStore::initialize(const Context& context, std::uint64_t seed) {
                      offset(id, slice));
 }
 
-GradientSums::GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Index sources,
-                           Index num_metrics)
-    : num_metrics_(num_metrics), part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
+GradientSums::GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Mesh& mesh,
+                           const Reduction& reduction, Index num_metrics)
+    : mesh_(mesh),
+      reduction_(reduction),
+      device_(device),
+      num_metrics_(num_metrics),
+      part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
   const ParameterTable& table = store.table();
   std::vector<Index> replicated_parts{num_metrics}, expert_parts;
   for (ParameterId id = 0; id < table.size(); ++id) {
@@ -88,12 +94,18 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
   totals_ = storage_.data() + first;
   replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_);
   if (!expert_parts.empty())
-    for (Index source = 0; source < sources; ++source) {
+    for (int source = 0; source < mesh.expert_group().size(); ++source) {
       float* total = source == 0 ? totals_ + replicated_->size() : nullptr;
       by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts, total));
     }
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
   scratch_ = kernels::Array<float>(device, (std::max(replicated_->size(), expert_size) + 1) / 2);
+  reduced_ = nothing_reduced();
+  if (reduction_.overlap) stream_ = kernels::make_stream(device);
+}
+
+GradientSums::~GradientSums() {
+  if (stream_) kernels::destroy_stream(device_, stream_);
 }
 
 Index GradientSums::expert_part(ParameterId id, Index local_expert) const {
@@ -139,33 +151,62 @@ void GradientSums::skip_expert(const Context& context, ParameterId id, Index loc
   by_source_[static_cast<std::size_t>(source)]->skip(context, expert_part(id, local_expert));
 }
 
-GradientSums::Totals GradientSums::finish(const Context& context, Mesh& mesh, bool use_library) {
-  const auto reduce = [&](Communicator& comm, float* sums, Index size) {
-    if (use_library)
-      comm.all_reduce(context, sums, size);
-    else
-      tree_reduce(context, comm, "sum of gradients", sums, size, scratch_.data());
-  };
-  float* replicated = replicated_->finish(context);
-  reduce(mesh.world(), replicated, replicated_->size());
+GradientSums::Reduced GradientSums::nothing_reduced() const {
+  return {replicated_->num_parts(), by_source_.empty() ? 0 : by_source_[0]->num_parts()};
+}
+
+Context GradientSums::reducing(const Context& context) const {
+  Context own = context;
+  if (reduction_.overlap) own.stream = stream_;
+  return own;
+}
+
+void GradientSums::reduce_complete(const Context& context) {
+  if (!reduction_.overlap) return;
+  Reduced first{replicated_->complete_from(reduced_.replicated), reduced_.experts};
   if (!by_source_.empty()) {
-    // The sources are neighbouring ranks: the tree's next levels join them two by two.
-    std::vector<float*> sums;
-    for (auto& sum : by_source_) sums.push_back(sum->finish(context));
-    const Index size = by_source_[0]->size();
-    for (std::size_t distance = 1; distance < sums.size(); distance *= 2) {
-      for (std::size_t left = 0; left + distance < sums.size(); left += 2 * distance) {
-        kernels::TreeCarry join;
-        join.size = size;
-        join.num_earlier = 1;
-        join.earlier[0] = sums[left];
-        join.last = sums[left + distance];
-        join.out = sums[left];
-        kernels::tree_carry(context, join);
-      }
-    }
-    reduce(mesh.replicas(), sums[0], size);
+    first.experts = 0;
+    for (const auto& sum : by_source_) first.experts = std::max(first.experts, sum->complete_from(reduced_.experts));
   }
+  if (first.replicated < reduced_.replicated || first.experts < reduced_.experts) reduce_from(context, first);
+}
+
+void GradientSums::reduce(const Context& context, Communicator& ranks, float* sums, Index size) {
+  if (reduction_.library)
+    ranks.all_reduce(context, sums, size);
+  else
+    tree_reduce(context, ranks, "sum of gradients", sums, size, scratch_.data());
+}
+
+void GradientSums::reduce_from(const Context& context, const Reduced& first) {
+  const Reduced end = std::exchange(reduced_, first);
+  const Context own = reducing(context);
+  kernels::wait_for(own, context);
+  reduce(own, mesh_.world(), replicated_->finish(own, first.replicated, end.replicated),
+         replicated_->offset(end.replicated) - replicated_->offset(first.replicated));
+  if (by_source_.empty()) return;
+  // The sources are neighbouring ranks: the tree's next levels join them two by two.
+  std::vector<float*> sums;
+  for (auto& sum : by_source_) sums.push_back(sum->finish(own, first.experts, end.experts));
+  const Index size = by_source_[0]->offset(end.experts) - by_source_[0]->offset(first.experts);
+  for (std::size_t distance = 1; distance < sums.size(); distance *= 2) {
+    for (std::size_t left = 0; left + distance < sums.size(); left += 2 * distance) {
+      kernels::TreeCarry join;
+      join.size = size;
+      join.num_earlier = 1;
+      join.earlier[0] = sums[left];
+      join.last = sums[left + distance];
+      join.out = sums[left];
+      kernels::tree_carry(own, join);
+    }
+  }
+  reduce(own, mesh_.replicas(), sums[0], size);
+}
+
+GradientSums::Totals GradientSums::finish(const Context& context) {
+  reduce_from(context, {0, 0});
+  reduced_ = nothing_reduced();
+  kernels::wait_for(context, reducing(context));
   return {totals_ + num_metrics_, totals_};
 }
 

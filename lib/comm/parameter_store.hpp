@@ -57,10 +57,19 @@ class ParameterStore {
 // counts) travel before the replicated part, so that they need no reduction of their own.
 class GradientSums {
  public:
+  struct Reduction {       // over ranks
+    bool library = false;  // the library's own sum, in whatever order
+    // On a stream of its own: sums that are complete travel while others are still computed.
+    bool overlap = false;
+  };
+
   // num_leaves: microbatches of this rank in a batch; block: the odd factor of the whole batch's number of
-  // microbatches. sources: ranks of the expert group, each of which sends its own microbatches' tokens.
-  GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Index sources,
-               Index num_metrics);
+  // microbatches. Each rank of the mesh's expert group is a source, which sends its own microbatches' tokens.
+  GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Mesh& mesh,
+               const Reduction& reduction, Index num_metrics);
+  ~GradientSums();
+  GradientSums(const GradientSums&) = delete;
+  GradientSums& operator=(const GradientSums&) = delete;
 
   // A gradient being computed: write to data, then give it to add().
   struct Leaf {
@@ -82,16 +91,33 @@ class GradientSums {
   // The expert had no token of this source's microbatch.
   void skip_expert(const Context& context, ParameterId id, Index local_expert, Index source);
 
+  // With overlap, begins to sum over ranks what has had its last leaf, from the last parameter backwards. Called by
+  // all ranks at the same places of a backward pass.
+  void reduce_complete(const Context& context);
+
   // The sums over the whole world: gradients in the store's layout, then this rank's copy of the metrics.
   struct Totals {
     const float* gradients;  // (store.trained_size())
     const float* metrics;    // (num_metrics)
   };                         // until the next leaf is taken
-  Totals finish(const Context& context, Mesh& mesh, bool use_library);
+  Totals finish(const Context& context);
 
  private:
+  // Of the parts of one tree: those before it are not reduced yet.
+  struct Reduced {
+    Index replicated, experts;
+  };
   Index expert_part(ParameterId id, Index local_expert) const;
+  Context reducing(const Context& context) const;
+  Reduced nothing_reduced() const;
+  void reduce_from(const Context& context, const Reduced& first);
+  void reduce(const Context& context, Communicator& ranks, float* sums, Index size);
 
+  Mesh& mesh_;
+  Reduction reduction_;
+  void* stream_ = nullptr;  // for reductions, where they overlap
+  Device device_;
+  Reduced reduced_{};
   Index num_metrics_;
   std::vector<Index> part_of_parameter_;  // in replicated_ or, for expert 0, in by_source_
   std::unique_ptr<TreeSum> replicated_;

@@ -71,17 +71,22 @@ void TreeSum::skip(const Context& context, Index part) {
   if (sum.num_earlier > 0 || sum.last != sum.out) kernels::tree_carry(context, sum);
 }
 
-float* TreeSum::finish(const Context& context) {
-  for (std::size_t part = 0; part < taken_.size(); ++part) {
-    if (taken_[part] != static_cast<Index>(carries_.size()))
-      fail("reduction tree: part {} has {} of its {} leaves", part, taken_[part], carries_.size());
-    taken_[part] = 0;
-    const auto idx = static_cast<Index>(part);
-    if (!present(root_, idx))
-      kernels::fill_zero(context, data(root_, idx), (offset(idx + 1) - offset(idx)) * Index{sizeof(float)});
-    present(root_, idx) = false;
+float* TreeSum::finish(const Context& context, Index first, Index end) {
+  for (Index part = first; part < end; ++part) {
+    Index& taken = taken_[static_cast<std::size_t>(part)];
+    if (taken != std::ssize(carries_))
+      fail("reduction tree: part {} has {} of its {} leaves", part, taken, carries_.size());
+    taken = 0;
+    if (!present(root_, part))
+      kernels::fill_zero(context, data(root_, part), (offset(part + 1) - offset(part)) * Index{sizeof(float)});
+    present(root_, part) = false;
   }
-  return buffers_[static_cast<std::size_t>(root_)];
+  return data(root_, first);
+}
+
+Index TreeSum::complete_from(Index end) const {
+  while (end > 0 && taken_[static_cast<std::size_t>(end - 1)] == std::ssize(carries_)) --end;
+  return end;
 }
 
 }  // namespace switchyard

@@ -30,9 +30,14 @@ class TreeSum {
   // The next leaf is zero, and nothing was written.
   void skip(const Context& context, Index part);
 
-  // The sums, all parts in one array, once every part has had all its leaves; the next leaf starts a new sum.
-  float* finish(const Context& context);
+  // The sums of parts [first, end), which lie one after the other, once each has had all its leaves; the next leaf
+  // starts a new sum.
+  float* finish(const Context& context, Index first, Index end);
+  float* finish(const Context& context) { return finish(context, 0, num_parts()); }
+  // The first part from which on, up to `end`, each has had all its leaves.
+  Index complete_from(Index end) const;
 
+  Index num_parts() const { return std::ssize(offsets_) - 1; }
   Index size() const { return offsets_.back(); }
   Index offset(Index part) const { return offsets_[static_cast<std::size_t>(part)]; }
 

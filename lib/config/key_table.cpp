@@ -219,6 +219,8 @@ std::vector<Key> keys_of(Config& c) {
       {"parallel.exchange", &c.parallel.exchange, one_of({"auto", "nccl", "host"}), kNone,
        "how arrays of GPUs go from rank to rank: nccl; host: MPI, by way of host memory; auto: nccl where every rank "
        "has a GPU of its own, else host, with a warning"},
+      {"parallel.overlap", &c.parallel.overlap, anything(), kNone,
+       "GPUs: sum the gradients of later layers over ranks while earlier layers compute theirs"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 
@@ -226,6 +228,8 @@ std::vector<Key> keys_of(Config& c) {
       {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
        "what the products of linear layers round their operands to; on GPUs those of attention, too, and what a block's "
        "products write; weights, sums and all else are fp32"},
+      {"compute.tf32", &c.compute.tf32, anything(), kResult,
+       "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
       {"compute.tf32", &c.compute.tf32, anything(), kResult,
        "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
 

@@ -133,6 +133,7 @@ void VisionTransformer::backward(const Pass& pass) {
     const kernels::ArenaScope scope(pass.arena);
     block.norm.backward(pass, block_ffn(layer).backward(pass, d_x, true), d_x);
     block.attention.backward(pass, d_x);
+    pass.gradients->reduce_complete(pass.context);
   }
   embed_backward(pass, d_x);
 }

@@ -41,7 +41,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   GradientSums::Totals totals;
   {
     const ScopedSeconds reducing(seconds.reduce);
-    totals = gradients_->finish(context_, mesh_, config_.parallel.reduction == "library");
+    totals = gradients_->finish(context_);
   }
 
   profiled.phase("update");

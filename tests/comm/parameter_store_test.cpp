@@ -144,8 +144,9 @@ kernels::Gemm product_of(const Floats& values) {
 // Leaves of two parameters come as products, as gradients of weights do.
 bool comes_as_product(ParameterId id) { return id < 2; }
 
-// What a rank does in a step: in lockstep with its expert group, one microbatch after the other, it receives gradients
-// of its experts from each rank of the group, and has those of replicated parameters from its own microbatch.
+// What a rank does in a step: in lockstep with its expert group, one microbatch after the other, last parameter first,
+// it receives gradients of its experts from each rank of the group, and has those of replicated parameters from its own
+// microbatch.
 GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, Mesh& mesh, Index num_leaves) {
   const ParameterTable& table = store.table();
   const Index local_leaves = num_leaves / mesh.world().size();
@@ -153,7 +154,7 @@ GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, 
   kernels::Arena arena(Device::kCpu);
   for (Index i = 0; i < local_leaves; ++i) {
     const kernels::ArenaScope scope(arena);
-    for (ParameterId id = 0; id < table.size(); ++id) {
+    for (ParameterId id = table.size(); id-- > 0; sums.reduce_complete(cpu)) {
       if (!table[id].per_expert) {
         const Floats gradient = *gradient_of(table, id, 0, mesh.world().rank() * local_leaves + i);
         if (comes_as_product(id))
@@ -178,31 +179,39 @@ GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, 
     }
     put(sums, cpu, sums.metrics_leaf(arena), {1, static_cast<float>(mesh.world().rank())});
   }
-  return sums.finish(cpu, mesh, false);
+  return sums.finish(cpu);
 }
 
+void expect_tree_of_batch(const GradientSums::Totals& totals, const ParameterStore& store, Index num_leaves) {
+  const ParameterTable& table = store.table();
+  for (ParameterId id = 0; id < table.size(); ++id) {
+    for (Index slice = 0; slice < store.local_slices(id); ++slice) {
+      const float* first = totals.gradients + store.offset(id, slice);
+      const Index expert = table[id].per_expert ? store.first_expert() + slice : 0;
+      EXPECT_EQ(bits_of({first, first + table[id].slice_size()}),
+                bits_of(expected_total(table, id, expert, num_leaves)))
+          << table[id].name << ", expert " << expert;
+    }
+  }
+  EXPECT_EQ(totals.metrics[0], num_leaves);
+  EXPECT_EQ(totals.metrics[1], num_leaves * (world_size() - 1) / 2.0f);
+}
+
+// Summed over ranks at the end, or, with overlap, parameter by parameter.
 TEST(GradientSums, AreTheBatchsTreeForEveryExpertParallelSize) {
   const ParameterTable table = small_table();
   for (Index num_leaves : {4, 8, 12}) {
     for (Index experts = 1; experts <= world_size(); experts *= 2) {
-      SCOPED_TRACE(std::to_string(num_leaves) + " microbatches, P " + std::to_string(experts));
-      Mesh mesh(world_communicator(), experts);
-      const Index local_experts = kExperts / experts;
-      const ParameterStore store(Device::kCpu, table, local_experts * mesh.expert_group().rank(), local_experts);
-      GradientSums sums(Device::kCpu, store, num_leaves / world_size(), odd_factor(num_leaves), experts, 2);
-      for (int round = 0; round < 2; ++round) {  // the second one must not see the first
-        const GradientSums::Totals totals = sum_batch(sums, store, mesh, num_leaves);
-        for (ParameterId id = 0; id < table.size(); ++id) {
-          for (Index slice = 0; slice < store.local_slices(id); ++slice) {
-            const float* first = totals.gradients + store.offset(id, slice);
-            const Index expert = table[id].per_expert ? store.first_expert() + slice : 0;
-            EXPECT_EQ(bits_of({first, first + table[id].slice_size()}),
-                      bits_of(expected_total(table, id, expert, num_leaves)))
-                << table[id].name << ", expert " << expert;
-          }
-        }
-        EXPECT_EQ(totals.metrics[0], num_leaves);
-        EXPECT_EQ(totals.metrics[1], num_leaves * (world_size() - 1) / 2.0f);
+      for (const bool overlap : {false, true}) {
+        SCOPED_TRACE(std::to_string(num_leaves) + " microbatches, P " + std::to_string(experts) +
+                     (overlap ? ", overlap" : ""));
+        Mesh mesh(world_communicator(), experts);
+        const Index local_experts = kExperts / experts;
+        const ParameterStore store(Device::kCpu, table, local_experts * mesh.expert_group().rank(), local_experts);
+        GradientSums sums(Device::kCpu, store, num_leaves / world_size(), odd_factor(num_leaves), mesh,
+                          {.overlap = overlap}, 2);
+        for (int round = 0; round < 2; ++round)  // the second one must not see the first
+          expect_tree_of_batch(sum_batch(sums, store, mesh, num_leaves), store, num_leaves);
       }
     }
   }
@@ -241,15 +250,15 @@ TEST(GradientSums, TheLibrarysSumIsNearTheTrees) {
   const ParameterStore store(Device::kCpu, table, 0, kExperts);
   const Cpu cpu;
   kernels::Arena arena(Device::kCpu);
-  GradientSums sums(Device::kCpu, store, 1, 1, 1, 1);
   Floats totals[2];
   for (bool library : {false, true}) {
+    GradientSums sums(Device::kCpu, store, 1, 1, mesh, {.library = library}, 1);
     for (ParameterId id = 0; id < table.size(); ++id)
       for (Index slice = 0; slice < store.local_slices(id); ++slice)
         put(sums, cpu, table[id].per_expert ? sums.expert_leaf(id, slice, 0, arena) : sums.leaf(id, arena),
             random_floats(table[id].slice_size(), static_cast<std::uint64_t>(world_rank() * 100 + id * 10 + slice)));
     put(sums, cpu, sums.metrics_leaf(arena), {1});
-    const GradientSums::Totals found = sums.finish(cpu, mesh, library);
+    const GradientSums::Totals found = sums.finish(cpu);
     totals[library].assign(found.gradients, found.gradients + store.size());
     EXPECT_EQ(found.metrics[0], world_size());
   }

@@ -75,8 +75,7 @@ class SmallModel {
   // Forward, and in training backward, over this rank's microbatches of the batch.
   Outcome run(const Batch& batch, const PassOptions& how) {
     const Index count = batch.num_microbatches(), local = count / mesh_.world().size();
-    GradientSums sums(Device::kCpu, *parameters_, local, 1, mesh_.expert_group().size(),
-                      1 + std::ssize(kAuxiliaryLosses));
+    GradientSums sums(Device::kCpu, *parameters_, local, 1, mesh_, {}, 1 + std::ssize(kAuxiliaryLosses));
     PhaseSeconds seconds;
     Pass pass{.context = cpu_,
               .arena = arena_,
@@ -102,7 +101,7 @@ class SmallModel {
     }
     outcome.exchange_seconds = seconds.exchange;
     if (!how.training) return outcome;
-    const GradientSums::Totals totals = sums.finish(cpu_, mesh_, false);
+    const GradientSums::Totals totals = sums.finish(cpu_);
     outcome.gradients.assign(totals.gradients, totals.gradients + parameters_->trained_size());
     outcome.loss = double{totals.metrics[0]} / static_cast<double>(batch.samples);
     const float* sum = totals.metrics + 1;

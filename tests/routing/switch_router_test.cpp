@@ -152,15 +152,15 @@ TEST(SwitchRouter, GradientsAreThoseOfItsEquation) {
   const RouteInput input = s.router.input(s.place, s.x.data());
   AuxiliaryLosses losses;
   const RoutePlan plan = s.router.router().route(input, &losses);
-  GradientSums sums(Device::kCpu, s.router.parameters(), 1, 1, 1, 1);
+  Mesh mesh(make_local_communicator(), 1);
+  GradientSums sums(Device::kCpu, s.router.parameters(), 1, 1, mesh, {}, 1);
   const float before = 0.5f;  // the gradient is added to what came through the experts
   std::vector<float> d_x(at(kTokens * kWidth), before);
   s.router.router().backward(input, plan, c.data(), kScale, d_x.data(), sums);
   const GradientSums::Leaf metrics = sums.metrics_leaf(s.router.arena());
   metrics.data[0] = 0;
   sums.add(s.router.context(), metrics);
-  Mesh mesh(make_local_communicator(), 1);
-  const float* gradients = sums.finish(s.router.context(), mesh, false).gradients;
+  const float* gradients = sums.finish(s.router.context()).gradients;
 
   for (std::size_t i = 0; i < d_x.size(); ++i)
     EXPECT_NEAR(d_x[i] - before, slope(s.args, &Arguments::x, i, c, kScale), 1e-6) << "x " << i;
