@@ -226,8 +226,8 @@ std::vector<Key> keys_of(Config& c) {
 
       {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding, "where kernels run"},
       {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
-       "what the products of linear layers round their operands to; on GPUs those of attention, too, and what a block's "
-       "products write; weights, sums and all else are fp32"},
+       "what the products of linear layers round their operands to; on GPUs those of attention, too, and what "
+       "a block's products write; weights, sums and all else are fp32"},
       {"compute.tf32", &c.compute.tf32, anything(), kResult,
        "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
       {"compute.tf32", &c.compute.tf32, anything(), kResult,
