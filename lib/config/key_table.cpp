@@ -230,8 +230,6 @@ std::vector<Key> keys_of(Config& c) {
        "a block's products write; weights, sums and all else are fp32"},
       {"compute.tf32", &c.compute.tf32, anything(), kResult,
        "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
-      {"compute.tf32", &c.compute.tf32, anything(), kResult,
-       "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
 
       {"checkpoint.every", &c.checkpoint.every, from(0, kMany), kNone,
        "steps between checkpoints; 0: one at the end of every epoch"},
