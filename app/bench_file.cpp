@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "app/session.hpp"
+#include "kernels/api/device.hpp"
 
 namespace switchyard {
 
@@ -18,8 +19,8 @@ std::string host_name() {
   return host;
 }
 
-// "AMD EPYC, 2 cores"
-std::string machine() {
+// "AMD EPYC, 2 cores" or "AMD EPYC, 2 cores; NVIDIA H100, sm_90"
+std::string machine(Device device) {
   std::string processor = "unknown processor";
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);)
@@ -27,7 +28,8 @@ std::string machine() {
       processor = line.substr(line.find(": ") + 2);
       break;
     }
-  return fmt::format("{}, {} cores", processor, sysconf(_SC_NPROCESSORS_ONLN));
+  const std::string text = fmt::format("{}, {} cores", processor, sysconf(_SC_NPROCESSORS_ONLN));
+  return device == Device::kCpu ? text : text + "; " + kernels::device_name(device);
 }
 
 std::string date() {
@@ -50,18 +52,19 @@ void BenchFile::write(const std::string& benchmark, const Config& config, Index 
   world_.together([&] {
     if (!file_) return;
     ignore_stop_signals();
+    const Device device = config.compute.device == "cuda" ? Device::kCuda : Device::kCpu;
     file_->write(columns, {{"benchmark", benchmark},
                            {"command", options_.command},
                            {"date", date()},
                            {"host", host_name()},
-                           {"machine", machine()},
+                           {"machine", machine(device)},
                            {"model", describe_model(config)},
                            {"ranks", std::to_string(world_.size())},
                            {"threads", std::to_string(threads)},
                            {"experts_over", std::to_string(std::min<Index>(config.parallel.experts, world_.size()))},
                            {"steps", std::to_string(options_.steps)},
                            {"switchyard", SWITCHYARD_VERSION},
-                           {"versions", library_versions()},
+                           {"versions", library_versions(device)},
                            {io::schema::kConfig, to_text(config)}});
     fmt::print("\noutput {}\n", options_.output);
   });

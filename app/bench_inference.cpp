@@ -9,6 +9,7 @@
 #include "app/renewed_line.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
+#include "kernels/api/device.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -81,10 +82,11 @@ std::vector<Contender> contenders(const Config& config, const ModelOptions& mode
   return all;
 }
 
-double seconds_of(InferenceNetwork& network, kernels::Arena& arena, Index batch, int times) {
-  const double start = seconds_now();
-  for (int i = 0; i < times; ++i) network.run(arena, batch);
-  return (seconds_now() - start) / times;
+double seconds_of(const Context& context, InferenceNetwork& network, kernels::Arena& arena, Index batch, int times) {
+  const auto run_all = [&] {
+    for (int i = 0; i < times; ++i) network.run(arena, batch);
+  };
+  return kernels::seconds_of(context, run_all) / times;
 }
 
 struct Prepared {
@@ -94,10 +96,10 @@ struct Prepared {
 };
 
 // The first call packs weights and grows scratch memory, the second shows how long a call takes.
-void warm_up(Prepared& one, kernels::Arena& arena, Index batch) {
+void warm_up(const Context& context, Prepared& one, kernels::Arena& arena, Index batch) {
   one.network->run(arena, batch);
   arena.restart_most();
-  const double seconds = seconds_of(*one.network, arena, batch, 1);
+  const double seconds = seconds_of(context, *one.network, arena, batch, 1);
   one.activation_bytes = arena.most_bytes();
   one.times = static_cast<int>(std::clamp(kShortest / std::max(seconds, 1e-9), 1.0, 1e4));
 }
@@ -130,12 +132,15 @@ struct Columns {
 
 class Benchmark {
  public:
-  Benchmark(World& world, const Config& config, const BenchOptions& options, const ModelOptions& model)
+  Benchmark(World& world, const RankDevice& device, const Config& config, const BenchOptions& options,
+            const ModelOptions& model)
       : config_(config),
         options_(options),
+        context_{device.device(), nullptr, device.stream()},
+        arena_(device.device()),
         batches_(options.batches.empty() ? std::vector<Index>{1, 4, 16, 64, 256, 1024, 2048} : options.batches),
         contenders_(contenders(config, model, options)),
-        inputs_(model, *std::max_element(batches_.begin(), batches_.end())),
+        inputs_(context_, model, *std::max_element(batches_.begin(), batches_.end())),
         progress_(world.speaks()) {}
 
   // part: of all networks, over all batch sizes, on these threads.
@@ -147,13 +152,13 @@ class Benchmark {
       all.push_back({std::make_unique<InferenceNetwork>(context_, part, one.options, inputs_, config_.train.microbatch,
                                                         product_precision(config_))});
     for (Index batch : batches_) {
-      for (Prepared& one : all) warm_up(one, arena_, batch);
+      for (Prepared& one : all) warm_up(context_, one, arena_, batch);
       std::vector<Rounds> rounds(all.size());
       for (std::size_t i = 1; i < all.size(); ++i) {
         progress_.show(fmt::format("batch {}: {}, leaf {}", batch, contenders_[i].name, contenders_[i].leaf));
         for (Index step = 0; step < options_.steps; ++step) {
-          rounds[i].dense.push_back(seconds_of(*all[0].network, arena_, batch, all[0].times));
-          rounds[i].own.push_back(seconds_of(*all[i].network, arena_, batch, all[i].times));
+          rounds[i].dense.push_back(seconds_of(context_, *all[0].network, arena_, batch, all[0].times));
+          rounds[i].own.push_back(seconds_of(context_, *all[i].network, arena_, batch, all[i].times));
         }
         rounds[0].own.insert(rounds[0].own.end(), rounds[i].dense.begin(), rounds[i].dense.end());
       }
@@ -171,8 +176,10 @@ class Benchmark {
     fmt::print("\n{}, {}\n{:<11}{:>5}{:>6}{:>13}{:>11}{:>11}{:>9}{:>8}{:>11}{:>15}\n",
                part == Part::kLayer ? fmt::format("Layer {} -> {} -> {}", layer.width, layer.hidden, layer.out)
                                     : std::string("Whole model"),
-               plural(context_.threads->num_threads(), "thread"), "", "leaf", "batch", "microseconds", "of dense",
-               part == Part::kLayer ? "tokens/s" : "images/s", "speed-up", "fastest", "weights MB", "activations kB");
+               context_.device == Device::kCuda ? kernels::device_name(Device::kCuda)
+                                                : plural(context_.threads->num_threads(), "thread"),
+               "", "leaf", "batch", "microseconds", "of dense", part == Part::kLayer ? "tokens/s" : "images/s",
+               "speed-up", "fastest", "weights MB", "activations kB");
   }
 
   void add_row(Part part, const Contender& one, const Prepared& prepared, Index batch, const Rounds& rounds) {
@@ -198,12 +205,12 @@ class Benchmark {
 
   const Config& config_;
   const BenchOptions& options_;
+  Context context_;
+  kernels::Arena arena_;
   std::vector<Index> batches_;
   std::vector<Contender> contenders_;
   InferenceInputs inputs_;
   RenewedLine progress_;
-  Context context_;
-  kernels::Arena arena_{Device::kCpu};
   Columns columns_;
 };
 
@@ -236,13 +243,16 @@ int bench_inference(World& world, const Config& config, const BenchOptions& opti
     ParameterTable table;
     return make_model(asked, table)->options();
   });
-  const int most = static_cast<int>(config.parallel.threads > 1 ? config.parallel.threads
-                                                                : std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  const RankDevice device(config, world);
+  const bool on_gpu = device.device() == Device::kCuda;
+  const int most = on_gpu ? 1
+                          : static_cast<int>(config.parallel.threads > 1 ? config.parallel.threads
+                                                                         : std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   fmt::print("{}\nevaluation, {} in turn with the dense network, medians; models in microbatches of {}\n",
              bench_heading(config, options), plural(options.steps, "step"), config.train.microbatch);
-  Benchmark benchmark(world, config, options, model);
+  Benchmark benchmark(world, device, config, options, model);
   for (int num_threads : {1, most}) {
-    if (num_threads == 1 && benchmark.columns().part.size() > 0) break;
+    if (num_threads == 1 && benchmark.columns().part.size() > 0) break;  // that was all
     ThreadPool threads(num_threads);
     for (Part part : {Part::kLayer, Part::kModel}) benchmark.run(part, threads);
   }

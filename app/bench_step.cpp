@@ -1,9 +1,11 @@
 // switchyard bench step: training steps against the rate that their matrix products alone reach.
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "app/bench.hpp"
 #include "app/bench_data.hpp"
+#include "app/large_product.hpp"
 #include "app/onednn_product.hpp"
 #include "app/own_product.hpp"
 #include "app/renewed_line.hpp"
@@ -33,7 +35,8 @@ class ProductsAlone {
   void measure() {
     for (std::size_t i = 0; i < shapes_.size(); ++i)
       for (int repeat = 0; repeat < 3; ++repeat)
-        seconds_[i].push_back(context_.device == Device::kCuda ? seconds_on_gpu(on_gpu_[i]) : seconds_on_threads(i));
+        seconds_[i].push_back(context_.device == Device::kCuda ? on_gpu_[i].seconds_on_gpu(context_)
+                                                               : seconds_on_threads(i));
   }
 
   // Of a whole microbatch, by the median of each shape.
@@ -52,16 +55,6 @@ class ProductsAlone {
     context_.threads->parallel_for(
         num_threads(), [&](Index thread) { products_[shape * threads + static_cast<std::size_t>(thread)].run(); });
     return (seconds_now() - start) / num_threads();
-  }
-
-  // Several one after the other, so that their launches do not show.
-  double seconds_on_gpu(const OwnProduct& product) const {
-    constexpr int kTimes = 20;
-    kernels::synchronize(context_);
-    const double start = seconds_now();
-    for (int i = 0; i < kTimes; ++i) product.run(context_);
-    kernels::synchronize(context_);
-    return (seconds_now() - start) / kTimes;
   }
 
   const Context& context_;
@@ -153,7 +146,11 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
   const auto products = world.together(
       [&] { return std::make_unique<ProductsAlone>(session.context, shapes, product_precision(config)); });
 
-  std::vector<double> seconds, exchange, reduce, wait;
+  std::optional<LargeProduct> large_product;
+  if (session.context.device == Device::kCuda)
+    world.together([&] { large_product.emplace(session.context, product_precision(config)); });
+
+  std::vector<double> seconds, exchange, reduce, wait, large;
   for (int i = 1; i <= 2; ++i) {
     progress.show(fmt::format("warming up, step {} of 2", i));
     trainer->train_step(false);
@@ -171,18 +168,25 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
     wait.push_back(metrics.phases.wait);
     barrier(world.comm(), "bench");
     products->measure();
+    if (large_product) large.push_back(large_product->seconds());
   }
 
   const double step = median(seconds);
   const double rate = batch * flop_per_image / step;
   const double limit = sum_over_ranks(world, flop_of(shapes) / products->seconds());
+  const double large_limit = large_product ? sum_over_ranks(world, large_product->flop() / median(large)) : 0;
   if (!world.speaks()) return 0;
   progress.clear();
   fmt::print("{:<16}{:>10}{:>12}{:>12}\n", "", "seconds", "images/s", "GFLOP/s");
   fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "training step", step, batch / step, rate / 1e9);
   fmt::print("{:<16}{:>10.4f}{:>12.1f}{:>12.1f}\n", "products alone", batch * flop_per_image / limit,
              limit / flop_per_image, limit / 1e9);
-  fmt::print("{:<16}{:>34.2f}\n\n", "share", rate / limit);
+  fmt::print("{:<16}{:>34.2f}\n", "share", rate / limit);
+  if (large_product) {
+    fmt::print("{:<16}{:>34.1f}    {}\n", "large product", large_limit / 1e9, large_product->shape());
+    fmt::print("{:<16}{:>34.2f}\n", "share of that", rate / large_limit);
+  }
+  fmt::print("\n");
   fmt::print("rank 0: compute {:.4f} s, exchange {:.4f} s, reduce {:.4f} s, wait {:.4f} s\n",
              step - median(exchange) - median(reduce) - median(wait), median(exchange), median(reduce), median(wait));
   if (options.profile) print_profile(profile, options.steps);

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "app/kernel_cases.hpp"
+#include "app/large_product.hpp"
 #include "app/multiply_adds.hpp"
 #include "app/operands.hpp"
 #include "core/types.hpp"
@@ -29,11 +30,16 @@ class CaseList {
  public:
   using Run = std::function<void(const Context&)>;
 
-  CaseList(const Config& config, const ModelOptions& model, Index num_parameters);
+  // As kernel_cases() has them.
+  CaseList(const Context& context, const Config& config, const ModelOptions& model, Index num_parameters,
+           const LargeProduct* large_product);
 
+  const Context& context;
   const Config& config;
   const ModelOptions& model;
-  const Index num_parameters;   // that one rank updates
+  const Index num_parameters;  // that one rank updates
+  const LargeProduct* const large_product;
+  const kernels::Precision precision;
   const Index samples, tokens;  // of a microbatch, in all its passes
   const Index segment_rows;     // of a feed-forward network: all tokens, or an expert's even share
   const Index width, out;       // of the rows that it takes and gives
@@ -43,12 +49,14 @@ class CaseList {
   // `make` takes the kernel's arrays from the operands and returns what is to be timed. flop: 0 where memory is the
   // limit.
   void add_run(std::string name, std::string shape, double flop, std::function<Run(Operands&)> make) {
-    const auto prepare = [flop, make = std::move(make)](const Context& context) -> KernelCase::Prepared {
-      const auto operands = std::make_shared<Operands>(context);
+    const auto prepare = [flop, make = std::move(make), &context = context, product = large_product,
+                          rounding = precision]() -> KernelCase::Prepared {
+      const auto operands = std::make_shared<Operands>(context, rounding);
       const Run run = make(*operands);
       const auto run_kernel = [&context, operands, run] { run(context); };
-      if (flop > 0) return {run_kernel, run_multiply_adds, flop, multiply_adds_flop()};
-      return {run_kernel, [operands] { operands->pass(); }, operands->bytes(), operands->bytes()};
+      if (flop <= 0) return {run_kernel, [operands] { operands->pass(); }, operands->bytes(), operands->bytes()};
+      if (product) return {run_kernel, [product] { product->run(); }, flop, product->flop()};
+      return {run_kernel, run_multiply_adds, flop, multiply_adds_flop()};
     };
     all_.push_back({std::move(name), std::move(shape), flop > 0 ? Limit::kMultiplyAdds : Limit::kMemory, prepare});
   }
@@ -58,7 +66,7 @@ class CaseList {
   void add(void (*kernel)(const Context&, const Arguments&), std::string name, std::string shape, const Make& make,
            double flop = 0) {
     add_run(std::move(name), std::move(shape), flop, [kernel, make](Operands& operands) -> Run {
-      return [kernel, arguments = Arguments(make(operands))](const Context& context) { kernel(context, arguments); };
+      return [kernel, arguments = Arguments(make(operands))](const Context& at) { kernel(at, arguments); };
     });
   }
 

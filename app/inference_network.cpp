@@ -14,17 +14,30 @@ FfnOptions layer_options(const ModelOptions& options) {
   return ffn;
 }
 
-InferenceInputs::InferenceInputs(const ModelOptions& options, Index batch) {
-  const auto word = [](std::uint32_t array, std::size_t i) {
+namespace {
+
+// Element i is number(i).
+template <typename T, typename Number>
+kernels::Array<T> array_of(const Context& context, Index size, const Number& number) {
+  std::vector<T> values;
+  for (Index i = 0; i < size; ++i) values.push_back(static_cast<T>(number(i)));
+  kernels::Array<T> array(context.device, size);
+  array.upload(context, values);
+  return array;
+}
+
+}  // namespace
+
+InferenceInputs::InferenceInputs(const Context& context, const ModelOptions& options, Index batch) {
+  const auto word = [](std::uint32_t array, Index i) {
     return random_words({}, array, static_cast<std::uint32_t>(i))[0];
   };
-  const FfnOptions layer = layer_options(options);
-  x.resize(static_cast<std::size_t>(batch * layer.width));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = 2 * to_unit_float(word(0, i)) - 1;
-  if (options.is_vit()) residual = x;
-  images.resize(static_cast<std::size_t>(batch * options.image_size()));
-  for (std::size_t i = 0; i < images.size(); ++i) images[i] = static_cast<std::uint8_t>(word(1, i));
-  for (Index i = 0; i < batch; ++i) labels.push_back(static_cast<std::int32_t>(i % options.classes));
+  const auto unit = [&](Index i) { return 2 * to_unit_float(word(0, i)) - 1; };
+  const Index size = batch * layer_options(options).width;
+  x = array_of<float>(context, size, unit);
+  if (options.is_vit()) residual = array_of<float>(context, size, unit);
+  images = array_of<std::uint8_t>(context, batch * options.image_size(), [&](Index i) { return word(1, i); });
+  labels = array_of<std::int32_t>(context, batch, [&](Index i) { return i % options.classes; });
 }
 
 InferenceNetwork::InferenceNetwork(const Context& context, Part part, const ModelOptions& options,
@@ -66,12 +79,9 @@ void InferenceNetwork::run(kernels::Arena& arena, Index batch) {
 void InferenceNetwork::run_layer(const Pass& pass, Index batch) {
   const kernels::ArenaScope activations(pass.arena);
   AuxiliaryLosses unused;
-  layer_->forward(pass,
-                  {.samples = batch,
-                   .tokens_per_sample = 1,
-                   .x = inputs_.x.data(),
-                   .residual = inputs_.residual.empty() ? nullptr : inputs_.residual.data()},
-                  &unused);
+  layer_->forward(
+      pass, {.samples = batch, .tokens_per_sample = 1, .x = inputs_.x.data(), .residual = inputs_.residual.data()},
+      &unused);
 }
 
 Index InferenceNetwork::weight_bytes() const {

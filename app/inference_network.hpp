@@ -14,11 +14,11 @@ enum class Part { kLayer, kModel };
 
 // What all networks of a benchmark are fed with.
 struct InferenceInputs {
-  InferenceInputs(const ModelOptions& options, Index batch);
+  InferenceInputs(const Context& context, const ModelOptions& options, Index batch);
 
-  std::vector<float> x, residual;    // (batch, width) and, of transformers, (batch, out), uniform over [-1, 1)
-  std::vector<std::uint8_t> images;  // (batch, height, width, channels)
-  std::vector<std::int32_t> labels;  // (batch)
+  kernels::Array<float> x, residual;    // (batch, width) and, of transformers, (batch, out), uniform over [-1, 1)
+  kernels::Array<std::uint8_t> images;  // (batch, height, width, channels)
+  kernels::Array<std::int32_t> labels;  // (batch)
 };
 
 class InferenceNetwork {

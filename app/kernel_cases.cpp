@@ -4,6 +4,7 @@
 #include "app/bench.hpp"
 #include "app/case_list.hpp"
 #include "app/inference_network.hpp"
+#include "app/onednn_product.hpp"
 #include "app/own_product.hpp"
 #include "kernels/api/attention.hpp"
 #include "kernels/api/optimizer.hpp"
@@ -13,10 +14,14 @@
 
 namespace switchyard {
 
-CaseList::CaseList(const Config& configured, const ModelOptions& options, Index parameters)
-    : config(configured),
+CaseList::CaseList(const Context& whole_context, const Config& configured, const ModelOptions& options,
+                   Index parameters, const LargeProduct* product)
+    : context(whole_context),
+      config(configured),
       model(options),
       num_parameters(parameters),
+      large_product(product),
+      precision(product_precision(configured)),
       samples(config.train.microbatch * options.training_passes()),
       tokens(samples * model.num_tokens()),
       segment_rows(ceil_div(tokens, num_segments(model))),
@@ -28,31 +33,36 @@ CaseList::CaseList(const Config& configured, const ModelOptions& options, Index 
 namespace {
 
 void add_products(CaseList& cases) {
-  const kernels::Precision precision = product_precision(cases.config);
   for (const ProductShape& shape : training_products(cases.model, cases.config.train.microbatch)) {
-    const auto prepare = [=](const Context& context) -> KernelCase::Prepared {
+    const auto prepare = [shape, &context = cases.context, large = cases.large_product,
+                          precision = cases.precision]() -> KernelCase::Prepared {
       const auto own = std::make_shared<OwnProduct>(context, shape, precision);
-      const auto peer = std::make_shared<OneDnnProduct>(shape, precision);
       const double flop = shape.flop() / static_cast<double>(shape.count);
+      if (large) return {[&context, own] { own->run(context); }, [large] { large->run(); }, flop, large->flop()};
+      const auto peer = std::make_shared<OneDnnProduct>(shape, precision);
       return {[&context, own] { own->run(context); }, [peer] { peer->run(); }, flop, flop};
     };
     const char* kind = shape.transpose_a ? "A^T B" : shape.transpose_b ? "A B^T" : "A B";
-    cases.push_back({"gemm", fmt::format("{}, {}", by({shape.m, shape.n, shape.k}), kind), Limit::kOneDnn, prepare});
+    cases.push_back({"gemm", fmt::format("{}, {}", by({shape.m, shape.n, shape.k}), kind), Limit::kProduct, prepare});
   }
 }
 
 // A feed-forward network's first weight, as the forward (transposed) and the backward pass multiply by it.
 void add_packing(CaseList& cases) {
   const Index hidden = cases.hidden, fan_in = cases.fan_in;
-  const kernels::LinearProducts products{cases.segment_rows, fan_in, hidden, product_precision(cases.config)};
-  for (const bool forward : {true, false})
-    cases.add_run("pack_b", by({hidden, fan_in}) + (forward ? ", B^T" : ", B"), 0, [=](Operands& o) -> CaseList::Run {
-      const float* weight = o.read(hidden * fan_in);
-      const kernels::Gemm product =
-          forward ? products.forward(nullptr, weight, nullptr) : products.input_gradient(nullptr, weight, nullptr);
-      auto* packed = o.write<std::byte>(kernels::packed_b_bytes(o.context(), product));
-      return [product, packed](const Context& context) { kernels::pack_b(context, product, packed); };
-    });
+  const kernels::LinearProducts products{cases.segment_rows, fan_in, hidden, cases.precision};
+  for (const bool forward : {true, false}) {
+    kernels::Gemm product =
+        forward ? products.forward(nullptr, nullptr, nullptr) : products.input_gradient(nullptr, nullptr, nullptr);
+    const Index packed_bytes = kernels::packed_b_bytes(cases.context, product);
+    if (packed_bytes == 0) continue;  // read as it is
+    cases.add_run("pack_b", by({hidden, fan_in}) + (forward ? ", B^T" : ", B"), 0,
+                  [=](Operands& o) mutable -> CaseList::Run {
+                    product.b = o.read(hidden * fan_in);
+                    auto* packed = o.write<std::byte>(packed_bytes);
+                    return [product, packed](const Context& context) { kernels::pack_b(context, product, packed); };
+                  });
+  }
 }
 
 void add_attention(CaseList& cases) {
@@ -72,7 +82,7 @@ void add_attention(CaseList& cases) {
                 .head_size = head_size,
                 .qkv = o.read(rows * 3 * width),
                 .bias = o.read(3 * width),
-                .out = o.write(rows * width),
+                .out = o.write_operand(rows, width, kernels::Readers::kBoth),
                 .log_sum_exp = o.write(rows * heads),
                 .dropout = dropout};
       },
@@ -89,7 +99,7 @@ void add_attention(CaseList& cases) {
                 .out = o.read(rows * width),
                 .log_sum_exp = o.read(rows * heads),
                 .d_out = o.read(rows * width),
-                .d_qkv = o.write(rows * 3 * width),
+                .d_qkv = o.write_operand(rows, 3 * width),
                 .d_bias = o.write(3 * width),
                 .dropout = dropout};
       },
@@ -105,9 +115,8 @@ void add_flat_arrays(CaseList& cases) {
         .size = matrix, .num_earlier = 1, .earlier = {o.read(matrix)}, .last = o.read(matrix), .out = o.write(matrix)};
   });
   cases.add_run("sum_of_squares", by({matrix}), 0, [=](Operands& o) -> CaseList::Run {
-    return [matrix, x = o.read(matrix)](const Context& context) {
-      double sum = 0;
-      kernels::sum_of_squares(context, {.size = matrix, .x = x, .sum = &sum});
+    return [matrix, x = o.read(matrix), sum = o.write<double>(1)](const Context& context) {
+      kernels::sum_of_squares(context, {.size = matrix, .x = x, .sum = sum});
     };
   });
   cases.add(kernels::adam, "adam", by({all}), [=](Operands& o) -> kernels::Adam {
@@ -144,8 +153,9 @@ void add_flat_arrays(CaseList& cases) {
 
 }  // namespace
 
-std::vector<KernelCase> kernel_cases(const Config& config, const ModelOptions& model, Index num_parameters) {
-  CaseList cases(config, model, num_parameters);
+std::vector<KernelCase> kernel_cases(const Context& context, const Config& config, const ModelOptions& model,
+                                     Index num_parameters, const LargeProduct* large_product) {
+  CaseList cases(context, config, model, num_parameters, large_product);
   add_products(cases);
   if (model.is_vit()) add_attention(cases);
   if (model.ffn.is_tree()) add_visit_cases(cases);

@@ -12,10 +12,12 @@
 
 namespace switchyard {
 
+class LargeProduct;
+
 enum class Limit {
-  kOneDnn,        // oneDNN's product of the same shape; FLOP/s
-  kMultiplyAdds,  // fused multiply-adds on registers; FLOP/s
-  kMemory,        // the same arrays read and written, nothing computed; B/s
+  kProduct,       // oneDNN's product of the same shape, GPU: a large product; FLOP/s
+  kMultiplyAdds,  // fused multiply-adds on registers, GPU: a large product; FLOP/s
+  kMemory,        // the same arrays read and written, GPU: as many bytes copied, nothing computed; B/s
 };
 
 struct KernelCase {
@@ -27,10 +29,12 @@ struct KernelCase {
 
   std::string name, shape;  // the kernel's name in kernels/api; rows x columns, and what else changes its time
   Limit limit = Limit::kMemory;
-  std::function<Prepared(const Context& context)> prepare;
+  std::function<Prepared()> prepare;
 };
 
-// num_parameters: those that one rank updates.
-std::vector<KernelCase> kernel_cases(const Config& config, const ModelOptions& model, Index num_parameters);
+// They keep the context. num_parameters: those that one rank updates. large_product: the limit on a GPU; null on the
+// CPU.
+std::vector<KernelCase> kernel_cases(const Context& context, const Config& config, const ModelOptions& model,
+                                     Index num_parameters, const LargeProduct* large_product);
 
 }  // namespace switchyard

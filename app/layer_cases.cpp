@@ -19,7 +19,7 @@ void add_layers(CaseList& cases) {
             .x_stride = width,
             .gamma = o.read(width),
             .beta = o.read(width),
-            .y = o.write(rows * width),
+            .y = o.write_operand(rows, width),
             .mean = o.write(rows),
             .rstd = o.write(rows)};
   });
@@ -53,7 +53,7 @@ void add_layers(CaseList& cases) {
                            return {.rows = rows,
                                    .cols = width,
                                    .d_y = o.read(rows * width),
-                                   .d_x = o.write(rows * width),
+                                   .d_x = o.write_operand(rows, width),
                                    .d_bias = o.write(width),
                                    .dropout = dropout};
                          });
@@ -71,20 +71,20 @@ void add_hidden_units(CaseList& cases) {
                                    .activation = activation,
                                    .x = o.read(segment_rows * hidden),
                                    .bias = o.read(hidden),
-                                   .y = o.write(segment_rows * hidden),
+                                   .y = o.write_operand(segment_rows, hidden),
                                    .dropout = dropout};
                          });
   cases.add_with_dropout(kernels::bias_activation_dropout_backward, "bias_activation_dropout_backward",
                          by({segment_rows, hidden}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasActivationDropoutBackward {
-                           float* d_y = o.update(segment_rows * hidden);
+                           const auto [d_y, d_x] = o.update_operand(segment_rows, hidden);
                            return {.rows = segment_rows,
                                    .cols = hidden,
                                    .activation = activation,
                                    .x = o.read(segment_rows * hidden),
                                    .bias = o.read(hidden),
                                    .d_y = d_y,
-                                   .d_x = d_y,
+                                   .d_x = d_x,
                                    .d_bias = o.write(hidden),
                                    .dropout = dropout};
                          });

@@ -1,5 +1,6 @@
 #include "app/operands.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -29,12 +30,44 @@ void update_words(Word* words, Index count) {
 
 }  // namespace
 
+void fill_array(const Context& context, void* array, Index bytes) {
+  if (context.device == Device::kCpu) return fill_operand(array, static_cast<std::size_t>(bytes));
+  static const auto piece = [] {
+    std::vector<std::byte> numbers(4 << 20);
+    fill_operand(numbers.data(), numbers.size());
+    return numbers;
+  }();
+  const auto piece_bytes = static_cast<Index>(piece.size());
+  for (Index done = 0; done < bytes; done += piece_bytes)
+    kernels::copy_to_device(context, static_cast<std::byte*>(array) + done, piece.data(),
+                            std::min(piece_bytes, bytes - done));
+}
+
 void* Operands::add(Index bytes, bool is_read, bool is_written) {
   arrays_.push_back({kernels::Array<std::byte>(context_.device, bytes), is_read, is_written});
   void* data = arrays_.back().data.data();
   // Written too, so that its pages are there before the clock runs.
-  fill_operand(data, static_cast<std::size_t>(bytes));
+  fill_array(context_, data, bytes);
   return data;
+}
+
+kernels::Operand Operands::read_operand(Index rows, Index cols) {
+  if (kernels::reads_rounded(context_.device, precision_))
+    return {nullptr, read<kernels::Bf16>(rows * kernels::rounded_cols(cols))};
+  return read(rows * cols);
+}
+
+kernels::NewOperand Operands::write_operand(Index rows, Index cols, kernels::Readers readers) {
+  const bool rounded = readers != kernels::Readers::kOthers && kernels::reads_rounded(context_.device, precision_);
+  const bool values = !rounded || readers != kernels::Readers::kProducts;
+  return {values ? write(rows * cols) : nullptr,
+          rounded ? write<kernels::Bf16>(rows * kernels::rounded_cols(cols)) : nullptr};
+}
+
+Operands::Updated Operands::update_operand(Index rows, Index cols) {
+  const bool rounded = kernels::reads_rounded(context_.device, precision_);
+  float* values = static_cast<float*>(add(rows * cols * Index{sizeof(float)}, true, !rounded));
+  return {values, rounded ? write_operand(rows, cols) : kernels::NewOperand{values}};
 }
 
 double Operands::bytes() const {
@@ -43,7 +76,14 @@ double Operands::bytes() const {
   return sum;
 }
 
+void Operands::copy_as_much() {
+  const Index half = std::max<Index>(1, static_cast<Index>(bytes() / 2)), place = round_up(half, 256);
+  if (copied_.size() == 0) copied_ = kernels::Array<std::byte>(context_.device, place + half);
+  kernels::copy(context_, copied_.data() + place, copied_.data(), half);
+}
+
 void Operands::pass() {
+  if (context_.device == Device::kCuda) return copy_as_much();
   for (Array& array : arrays_) {
     auto* words = reinterpret_cast<Word*>(array.data.data());
     const Index bytes = array.data.size(), num_words = bytes / Index{sizeof(Word)};

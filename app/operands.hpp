@@ -4,13 +4,18 @@
 #include <vector>
 
 #include "kernels/api/memory.hpp"
+#include "kernels/api/operand.hpp"
 
 namespace switchyard {
+
+// Device memory with numbers near one, as fp32 as well as bf16.
+void fill_array(const Context& context, void* array, Index bytes);
 
 // Each array is taken once, as what the kernel does with it. Floats start as numbers near one.
 class Operands {
  public:
-  explicit Operands(const Context& context) : context_(context) {}
+  // precision: of the products that read what kernels write.
+  Operands(const Context& context, kernels::Precision precision) : context_(context), precision_(precision) {}
 
   template <typename T = float>
   const T* read(Index count) {
@@ -32,11 +37,23 @@ class Operands {
     return static_cast<T*>(add(count * Index{sizeof(T)}, true, true));
   }
 
+  // (rows, cols) as a product reads them.
+  kernels::Operand read_operand(Index rows, Index cols);
+  // (rows, cols) as Pass::operand() has kernels write them.
+  kernels::NewOperand write_operand(Index rows, Index cols, kernels::Readers readers = kernels::Readers::kProducts);
+  // fp32 that a kernel reads, and what it makes of it for a product: in the same place where that reads fp32.
+  struct Updated {
+    float* values;
+    kernels::NewOperand written;
+  };
+  Updated update_operand(Index rows, Index cols);
+
   const Context& context() const { return context_; }
   // Each array's bytes, once for reading and once for writing.
   double bytes() const;
-  // Reads and writes these very arrays, one after the other, and computes nothing: what memory and caches allow a
-  // kernel over them. What is read keeps its values.
+  // What memory and caches allow a kernel over these arrays, nothing computed. CPU: reads and writes these very arrays,
+  // one after the other; what is read keeps its values. GPU: copies half as many bytes, each read once and written
+  // once.
   void pass();
 
  private:
@@ -45,9 +62,12 @@ class Operands {
     bool is_read, is_written;
   };
   void* add(Index bytes, bool is_read, bool is_written);
+  void copy_as_much();
 
   const Context& context_;
+  kernels::Precision precision_;
   std::vector<Array> arrays_;
+  kernels::Array<std::byte> copied_;  // GPU: where from and, behind that, where to
 };
 
 }  // namespace switchyard

@@ -72,7 +72,7 @@ void add_routing_rows(CaseList& cases) {
             .cols = width,
             .rows = o.read(tokens * width),
             .assignment_of_slot = o.read(dealt.assignment_of_slot),
-            .slots = o.write(tokens * width),
+            .slots = o.write_operand(tokens, width),
             .slot_ids = o.write<std::int32_t>(tokens)};
   });
   cases.add(kernels::dispatch_backward, "dispatch_backward", shape, [=](Operands& o) -> kernels::DispatchBackward {
@@ -101,7 +101,7 @@ void add_routing_rows(CaseList& cases) {
                                    .slots = o.read(tokens * out),
                                    .slot_of_assignment = o.read(dealt.slot_of_assignment),
                                    .weights = o.read(tokens),
-                                   .d_slots = o.write(tokens * out),
+                                   .d_slots = o.write_operand(tokens, out, kernels::Readers::kBoth),
                                    .d_weights = o.write(tokens),
                                    .dropout = dropout};
                          });

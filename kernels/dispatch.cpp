@@ -1,6 +1,7 @@
 // The one switch on the device: kernels::f(context, args) calls kernels::cpu::f or kernels::cuda::f.
 #include <exception>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "kernels/api/device.hpp"
 #include "kernels/api/version.hpp"
@@ -178,6 +179,20 @@ void wait_for(const Context& waiting, const Context& earlier) {
 
 void synchronize(const Context& context) {
   SWITCHYARD_ON(context.device, "synchronize", void(), cuda::synchronize(context));
+}
+
+namespace {
+
+double seconds_on_cpu(const std::function<void()>& work) {
+  const double start = seconds_now();
+  work();
+  return seconds_now() - start;
+}
+
+}  // namespace
+
+double seconds_of(const Context& context, const std::function<void()>& work) {
+  SWITCHYARD_ON(context.device, "seconds_of", seconds_on_cpu(work), cuda::seconds_of(context, work));
 }
 
 }  // namespace switchyard::kernels

@@ -27,6 +27,11 @@ void destroy_stream(Device device, void* stream);
 void wait_for(const Context& waiting, const Context& earlier);
 void synchronize(const Context& context);  // the host waits for all work given to the context's stream; fails where it failed
 
+// Seconds that the device takes for all that `work` gives to the context's stream, by the device's own clock (CPU: by
+// the host's), gaps in which it waits for the host among them. Waits for what was given before, and for the work
+// itself.
+double seconds_of(const Context& context, const std::function<void()>& work);
+
 // Called again and again while the host waits for a GPU, with the seconds that it has waited; may throw. Null: nobody.
 using WaitWatch = std::function<void(double seconds)>;
 void watch_waits(Device device, WaitWatch watch);

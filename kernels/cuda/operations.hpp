@@ -40,6 +40,7 @@ void* make_stream();
 void destroy_stream(void* stream);
 void wait_for(const Context& waiting, const Context& earlier);
 void synchronize(const Context& context);
+double seconds_of(const Context& context, const std::function<void()>& work);
 void watch_waits(WaitWatch watch);
 
 }  // namespace switchyard::kernels::cuda

@@ -158,4 +158,39 @@ void synchronize(const Context& context) {
   wait("waiting for the GPU", [&] { return cudaStreamQuery(stream_of(context)); });
 }
 
+namespace {
+
+// A place in a stream whose time the GPU notes.
+class TimedEvent {
+ public:
+  TimedEvent() { check(cudaEventCreateWithFlags(&event_, cudaEventDefault), "making an event of the GPU"); }
+  ~TimedEvent() { (void)cudaEventDestroy(event_); }
+  TimedEvent(const TimedEvent&) = delete;
+  TimedEvent& operator=(const TimedEvent&) = delete;
+
+  void record(const Context& context) {
+    check(cudaEventRecord(event_, stream_of(context)), "marking a place in a stream");
+  }
+  double seconds_since(const TimedEvent& first) const {
+    wait("waiting for the GPU", [&] { return cudaEventQuery(event_); });
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, first.event_, event_), "reading the GPU's clock");
+    return 1e-3 * static_cast<double>(milliseconds);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+}  // namespace
+
+double seconds_of(const Context& context, const std::function<void()>& work) {
+  TimedEvent start, end;
+  synchronize(context);
+  start.record(context);
+  work();
+  end.record(context);
+  return end.seconds_since(start);
+}
+
 }  // namespace switchyard::kernels::cuda

@@ -2,10 +2,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <map>
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -18,8 +20,11 @@ struct CUstream_st {
 };
 
 struct CUevent_st {
-  cudaStream_t stream = nullptr;  // null: not recorded
-  long num_before = 0;            // how much of the stream's work came before it
+  using Clock = std::chrono::steady_clock;
+
+  std::shared_ptr<Clock::time_point> reached;  // null: not timed
+  cudaStream_t stream = nullptr;               // null: not recorded
+  long num_before = 0;                         // how much of the stream's work came before it
   bool refused = false;
 };
 
@@ -204,8 +209,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
+  if ((flags & cudaEventDisableTiming) == 0) (*event)->reached = std::make_shared<CUevent_st::Clock::time_point>();
   return cudaSuccess;
 }
 
@@ -216,7 +222,17 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const cudaStream_t marked = known(stream);
-  *event = {marked, emulated::num_given(marked), false};
+  if (event->reached) marked->work.push_back([reached = event->reached] { *reached = CUevent_st::Clock::now(); });
+  event->stream = marked;
+  event->num_before = emulated::num_given(marked);
+  event->refused = false;
+  return cudaSuccess;
+}
+
+// Of the host's time: how long emulating took.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEvent_t last) {
+  if (!first->reached || !last->reached) return cudaErrorInvalidValue;
+  *milliseconds = std::chrono::duration<float, std::milli>(*last->reached - *first->reached).count();
   return cudaSuccess;
 }
 
