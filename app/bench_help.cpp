@@ -13,11 +13,14 @@ struct Part {
 constexpr Part kParts[] = {
     {"step", "switchyard bench step [--config FILE] [--steps N] [--profile] [--KEY VALUE ...]\n",
      R"(step: times N training steps of the configured model on data of its shape, after two that do not count, and in
-turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them. Medians.
+turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them; on a GPU as cuBLASLt does.
+Medians.
 
   training step    seconds of a step, images/s over all ranks, GFLOP/s of the model's matrix products
-  products alone   the same at oneDNN's rate, if nothing but the products took time: the ceiling
-  share            the step's GFLOP/s over oneDNN's: 1 would mean that all else costs nothing
+  products alone   the same at their rate, if nothing but the products took time: the ceiling
+  share            the step's GFLOP/s over theirs: 1 would mean that all else costs nothing
+  large product    on a GPU: its GFLOP/s in one product of 8192 x 8192 x 8192 in compute.dtype (where that takes long,
+                   half as wide, a quarter and so on); share of that: the step's
   rank 0           where that rank's median step went: exchange carries tokens to experts and back, reduce sums
                    gradients over ranks, wait is for slower ranks, compute the rest
 
@@ -36,6 +39,8 @@ prints rank 0's medians. Products are C = A B of (m x k) and (k x n), A^T or B^T
 
   own, oneDNN      GFLOP/s
   ratio            own over oneDNN; below the table the same of all products of a microbatch together
+
+On a GPU the program's products are cuBLASLt's, and stand beside the large product of bench step, by the GPU's clock.
 )"},
     {"kernels",
      "switchyard bench kernels [--config FILE] [--steps N] [--output FILE.h5 [--overwrite]] [--KEY VALUE ...]\n",
@@ -54,6 +59,11 @@ bound by their instructions, not by memory: patchify fetches one pixel at a time
 tokens one by one, layernorm passes over a row three times, column_sum loads and stores a sum for each number that the
 limit only loads, and sum_of_squares adds in double to sums that wait for one another. With few --steps, or tiny
 shapes, limits are noisy: a share above 1, or one that changes from run to run, says no more than that.
+
+With compute.device = cuda it times the GPU's kernels by the GPU's clock, many calls in a row. There the limit is bench
+step's large product for products, attention and visits of leaves, and for the rest a copy within the GPU that reads and
+writes as many bytes. What takes less than some 5 microseconds shows the time of a launch. Shares are above 1 where a
+kernel's arrays stay in the GPU's second-level cache and the copy's do not, or where it only reads.
 )"},
     {"exchange",
      "switchyard bench exchange --config FILE --parallel.experts P [--steps N] [--output FILE.h5 [--overwrite]]\n"
@@ -71,6 +81,8 @@ slowest rank, and columns are medians over N steps:
                    each, which other programs disturbed least
   counts           microseconds of the exchange in which ranks tell each other how many tokens come
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
+
+It times ranks on CPUs alone (compute.device = cpu).
 )"},
     {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
      R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other
@@ -88,8 +100,8 @@ model and then one of its own:
 `leaf` units each, of which a token visits the top 1 (and, with ffn.kind = moe and a router that takes more, such as
 ffn.router = top_k, as many as ffn.top_k); fff, a tree over w / leaf leaves, of which a token visits one. w is
 ffn.hidden, or 2^ffn.depth * ffn.leaf where ffn.kind = fff and ffn.depth is above 0. First of layers alone, then of
-whole models; on one thread, then on parallel.threads or, where that is 1, on every processor. Hidden units are relu in
-all of them. One rank, whatever parallel.experts. Each network N times in turn with the dense one:
+whole models; on one thread, then on parallel.threads or, where that is 1, on every processor; or on the GPU
+(compute.device = cuda), by its own clock. Hidden units are relu in all of them. One rank, whatever parallel.experts. Each network N times in turn with the dense one:
 
   leaf             hidden units that a token visits in an expert or a leaf
   batch            tokens of a layer, images of a model. A model evaluates more than train.microbatch images in

@@ -1,47 +1,119 @@
 #!/usr/bin/env bash
-# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM]
+# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM] [--seconds N]
 # On a machine with a GPU: conformance of every kernel, equal digests of different layouts, a short training, speed of
-# the study's models and of an aligned ViT, and the same steps in PyTorch where PROGRAM has it. Builds build/cuda, or
-# takes what tests/gpu/bundle.sh made. Full logs go to --out (default build/gpu-check); ends with a short table.
+# the study's models, of an aligned ViT and of every kernel, and the same steps in PyTorch where PROGRAM has it. Builds
+# build/cuda, or takes what tests/gpu/bundle.sh made. A part that fails does not keep the others from running; what has
+# no time left after N seconds (default 540, the build not among them) is left out. Full logs go to --out (default
+# build/gpu-check); ends with a short table, and with an error where anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-bundle= out=build/gpu-check python=python3
+bundle= out=build/gpu-check python=python3 seconds=540
 while [ $# -gt 0 ]; do
   case "$1" in
-    --bundle) bundle=$2; shift 2 ;;
+    --bundle) bundle=${2:-}; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --python) python=$2; shift 2 ;;
-    *) sed -n '2,5s/^# //p' "$0" >&2; exit 2 ;;
+    --seconds) seconds=$2; shift 2 ;;
+    *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
+[ -z "$bundle" ] || [ -e "$bundle" ] || { echo "check.sh: --bundle $bundle: there is no such file or folder" >&2; exit 2; }
+own_libraries=${LD_LIBRARY_PATH-}
 if [ -f "$bundle" ]; then
+  rm -rf "$out/bundle"
   mkdir -p "$out/bundle" && tar -C "$out/bundle" -xJf "$bundle" || exit 1
   bundle=$out/bundle
 fi
 if [ -n "$bundle" ]; then
   bundle=$(cd "$bundle" && pwd)
   bin=$bundle/bin
-  export LD_LIBRARY_PATH=$bundle/lib:${LD_LIBRARY_PATH:-} OPAL_PREFIX=$bundle PATH=$bundle/bin:$PATH
+  export LD_LIBRARY_PATH=$bundle/lib${own_libraries:+:$own_libraries} OPAL_PREFIX=$bundle PATH=$bundle/bin:$PATH
 else
   cmake --preset cuda && cmake --build build/cuda || exit 1
   bin=$PWD/build/cuda
 fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader
+end=$((SECONDS + seconds))
 summary=$out/summary.txt
-{ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || echo 'no nvidia-smi'; date -u +%F; } >"$summary"
+: >"$summary"
+failures=0
 note() { printf '%-44s %s\n' "$1" "$2" | tee -a "$summary"; }
+fail() { note "$@"; failures=$((failures + 1)); }
+finish() {
+  note 'parts that failed' "$failures"
+  note 'seconds' "$SECONDS"
+  echo
+  cat "$summary"
+  [ "$failures" = 0 ] || exit 1
+  exit 0
+}
+# LIMIT LOG COMMAND...: at most so many seconds.
+within() {
+  local limit=$1 log=$2 left=$((end - SECONDS)); shift 2
+  [ "$left" -gt 3 ] || { echo 'no time left' >"$log"; return 124; }
+  timeout -k 5 "$((limit < left ? limit : left))" "$@" >"$log" 2>&1
+}
+# STATUS LOG: the last that a part said
+why() { echo "failed ($1): $(grep -v '^ *$' "$2" | tail -n 1 | cut -c 1-160)"; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.2f", a / b; else print "-" }'; }
 
-# --- kernels
-failed=0
-for test in "$bin"/test_kernels_*; do
-  name=$(basename "$test")
-  SWITCHYARD_TEST_DEVICE=cuda timeout 120 "$test" --gtest_brief=1 >"$out/$name.log" 2>&1
-  status=$?
-  [ $status = 0 ] || { failed=$((failed + 1)); note "$name" "failed ($status)"; }
-  [ $status != 77 ] || { note 'kernels' 'no GPU: nothing more to check'; exit 1; }
+note "$(date -u +%F)" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no nvidia-smi')"
+# CUDA's own libraries may lie where the loader does not look.
+missing() { ldd "$bin/switchyard" | awk '/not found/ { print $1 }'; }
+for library in $(missing); do
+  found=$(find -L /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib \
+    $("$python" -c 'import site; print(*[p + "/nvidia" for p in site.getsitepackages()])' 2>/dev/null) \
+    -name "$library" 2>/dev/null | head -n 1)
+  [ -z "$found" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
 done
-note 'kernel tests that failed' "$failed"
+[ -z "$(missing)" ] || { fail 'shared libraries that nothing has' "$(missing | tr '\n' ' ')"; finish; }
+within 20 "$out/version.log" "$bin/switchyard" --version
+status=$?
+[ $status != 132 ] || { fail 'program' "built for another processor: configure with -DSWITCHYARD_NATIVE=OFF"; finish; }
+[ $status = 0 ] || { fail 'program' "$(why $status "$out/version.log")"; finish; }
+
+# --- kernels. What fails is run once more, each case for itself: a GPU that saw one error does nothing more for the
+# process that made it.
+export SWITCHYARD_TEST_DEVICE=cuda
+cases() { "$1" --gtest_list_tests | awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }' | sort; }
+run_test() { # PROGRAM
+  local name status; name=$(basename "$1")
+  within 120 "$out/$name.log" "$1"
+  status=$?
+  echo $status >"$out/$name.status"
+  [ $status != 0 ] && [ $status != 77 ] || return
+  : >"$out/$name.failed"
+  comm -23 <(cases "$1") <(sed -nE 's/^\[ +(OK|SKIPPED) \] ([^ ,]*).*/\2/p' "$out/$name.log" | sort -u) |
+    head -n 40 | while read -r case; do
+    within 30 "$out/case.$name.log" "$1" --gtest_filter="$case" && continue
+    echo "$case: $(grep -m 1 -E 'CUDA reports|cuBLASLt|Failure|what\(\)' -A 3 "$out/case.$name.log" | tr -s '\n ' ' ' | cut -c 1-150)" >>"$out/$name.failed"
+    cat "$out/case.$name.log" >>"$out/$name.alone.log"
+  done
+}
+within 60 "$out/gpu.log" "$bin/test_kernels_reduce"
+[ $? != 77 ] || { fail 'kernels' 'no GPU: nothing more to check'; finish; }
+rm -f "$out"/*.failed "$out"/*.alone.log
+for test in "$bin"/test_kernels_*; do
+  while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+  run_test "$test" &
+done
+wait
+programs=0 bad=0
+for file in "$out"/test_kernels_*.status; do
+  name=$(basename "$file" .status) status=$(<"$file")
+  programs=$((programs + 1))
+  [ "$status" != 0 ] || continue
+  bad=$((bad + 1))
+  fail "$name" "failed ($status); alone, $(wc -l <"$out/$name.failed" 2>/dev/null || echo '?') cases"
+  head -n 6 "$out/$name.failed" 2>/dev/null | sed 's/^/    /' | tee -a "$summary"
+  case=$(sed -n '1s/: .*//p' "$out/$name.failed" 2>/dev/null)
+  type -P compute-sanitizer >/dev/null && [ -n "$case" ] && [ $bad -le 4 ] || continue
+  within 60 "$out/$name.sanitizer.log" compute-sanitizer "$bin/$name" --gtest_filter="$case"
+  grep -m 2 -E '========= (Invalid|Uninit|Barrier|Program hit)' -A 2 "$out/$name.sanitizer.log" | cut -c 1-150 | sed 's/^/    /' | tee -a "$summary"
+done
+note 'kernel tests that failed' "$bad of $programs"
 
 # --- the promise: one rank; two and four that share the GPU; killed halfway and resumed
 small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 --ffn.kind moe --ffn.router switch
@@ -49,49 +121,95 @@ small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 -
        --compute.device cuda --run.out "$out/runs")
 train() { # NAME RANKS STEPS KEYS...
   local name=$1 ranks=$2 steps=$3; shift 3
-  timeout 300 mpirun --oversubscribe --bind-to none -n "$ranks" "$bin/switchyard" train "${small[@]}" --run.name "$name" \
-    --run.steps "$steps" "$@" >"$out/$name.log" 2>&1 || { echo "failed ($?)"; return; }
+  within 60 "$out/$name.log" mpirun --oversubscribe --bind-to none -n "$ranks" "$bin/switchyard" train "${small[@]}" \
+    --run.name "$name" --run.steps "$steps" "$@" || { why $? "$out/$name.log"; return; }
   sed -n 's/^digest //p' "$out/$name.log"
 }
 rm -rf "$out/runs"
-same() { [ "$1" = "$reference" ] && echo equal || echo "DIFFERS: $1"; }
 reference=$(train one-rank 1 12)
-note 'digest, 1 rank' "$reference"
-[[ $reference =~ ^[0-9a-f]{32}$ ]] || { note 'training' "failed: see $out/one-rank.log"; exit 1; }
-for layout in '2 1' '2 2' '4 2' '4 4'; do
-  read -r ranks experts <<<"$layout"
-  note "digest, $ranks ranks, experts over $experts" \
-    "$(same "$(train "ranks-$ranks-$experts" "$ranks" 12 --parallel.experts "$experts" --parallel.exchange host)")"
-done
-note 'digest, 1 rank, NCCL' "$(same "$(train nccl 1 12 --parallel.exchange nccl)")"
-if [ "$(nvidia-smi -L | wc -l)" -ge 2 ]; then
-  note 'digest, 2 ranks, NCCL' "$(same "$(train nccl-2 2 12 --parallel.experts 2 --parallel.exchange nccl)")"
-fi
-train halfway 1 6 >/dev/null
-note 'digest, stopped and resumed on 2 ranks' "$(same "$(train halfway 2 12 --resume --parallel.exchange host)")"
-
-# --- speed: images a second, and the share of the products' own rate
-rate() { sed -n 's/^training step  *[0-9.]*  *\([0-9.]*\) .*/\1/p' "$1"; }
-share() { sed -n 's/^share  *\([0-9.]*\).*/\1/p' "$1"; }
-twin() { # LOG ARGUMENTS...
-  local log=$1; shift
-  env -u LD_LIBRARY_PATH "$python" -c 'import torch' 2>/dev/null || { echo '-'; return; }
-  timeout 300 env -u LD_LIBRARY_PATH "$python" analysis/peers/twin.py "$@" --device cuda --compile --microbatch 512 >"$log" 2>&1 || { echo failed; return; }
-  sed -n 's/.*"images_per_second": \([0-9]*\).*/\1/p' "$log"
+compare() { # TEXT DIGEST
+  if [ "$2" = "$reference" ]; then note "$1" equal
+  elif [[ $2 =~ ^[0-9a-f]{32}$ ]]; then fail "$1" "DIFFERS: $2"
+  else fail "$1" "$2"; fi
 }
-note 'model (batch 512, bf16)' 'images/s   share of products   PyTorch images/s'
+if [[ $reference =~ ^[0-9a-f]{32}$ ]]; then
+  note 'digest, 1 rank' "$reference"
+  for dtype in fp32 bf16; do
+    [ $dtype = fp32 ] || { reference=$(train one-rank-bf16 1 12 --compute.dtype bf16); note 'digest, 1 rank, bf16' "$reference"; }
+    for layout in '2 1' '2 2' '4 2' '4 4'; do
+      read -r ranks experts <<<"$layout"
+      compare "digest, $dtype, $ranks ranks, experts over $experts" \
+        "$(train "ranks-$dtype-$ranks-$experts" "$ranks" 12 --parallel.experts "$experts" --parallel.exchange host --compute.dtype $dtype)"
+    done
+    [ $dtype = fp32 ] || break
+    compare 'digest, 1 rank, NCCL' "$(train nccl 1 12 --parallel.exchange nccl)"
+    [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -lt 2 ] ||
+      compare 'digest, 2 ranks, NCCL' "$(train nccl-2 2 12 --parallel.experts 2 --parallel.exchange nccl)"
+    train halfway 1 6 >/dev/null
+    compare 'digest, stopped and resumed on 2 ranks' "$(train halfway 2 12 --resume --parallel.exchange host)"
+  done
+else
+  fail 'training' "$reference"
+fi
+
+# --- speed
+column() { sed -n "s/^$1  *[0-9.]*  *\([0-9.]*\).*/\1/p" "$2"; }
+value() { sed -n "s/^$1  *\([0-9.][0-9.]*\).*/\1/p" "$2"; }
+declare -A rate
+step() { # NAME TITLE KEYS...
+  local name=$1 title=$2 log=$out/step-$1.log; shift 2
+  within 100 "$log" "$bin/switchyard" bench step "$@" --compute.dtype bf16 --compute.device cuda --steps 20
+  local status=$?
+  rate[$name]=$(column 'training step' "$log")
+  [ $status = 0 ] || { fail "$title" "$(why $status "$log")"; return; }
+  note "$title" "${rate[$name]}   $(value share "$log")   $(value 'share of that' "$log")"
+}
+profile() { # NAME KEYS...
+  local log=$out/profile-$1.log; shift
+  within 60 "$log" "$bin/switchyard" bench step "$@" --compute.dtype bf16 --compute.device cuda --steps 3 --profile
+  awk '/ %$/ { print "    " $1, $(NF - 2), "ms", $(NF - 1) " %" }' "$log" | head -n 5 | tee -a "$summary"
+}
+study() { echo --config "configs/vit-seed-$1.cfg" --train.batch 512 --train.microbatch 512; }
+note 'bench step, bf16' 'images/s   share of products   of a large product'
 for model in dense switch random; do
-  keys=(--config "configs/vit-seed-$model.cfg" --train.batch 512 --compute.dtype bf16)
-  log=$out/step-$model.log
-  timeout 300 "$bin/switchyard" bench step "${keys[@]}" --train.microbatch 512 --compute.device cuda --steps 20 >"$log" 2>&1
-  timeout 300 "$bin/switchyard" bench step "${keys[@]}" --train.microbatch 512 --compute.device cuda --steps 3 --profile >"$out/profile-$model.log" 2>&1
-  note "vit-seed-$model" "$(rate "$log")   $(share "$log")   $(twin "$out/twin-$model.log" --config "configs/vit-seed-$model.cfg" --train.batch 512 --compute.dtype bf16)"
+  step $model "vit-seed-$model, batch 512" $(study $model)
 done
-log=$out/step-aligned.log
-timeout 300 "$bin/switchyard" bench step --config configs/vit-seed-switch.cfg --model.width 768 \
-  --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256 --compute.dtype bf16 \
-  --compute.device cuda --steps 10 >"$log" 2>&1
-note 'aligned ViT, 768 wide, 8 experts, batch 1024' "$(rate "$log")   $(share "$log")"
-echo
-cat "$summary"
-! grep -qE 'DIFFERS|failed|tests that failed +[1-9]' "$summary"
+step aligned 'aligned ViT, 768 wide, 8 experts, batch 1024' --config configs/vit-seed-switch.cfg --model.width 768 \
+  --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256
+note 'switch, random over dense' "$(ratio "${rate[switch]}" "${rate[dense]}")   $(ratio "${rate[random]}" "${rate[dense]}")"
+for model in dense switch; do
+  note "where a step of vit-seed-$model goes" ''
+  profile $model $(study $model)
+  log=$out/kernels-$model.log
+  within 100 "$log" "$bin/switchyard" bench kernels $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
+  status=$?
+  [ $status = 0 ] || fail "bench kernels, vit-seed-$model" "$(why $status "$log")"
+  # NAME SHAPE MICROSECONDS WORK RATE LIMIT SHARE, those first that lose most time
+  row='$NF ~ /^[0-9]+\.[0-9][0-9]$/ && NF > 6'
+  note "vit-seed-$model, kernels with shares below 0.5" "$(awk "$row && \$NF < 0.5" "$log" | wc -l) of $(awk "$row" "$log" | wc -l)"
+  awk "$row && \$NF < 0.5 { print \$(NF - 4) * (1 - \$NF), \$0 }" "$log" | sort -rn | head -n 6 |
+    awk '{ text = $2; for (i = 3; i < NF - 4; ++i) text = text " " $i; printf "    %s  %9.1f us  %s\n", $NF, $(NF - 4), text }' | tee -a "$summary"
+  log=$out/products-$model.log
+  within 60 "$log" "$bin/switchyard" bench products $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
+  status=$?
+  [ $status = 0 ] || fail "bench products, vit-seed-$model" "$(why $status "$log")"
+  note "vit-seed-$model, all products of a step" "$(sed -n 's/^all of a microbatch: //p' "$log")"
+done
+
+# --- PyTorch's steps, last: it compiles for minutes
+torch() { env LD_LIBRARY_PATH="$own_libraries" "$@"; }
+if torch "$python" -c 'import torch' 2>/dev/null; then
+  note 'PyTorch (torch.compile, SDPA, bf16)' 'images/s   ours over it'
+  for model in dense switch random; do
+    log=$out/twin-$model.log
+    within 150 "$log" env LD_LIBRARY_PATH="$own_libraries" "$python" analysis/peers/twin.py $(study $model) \
+      --compute.dtype bf16 --device cuda --compile --microbatch 512
+    status=$?
+    if [ $status != 0 ]; then fail "twin of vit-seed-$model" "$(why $status "$log")"; continue; fi
+    peer=$(sed -n 's/.*"images_per_second": \([0-9]*\).*/\1/p' "$log")
+    note "twin of vit-seed-$model" "$peer   $(ratio "${rate[$model]}" "$peer")"
+  done
+else
+  note 'PyTorch' "$python has none"
+fi
+finish
