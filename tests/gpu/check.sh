@@ -43,9 +43,7 @@ note() { printf '%-44s %s\n' "$1" "$2" | tee -a "$summary"; }
 fail() { note "$@"; failures=$((failures + 1)); }
 finish() {
   note 'parts that failed' "$failures"
-  note 'seconds' "$SECONDS"
-  echo
-  cat "$summary"
+  note 'seconds, logs' "$SECONDS, $out"
   [ "$failures" = 0 ] || exit 1
   exit 0
 }
@@ -55,13 +53,17 @@ within() {
   [ "$left" -gt 3 ] || { echo 'no time left' >"$log"; return 124; }
   timeout -k 5 "$((limit < left ? limit : left))" "$@" >"$log" 2>&1
 }
-# STATUS LOG: the last that a part said
-why() { echo "failed ($1): $(grep -v '^ *$' "$2" | tail -n 1 | cut -c 1-160)"; }
+# STATUS LOG: what a part said of its failure
+why() {
+  local said
+  said=$(grep '^switchyard: ' "$2" | grep -vm 1 warning || grep -vE '^[ -]*$' "$2" | tail -n 1)
+  echo "failed ($1): ${said:0:180}"
+}
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { if (a > 0 && b > 0) printf "%.2f", a / b; else print "-" }'; }
 
 note "$(date -u +%F)" "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || echo 'no nvidia-smi')"
 # CUDA's own libraries may lie where the loader does not look.
-missing() { ldd "$bin/switchyard" | awk '/not found/ { print $1 }'; }
+missing() { ldd "$bin/switchyard" 2>/dev/null | awk '/not found/ { print $1 }'; }
 for library in $(missing); do
   found=$(find -L /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib \
     $("$python" -c 'import site; print(*[p + "/nvidia" for p in site.getsitepackages()])' 2>/dev/null) \
@@ -74,8 +76,9 @@ status=$?
 [ $status != 132 ] || { fail 'program' "built for another processor: configure with -DSWITCHYARD_NATIVE=OFF"; finish; }
 [ $status = 0 ] || { fail 'program' "$(why $status "$out/version.log")"; finish; }
 
-# --- kernels. What fails is run once more, each case for itself: a GPU that saw one error does nothing more for the
-# process that made it.
+# --- kernels. What fails is run once more, each case for itself, in the first minutes: a GPU that saw one error does
+# nothing more for the process that made it.
+cases_end=$((SECONDS + 150))
 export SWITCHYARD_TEST_DEVICE=cuda
 cases() { "$1" --gtest_list_tests | awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }' | sort; }
 run_test() { # PROGRAM
@@ -87,6 +90,7 @@ run_test() { # PROGRAM
   : >"$out/$name.failed"
   comm -23 <(cases "$1") <(sed -nE 's/^\[ +(OK|SKIPPED) \] ([^ ,]*).*/\2/p' "$out/$name.log" | sort -u) |
     head -n 40 | while read -r case; do
+    [ $SECONDS -lt $cases_end ] && [ $SECONDS -lt $((end - 5)) ] || break
     within 30 "$out/case.$name.log" "$1" --gtest_filter="$case" && continue
     echo "$case: $(grep -m 1 -E 'CUDA reports|cuBLASLt|Failure|what\(\)' -A 3 "$out/case.$name.log" | tr -s '\n ' ' ' | cut -c 1-150)" >>"$out/$name.failed"
     cat "$out/case.$name.log" >>"$out/$name.alone.log"
@@ -107,11 +111,11 @@ for file in "$out"/test_kernels_*.status; do
   [ "$status" != 0 ] || continue
   bad=$((bad + 1))
   fail "$name" "failed ($status); alone, $(wc -l <"$out/$name.failed" 2>/dev/null || echo '?') cases"
-  head -n 6 "$out/$name.failed" 2>/dev/null | sed 's/^/    /' | tee -a "$summary"
+  head -n 3 "$out/$name.failed" 2>/dev/null | sed 's/^/    /' | tee -a "$summary"
   case=$(sed -n '1s/: .*//p' "$out/$name.failed" 2>/dev/null)
-  type -P compute-sanitizer >/dev/null && [ -n "$case" ] && [ $bad -le 4 ] || continue
+  type -P compute-sanitizer >/dev/null && [ -n "$case" ] && [ $bad -le 3 ] || continue
   within 60 "$out/$name.sanitizer.log" compute-sanitizer "$bin/$name" --gtest_filter="$case"
-  grep -m 2 -E '========= (Invalid|Uninit|Barrier|Program hit)' -A 2 "$out/$name.sanitizer.log" | cut -c 1-150 | sed 's/^/    /' | tee -a "$summary"
+  grep -m 1 -E '========= (Invalid|Uninit|Barrier|Program hit)' -A 2 "$out/$name.sanitizer.log" | cut -c 1-150 | sed 's/^/    /' | tee -a "$summary"
 done
 note 'kernel tests that failed' "$bad of $programs"
 
