@@ -95,8 +95,6 @@ void check_mesh(const Benchmark& benchmark, const World& world, const Config& co
                config.model.kind);
   if (benchmark.transformers_only && config.ffn.kind == "fff")
     fail_usage("bench {}: knows no tree: take ffn.kind = dense or moe; bench step times any model.", benchmark.name);
-  if (benchmark.run == bench_exchange && config.compute.device == "cuda")
-    fail_usage("bench exchange: times ranks on CPUs alone: take compute.device = cpu; the others time a GPU, too.");
   if (benchmark.run == bench_inference) return require_one_rank(world, config, options);
   if (benchmark.run == bench_exchange) require_a_journey(world, config, options);
   if (world.size() == 1 && config.parallel.experts > 1)

@@ -4,9 +4,11 @@
 #include "app/bench.hpp"
 #include "app/bench_file.hpp"
 #include "app/onednn_product.hpp"
+#include "app/operands.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
 #include "comm/bare_all_to_all.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/api/routing.hpp"
 #include "routing/exchange.hpp"
 #include "train/trainer.hpp"
@@ -45,7 +47,13 @@ class Journey {
         slots_(context.device, tokens * width_),
         result_(context.device, tokens * width_) {
     for (kernels::Array<float>* array : {&rows_, &slots_, &result_})
-      fill_operand(array->data(), static_cast<std::size_t>(array->size()) * sizeof(float));
+      fill_array(context, array->data(), array->size() * Index{sizeof(float)});
+    if (context.device == Device::kCuda) {
+      host_slots_ = kernels::HostArray<float>(context.device, slots_.size());
+      host_ids_ = kernels::HostArray<std::int32_t>(context.device, tokens);
+      fill_operand(host_slots_.data(), static_cast<std::size_t>(slots_.size()) * sizeof(float));
+      std::fill_n(host_ids_.data(), tokens, 0);
+    }
     route(load, tokens, config.ffn.experts);
   }
 
@@ -62,9 +70,9 @@ class Journey {
     rows_there_ = BareAllToAll::messages(sent, received, row_bytes);
     ids_there_ = BareAllToAll::messages(sent, received, id_bytes);
     rows_back_ = BareAllToAll::messages(received, sent, row_bytes);
-    bare_received_ = kernels::Array<float>(context_.device, exchange.num_received() * width_);
-    bare_ids_ = kernels::Array<std::int32_t>(context_.device, exchange.num_received());
-    bare_returned_ = kernels::Array<float>(context_.device, exchange.num_slots() * width_);
+    bare_received_ = kernels::HostArray<float>(context_.device, exchange.num_received() * width_);
+    bare_ids_ = kernels::HostArray<std::int32_t>(context_.device, exchange.num_received());
+    bare_returned_ = kernels::HostArray<float>(context_.device, exchange.num_slots() * width_);
     const Index own = sent[static_cast<std::size_t>(group_.rank())];
     bytes_ = (exchange.num_slots() - own) * (row_bytes + id_bytes) + (exchange.num_received() - own) * row_bytes;
   }
@@ -80,8 +88,8 @@ class Journey {
   }
 
   void run_bare(const BareAllToAll& bare) {
-    bare.run(slots_.data(), bare_received_.data(), rows_there_);
-    bare.run(ids_.data(), bare_ids_.data(), ids_there_);
+    bare.run(host_slots_.size() > 0 ? host_slots_.data() : slots_.data(), bare_received_.data(), rows_there_);
+    bare.run(host_ids_.size() > 0 ? host_ids_.data() : ids_.data(), bare_ids_.data(), ids_there_);
     bare.run(bare_received_.data(), bare_returned_.data(), rows_back_);
   }
 
@@ -134,8 +142,11 @@ class Journey {
   kernels::Array<std::int32_t> experts_, counts_, assignment_of_slot_, slot_of_assignment_, ids_;
   kernels::Array<float> rows_, slots_, result_;  // (tokens, width)
   BareAllToAll::Messages rows_there_, ids_there_, rows_back_;
-  kernels::Array<float> bare_received_, bare_returned_;
-  kernels::Array<std::int32_t> bare_ids_;
+  kernels::HostArray<float> bare_received_, bare_returned_;
+  kernels::HostArray<std::int32_t> bare_ids_;
+  // What MPI sends in place of a GPU's slots_ and ids_.
+  kernels::HostArray<float> host_slots_;
+  kernels::HostArray<std::int32_t> host_ids_;
   Index bytes_ = 0;
 };
 
@@ -161,12 +172,14 @@ Summary summarize(World& world, const std::vector<Seconds>& steps) {
   return result;
 }
 
-Summary measure(World& world, Journey& journey, const BareAllToAll& bare, Index tokens, Index num_steps) {
+Summary measure(World& world, const Context& context, Journey& journey, const BareAllToAll& bare, Index tokens,
+                Index num_steps) {
   const auto times = static_cast<int>(std::max<Index>(1, kTokensAtATime / tokens));
   const auto seconds_of = [&](const auto& run) {
     barrier(world.comm(), "bench");
     const double start = seconds_now();
     for (int i = 0; i < times; ++i) run();
+    kernels::synchronize(context);
     return (seconds_now() - start) / times;
   };
   std::vector<Seconds> steps;
@@ -248,6 +261,9 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
     fmt::print("{}\nmicrobatch {} = {} tokens; {}, experts over {}; medians over {} of the slowest rank\n\n",
                bench_heading(config, options), config.train.microbatch, microbatch_tokens, plural(world.size(), "rank"),
                plural(config.parallel.experts, "rank"), plural(options.steps, "step"));
+    if (session.context.device == Device::kCuda)
+      fmt::print("{}; MPI_Alltoallv: of as many bytes from host memory to host memory\n\n",
+                 kernels::device_name(Device::kCuda));
     print_heading();
   }
 
@@ -258,7 +274,7 @@ int bench_exchange(World& world, const Config& config, const BenchOptions& optio
           world.together([&] { return std::make_unique<Journey>(session.context, group, config, load, tokens); });
       journey->agree();
       const Index bytes = largest_over_ranks(world, journey->bytes());
-      const Summary seconds = measure(world, *journey, bare, tokens, options.steps);
+      const Summary seconds = measure(world, session.context, *journey, bare, tokens, options.steps);
       if (world.speaks()) print_row(load.name, tokens, bytes, seconds);
       columns.tokens.push_back(tokens);
       columns.load.emplace_back(load.name);

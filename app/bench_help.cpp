@@ -82,7 +82,8 @@ slowest rank, and columns are medians over N steps:
   counts           microseconds of the exchange in which ranks tell each other how many tokens come
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
 
-It times ranks on CPUs alone (compute.device = cpu).
+With compute.device = cuda rows lie in the GPU's memory and travel as parallel.exchange says, NCCL or by way of host
+memory; MPI_Alltoallv moves as many bytes from host memory to host memory, which NCCL should beat. Rows are fp32.
 )"},
     {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
      R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other

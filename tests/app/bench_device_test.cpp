@@ -5,7 +5,6 @@
 #include <set>
 
 #include "bench_table.hpp"
-#include "mistakes.hpp"
 #include "program.hpp"
 
 namespace switchyard::test {
@@ -111,10 +110,16 @@ TEST_F(BenchOnGpu, InferenceIsTimedOnceOnTheGpu) {
   EXPECT_EQ(transformer.code, 0) << transformer;
 }
 
-TEST_F(BenchOnGpu, ExchangeIsRefused) {
-  const Outcome outcome = bench({"exchange", "--config", "small.cfg", "--parallel.experts", "2"}, 2);
-  EXPECT_EQ(outcome.code, kUsage) << outcome;
-  EXPECT_NE(outcome.err.find("compute.device = cpu"), std::string::npos) << outcome;
+TEST_F(BenchOnGpu, ExchangeGoesByWayOfHostMemoryWhereRanksShareAGpu) {
+  const Outcome outcome = bench({"exchange", "--config", "small.cfg", "--parallel.experts", "2", "--parallel.exchange",
+                                 "host", "--output", "e.h5"},
+                                2);
+  ASSERT_EQ(outcome.code, 0) << outcome;
+  EXPECT_NE(outcome.out.find("emulated GPU, sm_00; MPI_Alltoallv"), std::string::npos) << outcome;
+  const Table table(path("e.h5"));
+  EXPECT_EQ(table.numbers(schema::kExchangeTokens), (std::vector<double>{16, 64, 256, 16, 64, 256}));
+  for (const auto& each : {schema::kExchangeSeconds, schema::kExchangeBare, schema::kExchangeKernels})
+    expect_positive(table.numbers(each), 6, each.path);
 }
 
 }  // namespace
