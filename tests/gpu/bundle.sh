@@ -2,7 +2,7 @@
 # bundle.sh [--without-cuda] PLACE: puts what tests/gpu/check.sh needs of build/cuda into PLACE, a folder or an archive
 # (NAME.tar.xz), for a machine with a GPU but without this one's packages: the programs, Open MPI, and every shared
 # library but the C library's and CUDA's driver. --without-cuda: nor CUDA's own libraries and NCCL, most of a gigabyte,
-# for a machine whose loader finds them.
+# for a machine that has them. If its processor is not this one's, configure with -DSWITCHYARD_NATIVE=OFF first.
 set -euo pipefail
 left_out='libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda'
 if [ "${1:-}" = --without-cuda ]; then
@@ -30,6 +30,6 @@ done
 find "$folder/bin" "$folder/lib" -type f -exec ldd {} + 2>/dev/null | awk '$3 ~ /^\// { print $3 }' | sort -u |
   grep -Ev "/($left_out)\.so" | xargs cp -Lt "$folder/lib"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*.so* 2>/dev/null || true
-# The programs have much in common, which a small window would not see.
-[ "$folder" = "$place" ] || tar -C "$folder" -c . | xz --lzma2=preset=6,dict=64MiB >"$place"
+# The programs have much in common, which a small window would not see. Higher presets take minutes for a tenth less.
+[ "$folder" = "$place" ] || tar -C "$folder" -c . | xz --lzma2=preset=1,dict=64MiB >"$place"
 du -sh "$place"

@@ -35,6 +35,7 @@ else
   bin=$PWD/build/cuda
 fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader
+export PMIX_MCA_pcompress_base_silence_warning=1
 end=$((SECONDS + seconds))
 summary=$out/summary.txt
 : >"$summary"
@@ -124,9 +125,10 @@ small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 -
        --ffn.experts 4 --ffn.hidden 96 --train.batch 64 --train.microbatch 8 --train.schedule constant
        --compute.device cuda --run.out "$out/runs")
 train() { # NAME RANKS STEPS KEYS...
-  local name=$1 ranks=$2 steps=$3; shift 3
-  within 60 "$out/$name.log" mpirun --oversubscribe --bind-to none -n "$ranks" "$bin/switchyard" train "${small[@]}" \
-    --run.name "$name" --run.steps "$steps" "$@" || { why $? "$out/$name.log"; return; }
+  local name=$1 ranks=$2 steps=$3 mpi=(); shift 3
+  [ "$ranks" = 1 ] || mpi=(mpirun --quiet --oversubscribe --bind-to none -n "$ranks")
+  within 60 "$out/$name.log" "${mpi[@]}" "$bin/switchyard" train "${small[@]}" --run.name "$name" \
+    --run.steps "$steps" "$@" || { why $? "$out/$name.log"; return; }
   sed -n 's/^digest //p' "$out/$name.log"
 }
 rm -rf "$out/runs"
