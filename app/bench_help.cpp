@@ -13,7 +13,7 @@ struct Part {
 constexpr Part kParts[] = {
     {"step", "switchyard bench step [--config FILE] [--steps N] [--profile] [--KEY VALUE ...]\n",
      R"(step: times N training steps of the configured model on data of its shape, after two that do not count, and in
-turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them; on a GPU as cuBLASLt does.
+turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them, or on a GPU cuBLASLt.
 Medians.
 
   training step    seconds of a step, images/s over all ranks, GFLOP/s of the model's matrix products
@@ -60,10 +60,10 @@ tokens one by one, layernorm passes over a row three times, column_sum loads and
 limit only loads, and sum_of_squares adds in double to sums that wait for one another. With few --steps, or tiny
 shapes, limits are noisy: a share above 1, or one that changes from run to run, says no more than that.
 
-With compute.device = cuda it times the GPU's kernels by the GPU's clock, many calls in a row. There the limit is bench
-step's large product for products, attention and visits of leaves, and for the rest a copy within the GPU that reads and
-writes as many bytes. What takes less than some 5 microseconds shows the time of a launch. Shares are above 1 where a
-kernel's arrays stay in the GPU's second-level cache and the copy's do not, or where it only reads.
+With compute.device = cuda it times the GPU's kernels by the GPU's clock, many calls in a row. The limit is then bench
+step's large product for products, attention and visits of leaves, and for the rest a copy within the GPU that reads
+and writes as many bytes. What takes less than some 5 microseconds shows the time of a launch. Shares are above 1 where
+a kernel's arrays stay in the GPU's second-level cache and the copy's do not, or where it only reads.
 )"},
     {"exchange",
      "switchyard bench exchange --config FILE --parallel.experts P [--steps N] [--output FILE.h5 [--overwrite]]\n"
@@ -102,7 +102,8 @@ model and then one of its own:
 ffn.router = top_k, as many as ffn.top_k); fff, a tree over w / leaf leaves, of which a token visits one. w is
 ffn.hidden, or 2^ffn.depth * ffn.leaf where ffn.kind = fff and ffn.depth is above 0. First of layers alone, then of
 whole models; on one thread, then on parallel.threads or, where that is 1, on every processor; or on the GPU
-(compute.device = cuda), by its own clock. Hidden units are relu in all of them. One rank, whatever parallel.experts. Each network N times in turn with the dense one:
+(compute.device = cuda), by its own clock. Hidden units are relu in all of them. One rank, whatever parallel.experts.
+Each network N times in turn with the dense one:
 
   leaf             hidden units that a token visits in an expert or a leaf
   batch            tokens of a layer, images of a model. A model evaluates more than train.microbatch images in
