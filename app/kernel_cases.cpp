@@ -69,6 +69,7 @@ void add_attention(CaseList& cases) {
   const Index samples = cases.samples, tokens = cases.model.num_tokens(), heads = cases.model.heads,
               width = cases.model.width;
   const Index head_size = width / heads, rows = cases.tokens;
+  const kernels::Precision precision = cases.precision;
   // (tokens, tokens) times (tokens, head_size) or the like, over all heads and samples. Forward: Q K^T and P V.
   // Backward: Q K^T again, d_out V^T, and the gradients of Q, K and V.
   const double product = 2 * static_cast<double>(rows * tokens * width);
@@ -84,7 +85,8 @@ void add_attention(CaseList& cases) {
                 .bias = o.read(3 * width),
                 .out = o.write_operand(rows, width, kernels::Readers::kBoth),
                 .log_sum_exp = o.write(rows * heads),
-                .dropout = dropout};
+                .dropout = dropout,
+                .precision = precision};
       },
       2 * product);
   cases.add_with_dropout(
@@ -101,7 +103,8 @@ void add_attention(CaseList& cases) {
                 .d_out = o.read(rows * width),
                 .d_qkv = o.write_operand(rows, 3 * width),
                 .d_bias = o.write(3 * width),
-                .dropout = dropout};
+                .dropout = dropout,
+                .precision = precision};
       },
       5 * product);
 }

@@ -32,20 +32,21 @@ void add_layers(CaseList& cases) {
                       .gamma = o.read(width),
                       .mean = o.read(rows),
                       .rstd = o.read(rows),
-                      .d_y = o.read(rows * width),
+                      .d_y = o.read_operand(rows, width),
                       .d_x = o.update(rows * width),
                       .d_gamma = o.write(width),
                       .d_beta = o.write(width)};
             });
   cases.add_with_dropout(kernels::bias_dropout_residual, "bias_dropout_residual", by({rows, width}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasDropoutResidual {
-                           float* x = o.update(rows * width);
+                           // In fp32 over what it read.
+                           float* y = o.rounds() ? o.write(rows * width) : o.update(rows * width);
                            return {.rows = rows,
                                    .cols = width,
-                                   .x = x,
+                                   .x = o.rounds() ? o.read_operand(rows, width) : y,
                                    .bias = o.read(width),
                                    .residual = o.read(rows * width),
-                                   .y = x,
+                                   .y = y,
                                    .dropout = dropout};
                          });
   cases.add_with_dropout(kernels::dropout_backward, "dropout_backward", by({rows, width}),
@@ -69,7 +70,7 @@ void add_hidden_units(CaseList& cases) {
                            return {.rows = segment_rows,
                                    .cols = hidden,
                                    .activation = activation,
-                                   .x = o.read(segment_rows * hidden),
+                                   .x = o.read_operand(segment_rows, hidden),
                                    .bias = o.read(hidden),
                                    .y = o.write_operand(segment_rows, hidden),
                                    .dropout = dropout};
@@ -77,25 +78,27 @@ void add_hidden_units(CaseList& cases) {
   cases.add_with_dropout(kernels::bias_activation_dropout_backward, "bias_activation_dropout_backward",
                          by({segment_rows, hidden}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::BiasActivationDropoutBackward {
-                           const auto [d_y, d_x] = o.update_operand(segment_rows, hidden);
+                           const kernels::NewOperand d_y = o.update_operand(segment_rows, hidden);
                            return {.rows = segment_rows,
                                    .cols = hidden,
                                    .activation = activation,
-                                   .x = o.read(segment_rows * hidden),
+                                   .x = o.read_operand(segment_rows, hidden),
                                    .bias = o.read(hidden),
                                    .d_y = d_y,
-                                   .d_x = d_x,
+                                   .d_x = d_y,
                                    .d_bias = o.write(hidden),
                                    .dropout = dropout};
                          });
   if (ffn.is_tree()) return;
   // Of an expert's second layer.
   cases.add(kernels::bias_add, "bias_add", by({segment_rows, out}), [=](Operands& o) -> kernels::BiasAdd {
-    float* x = o.update(segment_rows * out);
-    return {.rows = segment_rows, .cols = out, .x = x, .bias = o.read(out), .y = x};
+    // In fp32 in place.
+    const Index size = segment_rows * out;
+    const kernels::NewOperand y = o.rounds() ? o.write_operand(segment_rows, out) : o.update(size);
+    return {.rows = segment_rows, .cols = out, .x = o.rounds() ? o.read(size) : y.values, .bias = o.read(out), .y = y};
   });
   cases.add(kernels::column_sum, "column_sum", by({segment_rows, out}), [=](Operands& o) -> kernels::ColumnSum {
-    return {.rows = segment_rows, .cols = out, .x = o.read(segment_rows * out), .sums = o.write(out)};
+    return {.rows = segment_rows, .cols = out, .x = o.read_operand(segment_rows, out), .sums = o.write(out)};
   });
 }
 

@@ -52,22 +52,20 @@ void* Operands::add(Index bytes, bool is_read, bool is_written) {
 }
 
 kernels::Operand Operands::read_operand(Index rows, Index cols) {
-  if (kernels::reads_rounded(context_.device, precision_))
-    return {nullptr, read<kernels::Bf16>(rows * kernels::rounded_cols(cols))};
+  if (rounds()) return {nullptr, read<kernels::Bf16>(rows * kernels::rounded_cols(cols))};
   return read(rows * cols);
 }
 
 kernels::NewOperand Operands::write_operand(Index rows, Index cols, kernels::Readers readers) {
-  const bool rounded = readers != kernels::Readers::kOthers && kernels::reads_rounded(context_.device, precision_);
+  const bool rounded = readers != kernels::Readers::kOthers && rounds();
   const bool values = !rounded || readers != kernels::Readers::kProducts;
   return {values ? write(rows * cols) : nullptr,
           rounded ? write<kernels::Bf16>(rows * kernels::rounded_cols(cols)) : nullptr};
 }
 
-Operands::Updated Operands::update_operand(Index rows, Index cols) {
-  const bool rounded = kernels::reads_rounded(context_.device, precision_);
-  float* values = static_cast<float*>(add(rows * cols * Index{sizeof(float)}, true, !rounded));
-  return {values, rounded ? write_operand(rows, cols) : kernels::NewOperand{values}};
+kernels::NewOperand Operands::update_operand(Index rows, Index cols) {
+  if (rounds()) return {nullptr, update<kernels::Bf16>(rows * kernels::rounded_cols(cols))};
+  return update(rows * cols);
 }
 
 double Operands::bytes() const {

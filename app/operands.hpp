@@ -37,16 +37,14 @@ class Operands {
     return static_cast<T*>(add(count * Index{sizeof(T)}, true, true));
   }
 
-  // (rows, cols) as a product reads them.
+  // Whether products read and write arrays that are rounded.
+  bool rounds() const { return kernels::reads_rounded(context_.device, precision_); }
+  // (rows, cols) as products read and write them: Pass::activations().
   kernels::Operand read_operand(Index rows, Index cols);
   // (rows, cols) as Pass::operand() has kernels write them.
   kernels::NewOperand write_operand(Index rows, Index cols, kernels::Readers readers = kernels::Readers::kProducts);
-  // fp32 that a kernel reads, and what it makes of it for a product: in the same place where that reads fp32.
-  struct Updated {
-    float* values;
-    kernels::NewOperand written;
-  };
-  Updated update_operand(Index rows, Index cols);
+  // Read, and then written in the same place.
+  kernels::NewOperand update_operand(Index rows, Index cols);
 
   const Context& context() const { return context_; }
   // Each array's bytes, once for reading and once for writing.

@@ -1,6 +1,7 @@
 // A matrix product of the program's own, on arrays of its own, as training takes it: weights are packed already, other
-// operands come as the kernel before hands them on, and a gradient of weights is added to an earlier sum. What
-// `switchyard bench` sets against oneDNN's, which has its operands in the layouts that it likes best and adds nothing.
+// operands come as the kernel before hands them on, results are as the next one takes them, and a gradient of weights
+// is added to an earlier sum. What `switchyard bench` sets against oneDNN's, which has its operands in the layouts that
+// it likes best and adds nothing.
 #pragma once
 
 #include "app/operands.hpp"
@@ -18,7 +19,8 @@ class OwnProduct {
     const bool is_weight_gradient = s.transpose_a;
     const kernels::Operand a = s.transpose_a ? arrays_.read_operand(s.k, s.m) : arrays_.read_operand(s.m, s.k);
     const kernels::Operand b = is_weight_gradient ? arrays_.read_operand(s.k, s.n) : arrays_.read(s.k * s.n);
-    float* c = arrays_.update(s.m * s.n);
+    const kernels::NewOperand c =
+        is_weight_gradient ? kernels::NewOperand{arrays_.update(s.m * s.n)} : arrays_.write_operand(s.m, s.n);
     gemm_ = {.transpose_a = s.transpose_a,
              .transpose_b = s.transpose_b,
              .m = s.m,
@@ -28,14 +30,15 @@ class OwnProduct {
              .lda = s.transpose_a ? s.m : s.k,
              .b = b.values,
              .ldb = s.transpose_b ? s.k : s.n,
-             .c = c,
+             .c = c.values,
              .ldc = s.n,
              .precision = precision,
              .a_rounded = a.rounded,
-             .b_rounded = b.rounded};
+             .b_rounded = b.rounded,
+             .c_rounded = c.rounded};
     if (is_weight_gradient) {
       gemm_.num_addends = 1;
-      gemm_.addends[0] = c;
+      gemm_.addends[0] = c.values;
       return;
     }
     auto* packed = arrays_.write<std::byte>(kernels::packed_b_bytes(context, gemm_));

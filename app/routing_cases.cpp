@@ -78,7 +78,7 @@ void add_routing_rows(CaseList& cases) {
   cases.add(kernels::dispatch_backward, "dispatch_backward", shape, [=](Operands& o) -> kernels::DispatchBackward {
     return {.tokens = tokens,
             .cols = width,
-            .d_slots = o.read(tokens * width),
+            .d_slots = o.read_operand(tokens, width),
             .slot_of_assignment = o.read(dealt.slot_of_assignment),
             .d_rows = o.write(tokens * width)};
   });
@@ -86,7 +86,7 @@ void add_routing_rows(CaseList& cases) {
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::Combine {
                            return {.tokens = tokens,
                                    .cols = out,
-                                   .slots = o.read(tokens * out),
+                                   .slots = o.read_operand(tokens, out),
                                    .slot_of_assignment = o.read(dealt.slot_of_assignment),
                                    .weights = o.read(tokens),
                                    .residual = o.read(tokens * out),
@@ -98,10 +98,10 @@ void add_routing_rows(CaseList& cases) {
                            return {.tokens = tokens,
                                    .cols = out,
                                    .d_y = o.read(tokens * out),
-                                   .slots = o.read(tokens * out),
+                                   .slots = o.read_operand(tokens, out),
                                    .slot_of_assignment = o.read(dealt.slot_of_assignment),
                                    .weights = o.read(tokens),
-                                   .d_slots = o.write_operand(tokens, out, kernels::Readers::kBoth),
+                                   .d_slots = o.write_operand(tokens, out),
                                    .d_weights = o.write(tokens),
                                    .dropout = dropout};
                          });
