@@ -201,6 +201,10 @@ for model in dense switch; do
   [ $status = 0 ] || fail "bench products, vit-seed-$model" "$(why $status "$log")"
   note "vit-seed-$model, all products of a step" "$(sed -n 's/^all of a microbatch: //p' "$log")"
 done
+# Whether rows of whole eights are worth padding the study's width for.
+within 60 "$out/products-304.log" "$bin/switchyard" bench products $(study dense) --model.width 304 --model.heads 8 \
+  --compute.dtype bf16 --compute.device cuda --steps 5
+note 'the same of vit-seed-dense, 304 wide' "$(sed -n 's/^all of a microbatch: //p' "$out/products-304.log")"
 
 # --- PyTorch's steps, last: it compiles for minutes
 torch() { env LD_LIBRARY_PATH="$own_libraries" "$@"; }
