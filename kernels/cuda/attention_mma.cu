@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarpSize, kBlocks<kSize>)
   const int width = static_cast<int>(args.heads) * size, column = head * size;
   const Index first_row = sample * tokens;
   const auto load = [&](int which, int first_token, Bf16* to) {  // of q, k, v: 0, 1, 2
-    const HeadRows rows(args.qkv, first_row, 3 * width, which * width + column, args.bias);
+    const HeadArray rows(args.qkv, first_row, 3 * width, which * width + column, args.bias);
     load_rows<kSize>(rows, first_token, tokens, size, to + first_of_warp * kRowStride<kSize>);
   };
   Bf16* const keys = dynamic_shared<Bf16>();  // (tile's tokens, kRowStride), as are the values

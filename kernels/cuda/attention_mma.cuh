@@ -30,13 +30,13 @@ __device__ inline int tokens_in_tile(int tokens, int first, const Tiles& tiles) 
 }
 
 // One head's part of an array (samples, tokens, cols), from its first token on.
-struct HeadRows {
+struct HeadArray {
   const float* values;
   const Bf16* rounded;
   int cols;
   const float* bias;  // null: zero
 
-  __device__ HeadRows(const Operand& array, Index first_row, int num_cols, int column, const float* add = nullptr)
+  __device__ HeadArray(const Operand& array, Index first_row, int num_cols, int column, const float* add = nullptr)
       : values(array.values ? array.values + first_row * num_cols + column : nullptr),
         rounded(array.rounded ? array.rounded + first_row * rounded_cols(num_cols) + column : nullptr),
         cols(num_cols),
@@ -63,10 +63,8 @@ __device__ inline void load_neighbours(const float* from, Neighbours<8>& x) {
 }
 __device__ inline void load_neighbours(const Bf16* from, Neighbours<8>& x) {
   const uint4 pairs = *reinterpret_cast<const uint4*>(from);
-  const auto low = [](unsigned pair) { return __uint_as_float(pair << 16); };
-  const auto high = [](unsigned pair) { return __uint_as_float(pair & 0xffff0000u); };
-  x = {{low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y), low(pairs.z), high(pairs.z), low(pairs.w),
-        high(pairs.w)}};
+  x = {{first_of_pair(pairs.x), second_of_pair(pairs.x), first_of_pair(pairs.y), second_of_pair(pairs.y),
+        first_of_pair(pairs.z), second_of_pair(pairs.z), first_of_pair(pairs.w), second_of_pair(pairs.w)}};
 }
 __device__ inline void store_neighbours(float* to, const Neighbours<1>& x) { *to = x.at[0]; }
 __device__ inline void store_neighbours(Bf16* to, const Neighbours<1>& x) {
@@ -129,7 +127,7 @@ __device__ inline void load_part(const Element* from, int stride, const float* b
 // to (16, kRowStride) = x + bias, rounded, for tokens first_token .. + 15 of the head; zeros beyond its tokens and its
 // size. By one warp.
 template <int kSize>
-__device__ inline void load_rows(const HeadRows& rows, int first_token, int tokens, int size, Bf16* to) {
+__device__ inline void load_rows(const HeadArray& rows, int first_token, int tokens, int size, Bf16* to) {
   const int num_rows = tokens - first_token;  // or more, or none
   const auto load = [&](const auto* from, int stride) {
     from += static_cast<Index>(first_token) * stride;

@@ -77,10 +77,10 @@ struct Head {
         first_of_row((sample * arguments.heads + head) * tokens) {}
 
   // Of q, k, v: 0, 1, 2.
-  __device__ HeadRows part(int which) const {
+  __device__ HeadArray part(int which) const {
     return {args.qkv, first_row, 3 * width, which * width + column, args.bias};
   }
-  __device__ HeadRows of_width(const Operand& array) const { return {array, first_row, width, column}; }
+  __device__ HeadArray of_width(const Operand& array) const { return {array, first_row, width, column}; }
 };
 
 // x and y: (16, kRowStride) each. Lanes 2 r and 2 r + 1 get the product of rows r, each having summed half of it.

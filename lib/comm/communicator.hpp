@@ -17,6 +17,9 @@ class Communicator : public Ranks {
   // given to the stream later.
   virtual void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) = 0;
 
+  // Whether exchange_arrays() keeps neither the host nor other streams' exchanges waiting.
+  virtual bool exchanges_overlap() const { return false; }
+
   // Ranks that give the same color, in their order here. Collective.
   virtual std::unique_ptr<Communicator> split(int color) = 0;
 

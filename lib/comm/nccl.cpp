@@ -7,8 +7,10 @@
 #include <nccl.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -37,11 +39,25 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Kernels of two communicators on different streams each wait for other ranks: with neither room for both on a GPU nor
+// an order, rank 0's may wait for rank 1's first, and rank 1's for rank 0's second. From 2.26 on NCCL keeps the order
+// in which the host gives them, where asked to before its first call (user guide, NCCL_LAUNCH_ORDER_IMPLICIT).
+bool keeps_launch_order() {
+  static const bool keeps = [] {
+    constexpr const char* kName = "NCCL_LAUNCH_ORDER_IMPLICIT";
+    setenv(kName, "1", 0);
+    int version = 0;
+    return ncclGetVersion(&version) == ncclSuccess && version >= 22600 && std::string_view(getenv(kName)) == "1";
+  }();
+  return keeps;
+}
+
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::unique_ptr<Communicator> host, Index timeout_seconds)
       : Communicator(host->rank(), host->world_ranks()), host_(std::move(host)), timeout_(timeout_seconds) {
     constexpr std::string_view kWhat = "meeting over NCCL";
+    (void)keeps_launch_order();
     ncclUniqueId id{};
     if (rank() == 0) check(ncclGetUniqueId(&id), kWhat);
     broadcast(*host_, kWhat, &id, sizeof id, 0);
@@ -95,6 +111,8 @@ class NcclCommunicator final : public Communicator {
     for (const Transfer& each : transfers)
       if (each.peer == rank()) kernels::copy(context, each.receive, each.send, each.send_bytes);
   }
+
+  bool exchanges_overlap() const override { return keeps_launch_order(); }
 
   std::unique_ptr<Communicator> split(int color) override {
     return std::make_unique<NcclCommunicator>(host_->split(color), timeout_);

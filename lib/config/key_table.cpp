@@ -219,8 +219,8 @@ std::vector<Key> keys_of(Config& c) {
       {"parallel.exchange", &c.parallel.exchange, one_of({"auto", "nccl", "host"}), kNone,
        "how arrays of GPUs go from rank to rank: nccl; host: MPI, by way of host memory; auto: nccl where every rank "
        "has a GPU of its own, else host, with a warning"},
-      {"parallel.overlap", &c.parallel.overlap, anything(), kNone,
-       "GPUs: sum the gradients of later layers over ranks while earlier layers compute theirs"},
+      {"parallel.overlap", &c.parallel.overlap, one_of({"auto", "on", "off"}), kNone,
+       "sum the gradients of later layers over ranks while earlier layers compute theirs; auto: where nccl can"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 

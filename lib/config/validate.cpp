@@ -198,6 +198,10 @@ void check_parallel(const Config& config) {
         nearest_divisors("ffn.home_ranks", num_microbatches, config.ffn.home_ranks));
   if (config.parallel.exchange == "nccl" && config.compute.device == "cpu")
     fail_usage("parallel.exchange = nccl carries arrays of GPUs, and compute.device is cpu: leave it out.");
+  if (config.parallel.overlap == "on" && !keeps_tree(config))
+    fail_usage(
+        "parallel.overlap = on cuts the sums over ranks, which parallel.reduction = library may then add up in another "
+        "order: set one of them otherwise.");
   if (keeps_tree(config) && !is_power_of_two(expert_ranks))
     fail_usage("parallel.experts = {} is not a power of two: it divides the number of ranks, which is one.",
                expert_ranks);

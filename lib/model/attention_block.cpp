@@ -21,7 +21,7 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
   const Index rows = samples * tokens;
 
   normed_ = norm_.forward(pass, rows, x, width_);
-  projected_ = pass.activations(rows, 3 * width_);
+  projected_ = pass.operand(rows, 3 * width_);
   qkv_.forward(pass, rows, normed_, projected_);
 
   attended_ = pass.operand(rows, width_);
@@ -39,7 +39,7 @@ float* AttentionBlock::forward(const Pass& pass, Index samples, Index tokens, In
 
   float* y = pass.arena.take<float>(rows * width_);
   const kernels::ArenaScope scope(pass.arena);
-  const kernels::NewOperand branch = pass.activations_over(y, rows, width_);
+  const kernels::NewOperand branch = pass.operand_over(y, rows, width_);
   output_.forward(pass, rows, attended_, branch);
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
@@ -67,7 +67,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
                              .dropout = pass.dropout_for(Purpose::kAttentionResidualDropout, layer_, first_row_)});
   pass.gradients->add(pass.context, d_output_bias);
 
-  const kernels::NewOperand d_attended = pass.activations(rows, width_);
+  const kernels::NewOperand d_attended = pass.operand(rows, width_);
   output_.backward(pass, rows, attended_, d_output, d_attended);
 
   const kernels::NewOperand d_projected = pass.operand(rows, 3 * width_);

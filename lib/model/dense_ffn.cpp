@@ -14,7 +14,7 @@ kernels::Dropout residual_dropout(const Pass& pass, const Ffn::Input& input, Pur
 float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeights& weights, const Ffn::Input& input,
                     const FfnDropout& dropout, FfnActivations& activations) {
   const Index rows = input.rows(), width = options.width, out = options.out, hidden = options.hidden;
-  const kernels::NewOperand unbiased = pass.activations(rows, hidden), activated = pass.operand(rows, hidden);
+  const kernels::NewOperand unbiased = pass.operand(rows, hidden), activated = pass.operand(rows, hidden);
   activations = {unbiased, activated};
   kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, width, hidden).forward(input.x, weights.w1, unbiased)));
   kernels::bias_activation_dropout(pass.context,
@@ -28,7 +28,7 @@ float* feed_forward(const Pass& pass, const FfnOptions& options, const FfnWeight
   float* y = pass.arena.take<float>(rows * out);
   const kernels::ArenaScope scope(pass.arena);
   // What is no branch of a residual stream may be logits: those stay fp32.
-  const kernels::NewOperand branch = input.residual ? pass.activations_over(y, rows, out) : kernels::NewOperand{y};
+  const kernels::NewOperand branch = input.residual ? pass.operand_over(y, rows, out) : kernels::NewOperand{y};
   kernels::gemm(pass.context, pass.by_weight(pass.linear(rows, hidden, out).forward(activated, weights.w2, branch)));
   kernels::bias_dropout_residual(pass.context,
                                  {.rows = rows,
@@ -63,7 +63,7 @@ class DenseFfn final : public Ffn {
 
   kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
     const Index rows = input_.rows(), out = options_.out, hidden = options_.hidden;
-    const kernels::NewOperand d_x = wants_d_x ? pass.activations(rows, options_.width) : kernels::NewOperand{};
+    const kernels::NewOperand d_x = wants_d_x ? pass.operand(rows, options_.width) : kernels::NewOperand{};
     const kernels::ArenaScope scope(pass.arena);
 
     const kernels::NewOperand d_second = pass.operand(rows, out);
@@ -77,7 +77,7 @@ class DenseFfn final : public Ffn {
                                .dropout = residual_dropout(pass, input_, dropout_.residual, options_.layer)});
     pass.gradients->add(pass.context, d_b2);
 
-    const kernels::NewOperand d_hidden = pass.activations(rows, hidden);  // until then the gradient of its activation
+    const kernels::NewOperand d_hidden = pass.operand(rows, hidden);  // until then the gradient of its activation
     second_.backward(pass, rows, activations_.activated, d_second, d_hidden);
     const auto d_b1 = pass.gradients->leaf(first_.bias, pass.arena);
     kernels::bias_activation_dropout_backward(

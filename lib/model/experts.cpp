@@ -61,7 +61,7 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
   x_ = x;
   ids_ = ids;
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
-  hidden_ = pass.activations(num_rows_, hidden);
+  hidden_ = pass.operand(num_rows_, hidden);
   activated_ = pass.operand(num_rows_, hidden);
   const kernels::NewOperand y = pass.operand(num_rows_, out, readers_of_y);
   const kernels::ArenaScope scope(pass.arena);
@@ -109,10 +109,10 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
 
 kernels::NewOperand FfnExperts::backward(const Pass& pass, const kernels::Operand& d_y, bool wants_d_x) {
   const Index width = options_.width, out = options_.out, hidden = options_.hidden;
-  const kernels::NewOperand d_x = wants_d_x ? pass.activations(num_rows_, width) : kernels::NewOperand{};
+  const kernels::NewOperand d_x = wants_d_x ? pass.operand(num_rows_, width) : kernels::NewOperand{};
   const kernels::ArenaScope scope(pass.arena);
   // d_w2 = d_y^T activated and d_activated = d_y w2, which becomes d_hidden in place
-  const kernels::NewOperand d_hidden = pass.activations(num_rows_, hidden);
+  const kernels::NewOperand d_hidden = pass.operand(num_rows_, hidden);
   ExpertLeaves d_b2, d_b1;
   products_.clear();
   for (const Segment& s : segments_) {

@@ -48,7 +48,9 @@ struct Pass {
     return packed_weights && product.m > 0 ? packed_weights->with_packed_b(product) : product;
   }
 
-  // From the arena, an array (rows, cols) that an element-wise kernel writes and `readers` read.
+  // From the arena, an array (rows, cols) of activations or their gradients, that a product or another kernel writes
+  // and `readers` read. kProducts are also the kernels that take an Operand: in bf16 alone where the device and the
+  // precision allow it, else in fp32 alone.
   kernels::NewOperand operand(Index rows, Index cols, kernels::Readers readers = kernels::Readers::kProducts) const {
     const bool rounded = is_rounded_for(readers);
     const bool values = !rounded || readers != kernels::Readers::kProducts;
@@ -58,12 +60,6 @@ struct Pass {
   // The same in the place of `values` where it is fp32, for a kernel that may write over what it reads.
   kernels::NewOperand operand_over(float* values, Index rows, Index cols) const {
     return is_rounded_for(kernels::Readers::kProducts) ? operand(rows, cols) : kernels::NewOperand{values};
-  }
-  // From the arena, activations (rows, cols), or gradients of them, that a product writes and kernels that take an
-  // Operand read: in bf16 alone where the device and the precision allow it, else in fp32 alone.
-  kernels::NewOperand activations(Index rows, Index cols) const { return operand(rows, cols); }
-  kernels::NewOperand activations_over(float* values, Index rows, Index cols) const {
-    return operand_over(values, rows, cols);
   }
 
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {

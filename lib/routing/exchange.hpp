@@ -25,7 +25,6 @@ class Exchange {
   Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds);
 
   const std::vector<Segment>& segments() const { return segments_; }
-  bool moves() const { return moves_; }                 // whether rows go to another array at all
   Index num_slots() const { return num_slots_; }        // rows that this rank sends: its own microbatch's
   Index num_received() const { return num_received_; }  // rows that its experts work on
 

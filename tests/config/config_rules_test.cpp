@@ -103,6 +103,13 @@ TEST(Validate, NcclIsForGpus) {
                  [](Config& c) { c.parallel.exchange = "nccl"; });
 }
 
+TEST(Validate, OverlapIsForTheTreesSums) {
+  expect_invalid({"parallel.overlap = on", "parallel.reduction = library"}, [](Config& c) {
+    c.parallel.overlap = "on";
+    c.parallel.reduction = "library";
+  });
+}
+
 TEST(Validate, Tf32IsForProductsInFp32OnGpus) {
   const auto tf32 = [](const char* device, const char* dtype) {
     return [=](Config& c) { c.compute = {device, dtype, true}; };
@@ -262,6 +269,7 @@ TEST(ResultDifferences, LayoutAndNamesDoNotCount) {
   after.parallel.experts = 2;
   after.parallel.threads = 2;
   after.parallel.timeout = 5;
+  after.parallel.overlap = "off";
   after.compute.device = "cuda";
   after.checkpoint.every = 3;
   after.checkpoint.keep = 7;

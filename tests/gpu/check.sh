@@ -149,10 +149,17 @@ if [[ $reference =~ ^[0-9a-f]{32}$ ]]; then
     done
     [ $dtype = fp32 ] || break
     compare 'digest, 1 rank, NCCL' "$(train nccl 1 12 --parallel.exchange nccl)"
-    [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -lt 2 ] ||
-      compare 'digest, 2 ranks, NCCL' "$(train nccl-2 2 12 --parallel.experts 2 --parallel.exchange nccl)"
+    if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -ge 2 ]; then
+      for overlap in off on; do
+        compare "digest, 2 ranks, NCCL, overlap $overlap" \
+          "$(train nccl-2-$overlap 2 12 --parallel.experts 2 --parallel.exchange nccl --parallel.overlap $overlap)"
+      done
+    fi
     train halfway 1 6 >/dev/null
     compare 'digest, stopped and resumed on 2 ranks' "$(train halfway 2 12 --resume --parallel.exchange host)"
+    train to-cpu 1 6 >/dev/null
+    note 'digest, resumed on the CPU' "$(train to-cpu 1 12 --resume --compute.device cpu)"
+    note 'digest, 1 rank, TF32' "$(train tf32 1 12 --compute.tf32 true)"
   done
 else
   fail 'training' "$reference"

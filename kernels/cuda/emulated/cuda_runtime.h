@@ -2,7 +2,8 @@
 // fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
 // of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
 // or writes it ends with a segmentation fault, as does what lies behind its end. Work given to a stream is done when
-// somebody waits for it and no earlier, so who does not wait sees what was there before. Not here: memory models, speed.
+// somebody waits for it and no earlier, so who does not wait sees what was there before. Not here: memory models,
+// speed.
 #pragma once
 
 #include <array>

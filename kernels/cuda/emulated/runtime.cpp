@@ -191,7 +191,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  emulated::do_all(stream);
+  emulated::do_everything();  // others may wait for this one
   emulated::streams().erase(stream);
   delete stream;
   return cudaSuccess;
