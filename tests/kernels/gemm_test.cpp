@@ -180,8 +180,10 @@ TEST(Gemm, InTf32IsAsNearAsOperandsOfTenBitsAre) {
     })[0];
   };
   const Floats found = run(Precision::kTf32);
-  if (test_device() == Device::kCpu) EXPECT_TRUE(same_bits(found, run(Precision::kFp32)));
-  if (is_emulated()) EXPECT_FALSE(same_bits(found, run(Precision::kFp32)));
+  // A real one may find TF32 slower for this shape.
+  if (test_device() == Device::kCpu || is_emulated()) {
+    EXPECT_EQ(same_bits(found, run(Precision::kFp32)), test_device() == Device::kCpu);
+  }
   for (Index i = 0; i < kM; ++i)
     for (Index j = 0; j < kN; ++j) {
       double sum = 0, size = 0;
