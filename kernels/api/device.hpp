@@ -25,8 +25,8 @@ void* make_stream(Device device);
 void destroy_stream(Device device, void* stream);
 // What the one context's stream is given from now on begins when all that the other's has been given is done.
 void wait_for(const Context& waiting, const Context& earlier);
-void synchronize(
-    const Context& context);  // the host waits for all work given to the context's stream; fails where it failed
+// The host waits for all work given to the context's stream; fails where it failed.
+void synchronize(const Context& context);
 
 // Seconds that the device takes for all that `work` gives to the context's stream, by the device's own clock (CPU: by
 // the host's), gaps in which it waits for the host among them. Waits for what was given before, and for the work
