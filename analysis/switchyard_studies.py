@@ -34,7 +34,8 @@ DEFAULTS = {
     "train.schedule": "cosine", "train.schedule_epochs": 0, "train.warmup_steps": 0, "train.clip": 0,
     "train.dropout": 0.1, "train.input_dropout": 0, "train.patience": 0, "train.plateau": 0,
     "train.plateau_factor": 0.5, "train.plateau_of": "validation",
-    "parallel.reduction": "tree", "compute.device": "cpu", "compute.dtype": "fp32"}
+    "parallel.reduction": "tree", "compute.device": "cpu", "compute.dtype": "fp32",
+    "compute.tf32": False}
 # What a version of a study for less time changes. Such runs are shown, and said to be so, where there are no others.
 LENGTH_KEYS = ("run.epochs", "run.steps", "data.limit", "train.batch", "train.microbatch")
 OTHER_MODELS = ("mlp", "patch_cnn")  # than a vision transformer
