@@ -172,7 +172,7 @@ void GradientSums::reduce_complete(const Context& context) {
 }
 
 void GradientSums::reduce(const Context& context, Communicator& ranks, float* sums, Index size) {
-  if (reduction_.library)
+  if (reduction_.by_library)
     ranks.all_reduce(context, sums, size);
   else
     tree_reduce(context, ranks, "sum of gradients", sums, size, scratch_.data());

@@ -57,8 +57,8 @@ class ParameterStore {
 // counts) travel before the replicated part, so that they need no reduction of their own.
 class GradientSums {
  public:
-  struct Reduction {       // over ranks
-    bool library = false;  // the library's own sum, in whatever order
+  struct Reduction {          // over ranks
+    bool by_library = false;  // the library's own sum, in whatever order
     // On a stream of its own: sums that are complete travel while others are still computed.
     bool overlap = false;
   };

@@ -124,10 +124,10 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   Index block = num_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(num_microbatches_));
   if (local_microbatches_ % block != 0)
     block = local_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(local_microbatches_));
-  const bool library = config.parallel.reduction == "library";
+  const bool by_library = config.parallel.reduction == "library";
   const bool overlap = config.parallel.overlap == "on" ||
-                       (config.parallel.overlap == "auto" && mesh.world().exchanges_overlap() && !library);
-  const GradientSums::Reduction reduction{.library = library, .overlap = overlap};
+                       (config.parallel.overlap == "auto" && mesh.world().exchanges_overlap() && !by_library);
+  const GradientSums::Reduction reduction{.by_library = by_library, .overlap = overlap};
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block, mesh, reduction,
                                               num_metrics());
   gradient_squares_ = std::make_unique<GradientSquares>(context.device, *parameters_);

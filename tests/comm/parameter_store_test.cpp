@@ -251,15 +251,15 @@ TEST(GradientSums, TheLibrarysSumIsNearTheTrees) {
   const Cpu cpu;
   kernels::Arena arena(Device::kCpu);
   Floats totals[2];
-  for (bool library : {false, true}) {
-    GradientSums sums(Device::kCpu, store, 1, 1, mesh, {.library = library}, 1);
+  for (bool by_library : {false, true}) {
+    GradientSums sums(Device::kCpu, store, 1, 1, mesh, {.by_library = by_library}, 1);
     for (ParameterId id = 0; id < table.size(); ++id)
       for (Index slice = 0; slice < store.local_slices(id); ++slice)
         put(sums, cpu, table[id].per_expert ? sums.expert_leaf(id, slice, 0, arena) : sums.leaf(id, arena),
             random_floats(table[id].slice_size(), static_cast<std::uint64_t>(world_rank() * 100 + id * 10 + slice)));
     put(sums, cpu, sums.metrics_leaf(arena), {1});
     const GradientSums::Totals found = sums.finish(cpu);
-    totals[library].assign(found.gradients, found.gradients + store.size());
+    totals[by_library].assign(found.gradients, found.gradients + store.size());
     EXPECT_EQ(found.metrics[0], world_size());
   }
   for (std::size_t i = 0; i < totals[0].size(); ++i) EXPECT_NEAR(totals[0][i], totals[1][i], 1e-6);

@@ -19,7 +19,7 @@ namespace {
 // kernel(context, output) writes an array (rows, cols) and returns its other outputs.
 using Kernel = std::function<std::vector<Floats>(const Context&, const NewOperand&)>;
 void expect_writes_rounded(Index rows, Index cols, const Kernel& kernel) {
-  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  if (!device_takes_rounded()) GTEST_SKIP() << "this device rounds operands in the product";
   SCOPED_TRACE(testing::Message() << rows << " x " << cols);
   on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output fp32(rows * cols), fp32_of_both(rows * cols);
@@ -40,15 +40,7 @@ void expect_writes_rounded(Index rows, Index cols, const Kernel& kernel) {
   });
 }
 
-struct Shape {
-  Index rows, cols;
-};
-class Rounded : public testing::TestWithParam<Shape> {
- protected:
-  const Index rows = GetParam().rows, cols = GetParam().cols, size = rows * cols;
-  const Floats x = random_floats(size, 1, 4), d_y = random_floats(size, 2), of_cols = random_floats(cols, 3);
-  const Dropout dropout = some_dropout(0.1f);
-};
+class Rounded : public OfRowsAndCols {};
 
 TEST_P(Rounded, LayerNorm) {
   expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
@@ -239,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RoundedAttention,
 
 // x (rows, in) and d_y (rows, out) as a linear layer's three products take them; 2100 rows are cut into slices.
 TEST(RoundedOperands, GiveAProductTheSameBits) {
-  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  if (!device_takes_rounded()) GTEST_SKIP() << "this device rounds operands in the product";
   for (const auto& [rows, in, out] : {std::array<Index, 3>{1, 1, 1}, {5, 7, 25}, {37, 300, 20}, {2100, 7, 9}}) {
     SCOPED_TRACE(testing::Message() << rows << " " << in << " " << out);
     const Floats x = random_floats(rows * in, 1), d_y = random_floats(rows * out, 2), w = random_floats(out * in, 3);
@@ -268,7 +260,7 @@ TEST(RoundedOperands, GiveAProductTheSameBits) {
 }
 
 TEST(RoundedOperands, AreNotCopiedByTheProduct) {
-  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  if (!device_takes_rounded()) GTEST_SKIP() << "this device rounds operands in the product";
   constexpr Index kRows = 6, kIn = 25, kOut = 7;
   ThreadPool threads(1);
   const Context context = test_context(threads);
@@ -288,7 +280,7 @@ TEST(RoundedOperands, AreNotCopiedByTheProduct) {
 }
 
 TEST(RoundedOperands, AreRefusedByAProductInFp32) {
-  if (!reads_rounded(test_device(), Precision::kBf16)) GTEST_SKIP() << "this device rounds operands in the product";
+  if (!device_takes_rounded()) GTEST_SKIP() << "this device rounds operands in the product";
   ThreadPool threads(1);
   RoundedOutput x(1, 1);
   const float w = 1;

@@ -56,4 +56,18 @@ class RoundedOutput {
   Output pairs_;  // of neighbours
 };
 
+struct Shape {
+  Index rows, cols;
+};
+// Kernels over arrays (rows, cols).
+class OfRowsAndCols : public testing::TestWithParam<Shape> {
+ protected:
+  const Index rows = GetParam().rows, cols = GetParam().cols, size = rows * cols;
+  const Floats x = random_floats(size, 1, 4), d_y = random_floats(size, 2), of_cols = random_floats(cols, 3);
+  const Dropout dropout = some_dropout(0.1f);
+};
+
+// Whether the device's kernels are given such arrays; where they are not, ctest runs no test that needs them.
+inline bool device_takes_rounded() { return reads_rounded(test_device(), Precision::kBf16); }
+
 }  // namespace switchyard::kernels

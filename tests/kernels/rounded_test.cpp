@@ -12,8 +12,6 @@
 namespace switchyard::kernels {
 namespace {
 
-bool device_takes_rounded() { return reads_rounded(test_device(), Precision::kBf16); }
-
 // kernel(context, x) reads an array (rows, cols) and returns its outputs.
 using Kernel = std::function<std::vector<Floats>(const Context&, const Operand&)>;
 void expect_reads_rounded(const Floats& x, Index cols, const Kernel& kernel) {
@@ -28,15 +26,7 @@ void expect_reads_rounded(const Floats& x, Index cols, const Kernel& kernel) {
   });
 }
 
-struct Shape {
-  Index rows, cols;
-};
-class OfRounded : public testing::TestWithParam<Shape> {
- protected:
-  const Index rows = GetParam().rows, cols = GetParam().cols, size = rows * cols;
-  const Floats x = random_floats(size, 1, 4), d_y = random_floats(size, 2), of_cols = random_floats(cols, 3);
-  const Dropout dropout = some_dropout(0.1f);
-};
+class OfRounded : public OfRowsAndCols {};
 
 TEST_P(OfRounded, BiasActivationDropout) {
   expect_reads_rounded(x, cols, [&](const Context& context, const Operand& of_x) -> std::vector<Floats> {
