@@ -39,9 +39,8 @@ class Operands {
 
   // Whether products read and write arrays that are rounded.
   bool rounds() const { return kernels::reads_rounded(context_.device, precision_); }
-  // (rows, cols) as products read and write them: Pass::activations().
+  // (rows, cols) as Pass::operand() has products and kernels read and write them.
   kernels::Operand read_operand(Index rows, Index cols);
-  // (rows, cols) as Pass::operand() has kernels write them.
   kernels::NewOperand write_operand(Index rows, Index cols, kernels::Readers readers = kernels::Readers::kProducts);
   // Read, and then written in the same place.
   kernels::NewOperand update_operand(Index rows, Index cols);
