@@ -1,29 +1,39 @@
 #!/usr/bin/env bash
-# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM] [--seconds N]
+# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM] [--seconds N] [--only PARTS]
 # On a machine with a GPU: conformance of every kernel, equal digests of different layouts, a short training, speed of
 # the study's models, of an aligned ViT and of every kernel, and the same steps in PyTorch where PROGRAM has it. Builds
 # build/cuda, or takes what tests/gpu/bundle.sh made. A part that fails does not keep the others from running; what has
-# no time left after N seconds (default 540, the build not among them) is left out. Full logs go to --out (default
-# build/gpu-check); ends with a short table, and with an error where anything failed.
+# no time left after N seconds (default 540, the build not among them) is left out. PARTS: some of
+# kernels,digests,speed,torch. Full logs go to --out (default build/gpu-check); ends with a short table, and with an
+# error where anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-bundle= out=build/gpu-check python=python3 seconds=540
+bundle= out=build/gpu-check python=python3 seconds=540 parts=kernels,digests,speed,torch
 while [ $# -gt 0 ]; do
   case "$1" in
     --bundle) bundle=${2:-}; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --python) python=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
-    *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
+    --only) parts=$2; shift 2 ;;
+    *) sed -n '2,8s/^# //p' "$0" >&2; exit 2 ;;
   esac
 done
+for part in ${parts//,/ }; do
+  case "$part" in
+    kernels | digests | speed | torch) ;;
+    *) echo "check.sh: --only $part: take some of kernels,digests,speed,torch" >&2; exit 2 ;;
+  esac
+done
+wants() { [[ ,$parts, == *,$1,* ]]; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 [ -z "$bundle" ] || [ -e "$bundle" ] || { echo "check.sh: --bundle $bundle: there is no such file or folder" >&2; exit 2; }
 own_libraries=${LD_LIBRARY_PATH-}
 if [ -f "$bundle" ]; then
   rm -rf "$out/bundle"
-  mkdir -p "$out/bundle" && tar -C "$out/bundle" -xJf "$bundle" || exit 1
+  mkdir -p "$out/bundle"
+  if type -P xz >/dev/null; then tar -C "$out/bundle" -xJf "$bundle"; else "$python" -m tarfile -e "$bundle" "$out/bundle"; fi || exit 1
   bundle=$out/bundle
 fi
 if [ -n "$bundle" ]; then
@@ -34,7 +44,10 @@ else
   cmake --preset cuda && cmake --build build/cuda || exit 1
   bin=$PWD/build/cuda
 fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# One machine, perhaps a bare one: without ssh Open MPI finds no launcher, and not every sandbox lets ranks read each
+# other's memory.
+export OMPI_MCA_plm=isolated OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
 export PMIX_MCA_pcompress_base_silence_warning=1
 end=$((SECONDS + seconds))
 summary=$out/summary.txt
@@ -72,10 +85,26 @@ for library in $(missing); do
   [ -z "$found" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
 done
 [ -z "$(missing)" ] || { fail 'shared libraries that nothing has' "$(missing | tr '\n' ' ')"; finish; }
-within 20 "$out/version.log" "$bin/switchyard" --version
+within 60 "$out/version.log" "$bin/switchyard" --version
 status=$?
 [ $status != 132 ] || { fail 'program' "built for another processor: configure with -DSWITCHYARD_NATIVE=OFF"; finish; }
 [ $status = 0 ] || { fail 'program' "$(why $status "$out/version.log")"; finish; }
+
+within 60 "$out/gpu.log" env SWITCHYARD_TEST_DEVICE=cuda "$bin/test_kernels_reduce"
+[ $? != 77 ] || { fail 'kernels' 'no GPU: nothing more to check'; finish; }
+# PyTorch compiles for minutes: what it keeps of that is made while others check.
+twin() { # MODEL LOG OPTIONS...
+  local model=$1 log=$2; shift 2
+  within 180 "$log" env LD_LIBRARY_PATH="$own_libraries" "$python" analysis/peers/twin.py $(study "$model") \
+    --compute.dtype bf16 --device cuda --compile --microbatch 512 "$@"
+}
+study() { echo --config "configs/vit-seed-$1.cfg" --train.batch 512 --train.microbatch 512; }
+if wants torch && within 60 "$out/torch.log" env LD_LIBRARY_PATH="$own_libraries" "$python" -c 'import torch'; then
+  for model in dense switch random; do twin $model "$out/twin-$model-first.log" --steps 1 --warmup 1 & done
+elif wants torch; then
+  note 'PyTorch' "$python has none"
+  parts=${parts/torch/}
+fi
 
 # --- kernels. What fails is run once more, each case for itself, in the first minutes: a GPU that saw one error does
 # nothing more for the process that made it.
@@ -97,28 +126,29 @@ run_test() { # PROGRAM
     cat "$out/case.$name.log" >>"$out/$name.alone.log"
   done
 }
-within 60 "$out/gpu.log" "$bin/test_kernels_reduce"
-[ $? != 77 ] || { fail 'kernels' 'no GPU: nothing more to check'; finish; }
-rm -f "$out"/*.failed "$out"/*.alone.log
-for test in "$bin"/test_kernels_*; do
-  while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
-  run_test "$test" &
-done
-wait
-programs=0 bad=0
-for file in "$out"/test_kernels_*.status; do
-  name=$(basename "$file" .status) status=$(<"$file")
-  programs=$((programs + 1))
-  [ "$status" != 0 ] || continue
-  bad=$((bad + 1))
-  fail "$name" "failed ($status); alone, $(wc -l <"$out/$name.failed" 2>/dev/null || echo '?') cases"
-  head -n 3 "$out/$name.failed" 2>/dev/null | sed 's/^/    /' | tee -a "$summary"
-  case=$(sed -n '1s/: .*//p' "$out/$name.failed" 2>/dev/null)
-  type -P compute-sanitizer >/dev/null && [ -n "$case" ] && [ $bad -le 3 ] || continue
-  within 60 "$out/$name.sanitizer.log" compute-sanitizer "$bin/$name" --gtest_filter="$case"
-  grep -m 1 -E '========= (Invalid|Uninit|Barrier|Program hit)' -A 2 "$out/$name.sanitizer.log" | cut -c 1-150 | sed 's/^/    /' | tee -a "$summary"
-done
-note 'kernel tests that failed' "$bad of $programs"
+check_kernels() {
+  local test programs=0 bad=0 file name status case
+  rm -f "$out"/*.failed "$out"/*.alone.log
+  (for test in "$bin"/test_kernels_*; do
+    while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+    run_test "$test" &
+  done
+  wait)
+  for file in "$out"/test_kernels_*.status; do
+    name=$(basename "$file" .status) status=$(<"$file")
+    programs=$((programs + 1))
+    [ "$status" != 0 ] || continue
+    bad=$((bad + 1))
+    fail "$name" "failed ($status); alone, $(wc -l <"$out/$name.failed" 2>/dev/null || echo '?') cases"
+    head -n 3 "$out/$name.failed" 2>/dev/null | sed 's/^/    /' | tee -a "$summary"
+    case=$(sed -n '1s/: .*//p' "$out/$name.failed" 2>/dev/null)
+    type -P compute-sanitizer >/dev/null && [ -n "$case" ] && [ $bad -le 3 ] || continue
+    within 60 "$out/$name.sanitizer.log" compute-sanitizer "$bin/$name" --gtest_filter="$case"
+    grep -m 1 -E '========= (Invalid|Uninit|Barrier|Program hit)' -A 2 "$out/$name.sanitizer.log" | cut -c 1-150 | sed 's/^/    /' | tee -a "$summary"
+  done
+  note 'kernel tests that failed' "$bad of $programs"
+}
+if wants kernels; then check_kernels; fi
 
 # --- the promise: one rank; two and four that share the GPU; killed halfway and resumed
 small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 --ffn.kind moe --ffn.router switch
@@ -132,22 +162,25 @@ train() { # NAME RANKS STEPS KEYS...
   sed -n 's/^digest //p' "$out/$name.log"
 }
 rm -rf "$out/runs"
-reference=$(train one-rank 1 12)
+is_digest() { [[ $1 =~ ^[0-9a-f]{32}$ ]]; }
+show() { if is_digest "$2"; then note "$@"; else fail "$@"; fi; } # TEXT DIGEST
 compare() { # TEXT DIGEST
-  if [ "$2" = "$reference" ]; then note "$1" equal
-  elif [[ $2 =~ ^[0-9a-f]{32}$ ]]; then fail "$1" "DIFFERS: $2"
-  else fail "$1" "$2"; fi
+  if ! is_digest "$2"; then fail "$1" "$2"
+  elif [ "$2" = "$reference" ]; then note "$1" equal
+  else fail "$1" "DIFFERS: $2"; fi
 }
-if [[ $reference =~ ^[0-9a-f]{32}$ ]]; then
-  note 'digest, 1 rank' "$reference"
+check_digests() {
+  local dtype layout ranks experts
   for dtype in fp32 bf16; do
-    [ $dtype = fp32 ] || { reference=$(train one-rank-bf16 1 12 --compute.dtype bf16); note 'digest, 1 rank, bf16' "$reference"; }
+    reference=$(train "one-rank-$dtype" 1 12 --compute.dtype $dtype)
+    show "digest, $dtype, 1 rank" "$reference"
+    is_digest "$reference" || continue
     for layout in '2 1' '2 2' '4 2' '4 4'; do
       read -r ranks experts <<<"$layout"
       compare "digest, $dtype, $ranks ranks, experts over $experts" \
         "$(train "ranks-$dtype-$ranks-$experts" "$ranks" 12 --parallel.experts "$experts" --parallel.exchange host --compute.dtype $dtype)"
     done
-    [ $dtype = fp32 ] || break
+    [ $dtype = fp32 ] || continue
     compare 'digest, 1 rank, NCCL' "$(train nccl 1 12 --parallel.exchange nccl)"
     if [ "$(nvidia-smi -L 2>/dev/null | wc -l)" -ge 2 ]; then
       for overlap in off on; do
@@ -158,12 +191,11 @@ if [[ $reference =~ ^[0-9a-f]{32}$ ]]; then
     train halfway 1 6 >/dev/null
     compare 'digest, stopped and resumed on 2 ranks' "$(train halfway 2 12 --resume --parallel.exchange host)"
     train to-cpu 1 6 >/dev/null
-    note 'digest, resumed on the CPU' "$(train to-cpu 1 12 --resume --compute.device cpu)"
-    note 'digest, 1 rank, TF32' "$(train tf32 1 12 --compute.tf32 true)"
+    show 'digest, resumed on the CPU' "$(train to-cpu 1 12 --resume --compute.device cpu)"
+    show 'digest, 1 rank, TF32' "$(train tf32 1 12 --compute.tf32 true)"
   done
-else
-  fail 'training' "$reference"
-fi
+}
+if wants digests; then check_digests; fi
 
 # --- speed
 column() { sed -n "s/^$1  *[0-9.]*  *\([0-9.]*\).*/\1/p" "$2"; }
@@ -182,51 +214,52 @@ profile() { # NAME KEYS...
   within 60 "$log" "$bin/switchyard" bench step "$@" --compute.dtype bf16 --compute.device cuda --steps 3 --profile
   awk '/ %$/ { print "    " $1, $(NF - 2), "ms", $(NF - 1) " %" }' "$log" | head -n 5 | tee -a "$summary"
 }
-study() { echo --config "configs/vit-seed-$1.cfg" --train.batch 512 --train.microbatch 512; }
-note 'bench step, bf16' 'images/s   share of products   of a large product'
-for model in dense switch random; do
-  step $model "vit-seed-$model, batch 512" $(study $model)
-done
-step aligned 'aligned ViT, 768 wide, 8 experts, batch 1024' --config configs/vit-seed-switch.cfg --model.width 768 \
-  --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256
-note 'switch, random over dense' "$(ratio "${rate[switch]}" "${rate[dense]}")   $(ratio "${rate[random]}" "${rate[dense]}")"
-for model in dense switch; do
-  note "where a step of vit-seed-$model goes" ''
-  profile $model $(study $model)
-  log=$out/kernels-$model.log
-  within 100 "$log" "$bin/switchyard" bench kernels $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
-  status=$?
-  [ $status = 0 ] || fail "bench kernels, vit-seed-$model" "$(why $status "$log")"
-  # NAME SHAPE MICROSECONDS WORK RATE LIMIT SHARE, those first that lose most time
-  row='$NF ~ /^[0-9]+\.[0-9][0-9]$/ && NF > 6'
-  note "vit-seed-$model, kernels with shares below 0.5" "$(awk "$row && \$NF < 0.5" "$log" | wc -l) of $(awk "$row" "$log" | wc -l)"
-  awk "$row && \$NF < 0.5 { print \$(NF - 4) * (1 - \$NF), \$0 }" "$log" | sort -rn | head -n 6 |
-    awk '{ text = $2; for (i = 3; i < NF - 4; ++i) text = text " " $i; printf "    %s  %9.1f us  %s\n", $NF, $(NF - 4), text }' | tee -a "$summary"
-  log=$out/products-$model.log
-  within 60 "$log" "$bin/switchyard" bench products $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
-  status=$?
-  [ $status = 0 ] || fail "bench products, vit-seed-$model" "$(why $status "$log")"
-  note "vit-seed-$model, all products of a step" "$(sed -n 's/^all of a microbatch: //p' "$log")"
-done
-# Whether rows of whole eights are worth padding the study's width for.
-within 60 "$out/products-304.log" "$bin/switchyard" bench products $(study dense) --model.width 304 --model.heads 8 \
-  --compute.dtype bf16 --compute.device cuda --steps 5
-note 'the same of vit-seed-dense, 304 wide' "$(sed -n 's/^all of a microbatch: //p' "$out/products-304.log")"
+check_speed() {
+  local model log status row
+  note 'bench step, bf16' 'images/s   share of products   of a large product'
+  for model in dense switch random; do
+    step $model "vit-seed-$model, batch 512" $(study $model)
+  done
+  step aligned 'aligned ViT, 768 wide, 8 experts, batch 1024' --config configs/vit-seed-switch.cfg --model.width 768 \
+    --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256
+  note 'switch, random over dense' "$(ratio "${rate[switch]}" "${rate[dense]}")   $(ratio "${rate[random]}" "${rate[dense]}")"
+  for model in dense switch; do
+    note "where a step of vit-seed-$model goes" ''
+    profile $model $(study $model)
+    log=$out/kernels-$model.log
+    within 100 "$log" "$bin/switchyard" bench kernels $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
+    status=$?
+    [ $status = 0 ] || fail "bench kernels, vit-seed-$model" "$(why $status "$log")"
+    # NAME SHAPE MICROSECONDS WORK RATE LIMIT SHARE, those first that lose most time
+    row='$NF ~ /^[0-9]+\.[0-9][0-9]$/ && NF > 6'
+    note "vit-seed-$model, kernels with shares below 0.5" "$(awk "$row && \$NF < 0.5" "$log" | wc -l) of $(awk "$row" "$log" | wc -l)"
+    awk "$row && \$NF < 0.5 { print \$(NF - 4) * (1 - \$NF), \$0 }" "$log" | sort -rn | head -n 6 |
+      awk '{ text = $2; for (i = 3; i < NF - 4; ++i) text = text " " $i; printf "    %s  %9.1f us  %s\n", $NF, $(NF - 4), text }' | tee -a "$summary"
+    log=$out/products-$model.log
+    within 60 "$log" "$bin/switchyard" bench products $(study $model) --compute.dtype bf16 --compute.device cuda --steps 5
+    status=$?
+    [ $status = 0 ] || fail "bench products, vit-seed-$model" "$(why $status "$log")"
+    note "vit-seed-$model, all products of a step" "$(sed -n 's/^all of a microbatch: //p' "$log")"
+  done
+  # Whether rows of whole eights are worth padding the study's width for.
+  within 60 "$out/products-304.log" "$bin/switchyard" bench products $(study dense) --model.width 304 --model.heads 8 \
+    --compute.dtype bf16 --compute.device cuda --steps 5
+  note 'the same of vit-seed-dense, 304 wide' "$(sed -n 's/^all of a microbatch: //p' "$out/products-304.log")"
+}
+wait
+if wants speed; then check_speed; fi
 
-# --- PyTorch's steps, last: it compiles for minutes
-torch() { env LD_LIBRARY_PATH="$own_libraries" "$@"; }
-if torch "$python" -c 'import torch' 2>/dev/null; then
+check_torch() {
+  local model log status peer
   note 'PyTorch (torch.compile, SDPA, bf16)' 'images/s   ours over it'
   for model in dense switch random; do
     log=$out/twin-$model.log
-    within 150 "$log" env LD_LIBRARY_PATH="$own_libraries" "$python" analysis/peers/twin.py $(study $model) \
-      --compute.dtype bf16 --device cuda --compile --microbatch 512
+    twin $model "$log"
     status=$?
     if [ $status != 0 ]; then fail "twin of vit-seed-$model" "$(why $status "$log")"; continue; fi
     peer=$(sed -n 's/.*"images_per_second": \([0-9]*\).*/\1/p' "$log")
-    note "twin of vit-seed-$model" "$peer   $(ratio "${rate[$model]}" "$peer")"
+    note "twin of vit-seed-$model" "$peer   $(ratio "${rate[$model]-}" "$peer")"
   done
-else
-  note 'PyTorch' "$python has none"
-fi
+}
+if wants torch; then check_torch; fi
 finish

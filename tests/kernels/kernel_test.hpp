@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,6 +46,12 @@ inline bool is_emulated() { return emulated::set_order != nullptr; }
 
 inline Context test_context(ThreadPool& threads) { return {.device = test_device(), .threads = &threads}; }
 
+// By size. A GPU's page-locked memory is slow to get, and a test takes thousands of arrays of few sizes.
+inline std::map<Index, std::vector<void*>>& free_host_memory() {
+  static auto& blocks = *new std::map<Index, std::vector<void*>>;  // outlives every array
+  return blocks;
+}
+
 // Host memory that kernels on the test's device can read and write.
 template <typename T>
 struct TestAllocator {
@@ -53,10 +60,27 @@ struct TestAllocator {
   template <typename U>
   TestAllocator(const TestAllocator<U>&) {}
   T* allocate(std::size_t count) {
-    return static_cast<T*>(allocate_host(test_device(), static_cast<Index>(count * sizeof(T))));
+    std::vector<void*>& free = free_host_memory()[bytes(count)];
+    if (free.empty()) return static_cast<T*>(allocate_host(test_device(), bytes(count)));
+    void* const block = free.back();
+    free.pop_back();
+    return static_cast<T*>(block);
   }
-  void deallocate(T* pointer, std::size_t) { release_host(test_device(), pointer); }
+  void deallocate(T* pointer, std::size_t count) {
+    if (test_device() == Device::kCpu)
+      release_host(test_device(), pointer);
+    else
+      free_host_memory()[bytes(count)].push_back(pointer);
+  }
   bool operator==(const TestAllocator&) const { return true; }
+
+ private:
+  // On the CPU exact, so that sanitizers see what is written beyond it.
+  static Index bytes(std::size_t count) {
+    constexpr Index kUnit = 4096;
+    const auto size = static_cast<Index>(count * sizeof(T));
+    return test_device() == Device::kCpu ? size : (size + kUnit - 1) / kUnit * kUnit;
+  }
 };
 template <typename T>
 using TestVector = std::vector<T, TestAllocator<T>>;
