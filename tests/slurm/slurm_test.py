@@ -39,9 +39,8 @@ lr = 0.01
 dropout = 0.1
 """
 
-# Long enough to be told to stop in the middle: a quarter of a minute on two idle cores, where a job takes some seconds
-# to be preempted.
-LONG = "--run.epochs 2000 --run.eval_every 2000 --checkpoint.every 100000".split()
+# Long enough to be told to stop in the middle: ten seconds on two idle cores, where a job takes some to be preempted.
+LONG = "--run.epochs 1500 --run.eval_every 1500 --checkpoint.every 100000".split()
 TWO_NODES = "--nodes=2 --ntasks-per-node=2".split()
 
 
@@ -160,13 +159,19 @@ class Train(Scripts):
 
 
 class Preempted(Scripts):
+    @classmethod
+    def digest_of_a_plain_run(cls, scripts):
+        if not hasattr(cls, "plain"):
+            cls.plain = scripts.plain_digest(*LONG)
+        return cls.plain
+
     def preempt_in_the_middle(self):
         job = self.train("--nodes=2", "--ntasks-per-node=1", words=LONG)
         job.wait_for("\nmesh: ")
         self.sbatch("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
         job.wait_for("start 2: ")
         self.assertEqual(job.end(), "COMPLETED", job.text())
-        self.assertEqual(self.digest(job.text()), self.plain_digest(*LONG))
+        self.assertEqual(self.digest(job.text()), self.digest_of_a_plain_run(self))
         return job
 
     def test_a_preempted_job_requeues_itself_and_ends_at_the_same_digest(self):
