@@ -200,6 +200,7 @@ bool TrainingRun::train() {
     stopped = metrics.stop_requested;
     const bool last = metrics.step == trainer_->total_steps();
     if (last || (eval_steps > 0 && metrics.step % eval_steps == 0)) evaluate();
+    if (is_done() && !has_row(metrics)) append_rows(metrics);  // the last step, early or not
     if (is_done() || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
   }
   return is_done();
@@ -215,7 +216,13 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   progress_->step(metrics);
   for (const std::string& warning : routing_watch_->step(metrics.step, metrics.routing))
     progress_->note("warning: " + warning);
-  if (metrics.step % config_.run.log_every != 0 && metrics.step != trainer_->total_steps()) return;
+  if (has_row(metrics)) append_rows(metrics);
+}
+
+bool TrainingRun::has_row(const StepMetrics& metrics) const { return metrics.step % config_.run.log_every == 0; }
+
+void TrainingRun::append_rows(const StepMetrics& metrics) {
+  if (!world_.speaks()) return;
   results_->append(step_row(metrics, config_.train.batch));
   if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
   if (metrics.trees.layers > 0) results_->append(io::TreeRow{metrics.step, metrics.trees.entropy, metrics.trees.share});

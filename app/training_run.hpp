@@ -40,6 +40,8 @@ class TrainingRun {
   bool train();  // false where the run was stopped before its end
   bool is_done() const;
   void log_step(const StepMetrics& metrics);
+  bool has_row(const StepMetrics& metrics) const;  // by run.log_every
+  void append_rows(const StepMetrics& metrics);
   void evaluate();
   void save_checkpoint();
   int finish(bool stopped);

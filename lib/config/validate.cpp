@@ -156,6 +156,8 @@ void check_leaves(const Config& config) {
                                                        {"ffn.capacity_eval", ffn.capacity_eval}};
   for (const auto& [key, value] : of_experts)
     if (value > 0) fail_usage("{} = {} is of experts, and ffn.kind = fff has none: leave it out.", key, value);
+  if (ffn.inference == "average")
+    fail_usage("ffn.inference = average is of experts' weights, and ffn.kind = fff has none: leave it out.");
   const bool has_dense_blocks = config.model.kind == "vit" && ffn.every > 1;
   if (!has_dense_blocks && (ffn.activation == "cube" || ffn.activation == "identity"))
     fail_usage("ffn.activation = {}: hidden units of ffn.kind = fff are relu: leave it out.", ffn.activation);

@@ -26,7 +26,7 @@ const Words kSteered =
     kMeasured + words_of(
                     "--data.crop_padding 0 --data.flip false --run.epochs 60 --train.lr 0.004 --train.patience 8 "
                     "--train.schedule constant --train.plateau 3 --train.plateau_factor 0.25 --train.plateau_of "
-                    "training");
+                    "training --run.log_every 1000");
 
 std::vector<std::string> reductions(const Outcome& outcome) {
   std::istringstream lines(outcome.out);
@@ -70,6 +70,7 @@ TEST_F(ScoresProgram, ARunStopsWhenAccuracyRisesNoMore) {
   EXPECT_EQ(summary.attributes.at("status"), "finished");
   ASSERT_FALSE(summary.evaluations.empty());
   EXPECT_LT(summary.evaluations.back().epoch, 60);
+  ASSERT_TRUE(summary.last_step);  // whatever run.log_every
   EXPECT_EQ(summary.last_step->step, summary.evaluations.back().step);
 
   // The scores are those of the evaluations in the file.

@@ -188,6 +188,7 @@ TEST(Validate, KeysThatWouldDoNothingAreRefused) {
   expect_invalid({"ffn.gating_dropout = 0.5"}, tree([](Config& c) { c.ffn.gating_dropout = 0.5; }));
   expect_invalid({"ffn.capacity_train = 2"}, tree([](Config& c) { c.ffn.capacity_train = 2; }));
   expect_invalid({"ffn.capacity_eval = 2"}, tree([](Config& c) { c.ffn.capacity_eval = 2; }));
+  expect_invalid({"ffn.inference = average"}, tree([](Config& c) { c.ffn.inference = "average"; }));
   expect_invalid({"ffn.activation = cube", "relu"}, tree([](Config& c) { c.ffn.activation = "cube"; }));
   Config dense_blocks;
   dense_blocks.ffn.kind = "fff", dense_blocks.ffn.activation = "cube", dense_blocks.ffn.every = 2;
