@@ -1,5 +1,6 @@
 // Kernels of learned gates and of hash routing: of a few numbers for each token and expert, and of the gate's input.
 #include "app/case_list.hpp"
+#include "kernels/api/elementwise.hpp"
 #include "kernels/api/embedding.hpp"
 #include "kernels/api/gate.hpp"
 
@@ -12,6 +13,10 @@ void add_noisy_gate(CaseList& cases) {
   const Index tokens = cases.tokens, experts = cases.config.ffn.experts, size = tokens * experts;
   const std::string shape = by({tokens, experts});
   const RandomKey key{cases.config.run.seed, Purpose::kGateNoise, 0, 0};
+  cases.add(kernels::bias_add, "bias_add", shape, [=](Operands& o) -> kernels::BiasAdd {
+    float* const logits = o.update(size);
+    return {.rows = tokens, .cols = experts, .x = logits, .bias = o.read(experts), .y = logits};
+  });
   cases.add(kernels::noisy_logits, "noisy_logits", shape, [=](Operands& o) -> kernels::NoisyLogits {
     return {.tokens = tokens,
             .num_experts = experts,

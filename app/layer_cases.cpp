@@ -91,12 +91,6 @@ void add_hidden_units(CaseList& cases) {
                          });
   if (ffn.is_tree()) return;
   // Of an expert's second layer.
-  cases.add(kernels::bias_add, "bias_add", by({segment_rows, out}), [=](Operands& o) -> kernels::BiasAdd {
-    // In fp32 in place.
-    const Index size = segment_rows * out;
-    const kernels::NewOperand y = o.rounds() ? o.write_operand(segment_rows, out) : o.update(size);
-    return {.rows = segment_rows, .cols = out, .x = o.rounds() ? o.read(size) : y.values, .bias = o.read(out), .y = y};
-  });
   cases.add(kernels::column_sum, "column_sum", by({segment_rows, out}), [=](Operands& o) -> kernels::ColumnSum {
     return {.rows = segment_rows, .cols = out, .x = o.read_operand(segment_rows, out), .sums = o.write(out)};
   });

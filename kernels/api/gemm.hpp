@@ -10,9 +10,9 @@
 
 namespace switchyard::kernels {
 
-// C = addends[n-1] + (... + (addends[0] + op(A) op(B))), all row-major, fp32 in memory or rounded to bf16. op(A) is (m,
-// k), op(B) is (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of the addends. The bits of C
-// depend on the shapes alone, never on the number of threads or on where the arrays lie.
+// C = addends[n-1] + (... + (addends[0] + op(A) op(B))), or op(A) op(B) + bias, all row-major, fp32 in memory or
+// rounded to bf16. op(A) is (m, k), op(B) is (k, n), C and the addends are (m, n) with rows ldc apart; C may be any of
+// the addends. The bits of C depend on the shapes alone, never on the number of threads or on where the arrays lie.
 struct Gemm {
   bool transpose_a = false;  // A is stored (k, m)
   bool transpose_b = false;  // B is stored (n, k)
@@ -25,6 +25,8 @@ struct Gemm {
   Index ldc = 0;
   int num_addends = 0;
   std::array<const float*, kMaxTreeLevels> addends{};
+  // (n), added to the sums of every row; null: none. Without addends. In fp32, but rounded to bf16 as C is.
+  const float* bias = nullptr;
   Precision precision = Precision::kFp32;
   // A and B rounded already, for kBf16; null: read from a and b. Rows are rounded_cols() of those stored apart.
   const Bf16* a_rounded = nullptr;
@@ -32,7 +34,7 @@ struct Gemm {
   // In place of c, which is null then: C rounded, rows rounded_cols(n) apart. Without addends, for kBf16, and only
   // where reads_rounded(). What lies in a row from n on is left as it is.
   Bf16* c_rounded = nullptr;
-  const void* packed_b = nullptr;  // what pack_b() has made of B, which is not read then
+  const void* packed_b = nullptr;  // what pack_b() has made of B and the bias; B is not read then
 };
 
 // Independent products, run together: one for a dense layer, one an expert segment for a mixture. m, n or k may be 0.
@@ -42,9 +44,9 @@ inline void gemm(const Context& context, const Gemm& product) { gemm(context, st
 // What gemm() has read and written so far to bring operands into the form that the device multiplies. CPU: 0.
 Index staged_bytes(Device device);
 
-// B of a product in the form in which the device reads it best, for as many products as use it: only m, A and C may
-// differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where B is best read as
-// it is.
+// B of a product, with its bias, in the form in which the device reads it best, for as many products as use it: only m,
+// A and where C lies may differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer,
+// where B is best read as it is.
 Index packed_b_bytes(const Context& context, const Gemm& product);
 void pack_b(const Context& context, const Gemm& product, void* packed_b);
 
@@ -53,8 +55,11 @@ struct LinearProducts {
   Index rows = 0, in = 0, out = 0;
   Precision precision = Precision::kFp32;
 
-  Gemm forward(const Operand& x, const float* w, const NewOperand& y) const {
-    return product(false, true, {rows, out, in}, x, in, w, in, y);
+  // y = x W^T + bias (out); null: none
+  Gemm forward(const Operand& x, const float* w, const NewOperand& y, const float* bias = nullptr) const {
+    Gemm forward = product(false, true, {rows, out, in}, x, in, w, in, y);
+    forward.bias = bias;
+    return forward;
   }
   // d_x = d_y W
   Gemm input_gradient(const Operand& d_y, const float* w, const NewOperand& d_x) const {

@@ -75,6 +75,7 @@ void multiply_block(const Plan& plan, Index block) {
                        .first = row * g.ldc + col,
                        .stride = g.ldc,
                        .c = g.c,
+                       .bias = g.bias ? g.bias + col : nullptr,
                        .addends = std::span(g.addends).first(static_cast<std::size_t>(g.num_addends))});
 }
 

@@ -8,6 +8,7 @@ namespace {
 
 inline void store_row(const GemmTile& tile, Index row, Index first_col, FloatLanes sum) {
   const Index place = tile.first + row * tile.stride + first_col, cols = tile.cols - first_col;
+  if (tile.bias) sum = sum + load_floats(tile.bias + first_col, cols);
   for (const float* addend : tile.addends) sum = load_floats(addend + place, cols) + sum;
   if (cols >= kUnitLanes)
     store_floats(tile.c + place, sum);

@@ -18,9 +18,11 @@ struct GemmTile {
   Index rows = 0, cols = 0;          // of C that are written
   Index first = 0, stride = 0;       // the tile's first element in C and the addends, and from row to row
   float* c = nullptr;
+  const float* bias = nullptr;  // (cols); null: none
   std::span<const float* const> addends;
 };
-// C = A B plus the addends in turn. Each element of C is summed along the depth in order, whatever the tile it lies in.
+// C = A B plus the bias and the addends in turn. Each element of C is summed along the depth in order, whatever the
+// tile it lies in.
 template <typename Unit>
 void gemm_tile(const GemmTile& tile);
 

@@ -31,12 +31,12 @@ cublasLtHandle_t handle() {  // of the one GPU that this process uses
 
 // All that an algorithm is chosen by.
 struct Shape {
-  Index transpose_a, transpose_b, bf16, tf32, c_bf16, m, n, k, batch, lda, ldb, ldc;
+  Index transpose_a, transpose_b, bf16, tf32, c_bf16, bias, m, n, k, batch, lda, ldb, ldc;
   auto operator<=>(const Shape&) const = default;
 };
 
 Shape shape_of(const Product& p) {
-  return {p.transpose_a, p.transpose_b, p.bf16, p.tf32, p.c_rounded != nullptr, p.m, p.n, p.k,
+  return {p.transpose_a, p.transpose_b, p.bf16, p.tf32, p.c_rounded != nullptr, p.bias != nullptr, p.m, p.n, p.k,
           p.batch,       p.lda,         p.ldb,  p.ldc};
 }
 
@@ -61,15 +61,28 @@ void describe_matrix(cublasLtMatrixLayoutOpaque_t& layout, bool bf16, Index rows
   set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, static_cast<std::int64_t>(stride));
 }
 
+template <typename T>
+void set(cublasLtMatmulDescOpaque_t& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {
+  check_cublas(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), "describing a product");
+}
+
+// The bias belongs to the columns of row-major C, so to the rows of C^T, as the epilogue has it. The heuristic looks at
+// its address for the alignment alone: this one has what multiply() is promised and no more.
+void describe_bias(cublasLtMatmulDescOpaque_t& operation, const Product& p) {
+  constexpr std::uintptr_t kAligned = 16;
+  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+      static_cast<std::int32_t>(p.c_rounded ? CUDA_R_16BF : CUDA_R_32F));
+  set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, reinterpret_cast<const void*>(kAligned));
+}
+
 void describe_operation(cublasLtMatmulDescOpaque_t& operation, const Product& p) {
   const cublasComputeType_t sums = p.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   check_cublas(cublasLtMatmulDescInit(&operation, sums, CUDA_R_32F), "describing a product");
-  const auto transpose = [&](cublasLtMatmulDescAttributes_t attribute, bool transposed) {
-    const std::int32_t value = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    check_cublas(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value), "describing a product");
-  };
-  transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
-  transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+  const auto form = [](bool transposed) -> std::int32_t { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, form(p.transpose_b));
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, form(p.transpose_a));
+  if (p.bias) describe_bias(operation, p);
 }
 
 cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
@@ -90,6 +103,7 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
 }
 
 const char* name_of(bool bf16, bool tf32 = false) { return bf16 ? "bf16" : tf32 ? "tf32" : "fp32"; }
+const char* with_bias(bool bias) { return bias ? " with bias" : ""; }
 
 Choice choose(const Product& p) {
   Choice choice;
@@ -103,8 +117,9 @@ Choice choose(const Product& p) {
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle(), &choice.operation, &choice.b, &choice.a, &choice.c, &choice.c, &preference, 1, &found, &num_found);
   if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
-    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}: it reports \"{}\"", p.m, p.k,
-         p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), cublasLtGetStatusString(status));
+    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}{}: it reports \"{}\"", p.m, p.k,
+         p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), with_bias(p.bias != nullptr),
+         cublasLtGetStatusString(status));
   choice.algorithm = found.algo;
   return choice;
 }
@@ -130,10 +145,12 @@ T configured(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttr
 
 std::string describe(const Shape& s, const cublasLtMatmulAlgo_t& algorithm) {
   return fmt::format(
-      "{}{} {} to {} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} reduction "
+      "{}{} {} to {}{} m {} n {} k {} batch {} lda {} ldb {} ldc {}: algorithm {} tile {} stages {} split-k {} "
+      "reduction "
       "{} swizzle {} option {} inner {} cluster {}\n",
-      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', name_of(s.bf16, s.tf32), name_of(s.c_bf16), s.m, s.n, s.k,
-      s.batch, s.lda, s.ldb, s.ldc, configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
+      s.transpose_a ? 't' : 'n', s.transpose_b ? 't' : 'n', name_of(s.bf16, s.tf32), name_of(s.c_bf16),
+      with_bias(s.bias), s.m, s.n, s.k, s.batch, s.lda, s.ldb, s.ldc,
+      configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID),
       configured<std::uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID),
       configured<std::int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
@@ -152,11 +169,12 @@ void multiply(const Context& context, const Product& p, void* workspace) {
   const auto layout = [](const cublasLtMatrixLayoutOpaque_t& described) {
     return const_cast<cublasLtMatrixLayout_t>(&described);  // read only, but declared otherwise
   };
+  cublasLtMatmulDescOpaque_t operation = choice.operation;
+  if (p.bias) set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   void* const c = p.c_rounded ? static_cast<void*>(p.c_rounded) : p.c;
-  check_cublas(cublasLtMatmul(handle(), const_cast<cublasLtMatmulDesc_t>(&choice.operation), &one, p.b,
-                              layout(choice.b), p.a, layout(choice.a), &beta, p.addend ? p.addend : c, layout(choice.c),
-                              c, layout(choice.c), &choice.algorithm, workspace,
-                              static_cast<std::size_t>(kMultiplyWorkspaceBytes), stream_of(context)),
+  check_cublas(cublasLtMatmul(handle(), &operation, &one, p.b, layout(choice.b), p.a, layout(choice.a), &beta,
+                              p.addend ? p.addend : c, layout(choice.c), c, layout(choice.c), &choice.algorithm,
+                              workspace, static_cast<std::size_t>(kMultiplyWorkspaceBytes), stream_of(context)),
                "a matrix product");
 }
 

@@ -28,7 +28,7 @@ constexpr Index kAlignment = 16;  // bytes
 
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % kAlignment == 0; }
 
-// A or B as stored.
+// A, B or, as one row, the bias, as stored.
 struct Stored {
   const float* values = nullptr;
   const Bf16* rounded = nullptr;
@@ -38,6 +38,7 @@ struct Stored {
   // Of the form that multiply() takes. fp32 rows that are aligned stay where they are.
   Index staged_ld() const { return bf16 ? rounded_cols(cols) : ld % 4 == 0 ? ld : round_up(cols, 4); }
   Index staged_bytes() const { return rows * staged_ld() * (bf16 ? 2 : 4); }
+  Staging staging(void* to) const { return {values, to, rows, cols, ld, staged_ld(), bf16}; }
   bool fits_as_it_is() const { return rounded || (!bf16 && ld % 4 == 0 && is_aligned(values)); }
   const void* as_it_is() const { return rounded ? static_cast<const void*>(rounded) : values; }
   bool operator==(const Stored&) const = default;
@@ -50,6 +51,16 @@ Stored stored_a(const Gemm& g) {
 Stored stored_b(const Gemm& g) {
   return {
       g.b, g.b_rounded, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb, g.precision == Precision::kBf16};
+}
+
+// cuBLASLt reads a bias in the type of C. (Its header and documentation say no more of the alignment than that the
+// algorithm is chosen by the pointer's; what it chooses may read 16 bytes at a time.)
+Stored stored_bias(const Gemm& g) { return {g.bias, nullptr, 1, g.n, g.n, g.c_rounded != nullptr}; }
+
+// A bias that has to be rounded lies behind B, which is packed then, too.
+const void* packed_bias(const Gemm& g) {
+  if (!g.packed_b || !g.c_rounded) return nullptr;
+  return static_cast<const std::byte*>(g.packed_b) + stored_b(g).staged_bytes();
 }
 
 Index& bytes_staged_so_far() {  // one thread uses a device
@@ -94,7 +105,10 @@ struct Plan {
   Slices slices;
   bool in_parts = false;  // multiply() writes parts, which finish() adds up, rather than C
   Index ld_parts = 0;
-  int staged_a = -1, staged_b = -1;  // of the list's stagings; -1: read as it is
+  int staged_a = -1, staged_b = -1, staged_bias = -1;  // of the list's stagings; -1: read as it is
+
+  // Where multiply() does not: by the shape alone, since it adds in an order of its own.
+  bool finish_adds_bias() const { return slices.num_parts() > 1 || gemm->k == 0; }
 
   Index parts_bytes() const {
     return in_parts && gemm->k > 0 ? slices.num_parts() * gemm->m * ld_parts * Index{sizeof(float)} : 0;
@@ -125,7 +139,7 @@ class StagedOperands {
     for (std::size_t i = 0; i < operands_.size(); ++i) {
       const Stored& o = operands_[i];
       bytes_staged_so_far() += o.rows * o.cols * Index{sizeof(float)} + o.staged_bytes();
-      stagings.push_back({o.values, space + parts_[i].offset, o.rows, o.cols, o.ld, o.staged_ld(), o.bf16});
+      stagings.push_back(o.staging(space + parts_[i].offset));
     }
     stage(context, stagings);
   }
@@ -151,11 +165,24 @@ Finish finish_of(const Plan& plan, const float* parts) {
           .addends = g.addends,
           .c = g.c,
           .ldc = ldc_of(g),
-          .c_rounded = g.c_rounded};
+          .c_rounded = g.c_rounded,
+          .bias = plan.finish_adds_bias() ? g.bias : nullptr};
 }
 
-// a, b: operands as staged.
-void run_plan(const Context& context, const Plan& plan, const void* a, const void* b, float* parts, void* workspace) {
+// Where the operands lie in the form that multiply() takes.
+struct Places {
+  const void *a, *b, *bias;
+};
+Places places_of(const Plan& plan, const StagedOperands& staged, std::byte* memory) {
+  const Gemm& g = *plan.gemm;
+  const auto place = [&](int of_staged, const void* packed, const Stored& operand) {
+    return of_staged >= 0 ? staged.place(of_staged, memory) : packed ? packed : operand.as_it_is();
+  };
+  return {place(plan.staged_a, nullptr, stored_a(g)), place(plan.staged_b, g.packed_b, stored_b(g)),
+          place(plan.staged_bias, packed_bias(g), stored_bias(g))};
+}
+
+void run_plan(const Context& context, const Plan& plan, const Places& places, float* parts, void* workspace) {
   const Gemm& g = *plan.gemm;
   const Stored as_a = stored_a(g), as_b = stored_b(g);
   const Slices& slices = plan.slices;
@@ -168,11 +195,12 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
                     .n = g.n,
                     .k = slices.depth,
                     .batch = slices.count,
-                    .a = a,
-                    .b = b,
+                    .a = places.a,
+                    .b = places.b,
                     .c = plan.in_parts ? parts : g.c,
                     .c_rounded = plan.in_parts ? nullptr : g.c_rounded,
                     .addend = plan.in_parts || g.num_addends == 0 ? nullptr : g.addends[0],
+                    .bias = plan.finish_adds_bias() ? nullptr : places.bias,
                     .lda = as_a.staged_ld(),
                     .ldb = as_b.staged_ld(),
                     .ldc = plan.in_parts ? plan.ld_parts : ldc_of(g)};
@@ -182,8 +210,8 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
     multiply(context, product, workspace);
     if (slices.rest > 0) {
       const Index element_bytes = as_a.bf16 ? 2 : 4;
-      product.a = static_cast<const std::byte*>(a) + slices.count * product.stride_a * element_bytes;
-      product.b = static_cast<const std::byte*>(b) + slices.count * product.stride_b * element_bytes;
+      product.a = static_cast<const std::byte*>(places.a) + slices.count * product.stride_a * element_bytes;
+      product.b = static_cast<const std::byte*>(places.b) + slices.count * product.stride_b * element_bytes;
       product.c += slices.count * product.stride_c;
       product.k = slices.rest;
       product.batch = 1;
@@ -194,6 +222,7 @@ void run_plan(const Context& context, const Plan& plan, const void* a, const voi
 }
 
 void refuse_mixed_forms(const Gemm& g) {
+  if (g.bias && g.num_addends > 0) fail("gemm: a bias and addends: give one of the two, the order of sums being open");
   if ((g.a_rounded || g.b_rounded || g.c_rounded) && g.precision != Precision::kBf16)
     fail("gemm: {} is rounded to bf16, but the product is to be in fp32", g.c_rounded ? "C" : "an operand");
   if (g.c_rounded && (g.c || g.num_addends > 0))
@@ -218,19 +247,18 @@ void gemm(const Context& context, std::span<const Gemm> products) {
     const Stored a = stored_a(g), b = stored_b(g);
     if (!a.fits_as_it_is()) plan.staged_a = staged.add(a, space);
     if (!g.packed_b && !b.fits_as_it_is()) plan.staged_b = staged.add(b, space);
+    const Stored bias = stored_bias(g);
+    if (g.bias && !plan.finish_adds_bias() && !packed_bias(g) && !bias.fits_as_it_is())
+      plan.staged_bias = staged.add(bias, space);
   }
   if (plans.empty()) return;
   const Part for_parts = space.take(parts_bytes);  // one after the other, as the stream's work is done in order
 
   auto* memory = static_cast<std::byte*>(workspace_bytes(context, space.size()));
   staged.run(context, memory);
-  for (const Plan& plan : plans) {
-    const Gemm& g = *plan.gemm;
-    const void* unstaged_b = g.packed_b ? g.packed_b : stored_b(g).as_it_is();
-    run_plan(context, plan, plan.staged_a < 0 ? stored_a(g).as_it_is() : staged.place(plan.staged_a, memory),
-             plan.staged_b < 0 ? unstaged_b : staged.place(plan.staged_b, memory),
-             reinterpret_cast<float*>(memory + for_parts.offset), memory + for_multiply.offset);
-  }
+  for (const Plan& plan : plans)
+    run_plan(context, plan, places_of(plan, staged, memory), reinterpret_cast<float*>(memory + for_parts.offset),
+             memory + for_multiply.offset);
 }
 
 Index staged_bytes() { return bytes_staged_so_far(); }
@@ -238,14 +266,17 @@ Index staged_bytes() { return bytes_staged_so_far(); }
 // An fp32 operand whose rows are aligned is read where it lies: nothing is packed.
 Index packed_b_bytes(const Gemm& product) {
   const Stored b = stored_b(product);
-  return !b.bf16 && b.ld % 4 == 0 ? 0 : b.staged_bytes();
+  if (!b.bf16 && b.ld % 4 == 0) return 0;
+  return b.staged_bytes() + (product.bias && product.c_rounded ? stored_bias(product).staged_bytes() : 0);
 }
 
 void pack_b(const Context& context, const Gemm& product, void* packed_b) {
   if (packed_b_bytes(product) == 0) return;
   const Stored b = stored_b(product);
-  const Staging staging{b.values, packed_b, b.rows, b.cols, b.ld, b.staged_ld(), b.bf16};
-  stage(context, {&staging, 1});
+  std::vector<Staging> stagings{b.staging(packed_b)};
+  if (product.bias && product.c_rounded)
+    stagings.push_back(stored_bias(product).staging(static_cast<std::byte*>(packed_b) + b.staged_bytes()));
+  stage(context, stagings);
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -61,6 +61,7 @@ __global__ void finish_kernel(Finish args) {
     const float* part = args.parts + row * args.ld_parts + col;
     float sum = args.num_parts > 0 ? part[0] : 0;
     for (Index p = 1; p < args.num_parts; ++p) sum += part[p * part_size];
+    if (args.bias) sum += args.c_rounded ? first_of_pair(bf16_bits(args.bias[col])) : args.bias[col];
     const Index place = row * args.ldc + col;
     for (int e = 0; e < args.num_addends; ++e) sum = args.addends[static_cast<std::size_t>(e)][place] + sum;
     if (args.c_rounded)

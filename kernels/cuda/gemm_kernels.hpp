@@ -20,7 +20,8 @@ struct Staging {
 };
 void stage(const Context& context, std::span<const Staging> stagings);
 
-// C (m, n) = addends[last] + (... + (addends[0] + (parts[0] + parts[1] + ... in this order))); no parts: zero.
+// C (m, n) = addends[last] + (... + (addends[0] + (parts[0] + parts[1] + ... in this order))), or the parts and then
+// the bias; no parts: zero.
 struct Finish {
   Index m = 0, n = 0, num_parts = 0;
   const float* parts = nullptr;  // (num_parts, m, ld_parts)
@@ -29,7 +30,8 @@ struct Finish {
   std::array<const float*, kMaxTreeLevels> addends{};  // rows ldc apart, as those of c, which may be one of them
   float* c = nullptr;
   Index ldc = 0;
-  Bf16* c_rounded = nullptr;  // in place of c, then without addends; rows ldc apart
+  Bf16* c_rounded = nullptr;    // in place of c, then without addends; rows ldc apart
+  const float* bias = nullptr;  // (n), rounded where C is; null: none
 };
 void finish(const Context& context, const Finish& args);
 

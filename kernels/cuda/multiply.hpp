@@ -9,9 +9,10 @@
 
 namespace switchyard::kernels::cuda {
 
-// C[s] = op(A[s]) op(B[s]) for s < batch, or addend + op(A) op(B) for a batch of one. All row-major; A[s], B[s], C[s]
-// lie stride elements apart. A and B: 16-byte aligned, rows a multiple of 16 bytes apart, and so is C where it is
-// rounded. C, addend in fp32: 16-byte aligned where ldc is a multiple of 4.
+// C[s] = op(A[s]) op(B[s]) for s < batch, or addend + op(A) op(B), or op(A) op(B) + bias, for a batch of one. All
+// row-major; A[s], B[s], C[s] lie stride elements apart. A and B: 16-byte aligned, rows a multiple of 16 bytes apart,
+// and so is C where it is rounded. C, addend in fp32: 16-byte aligned where ldc is a multiple of 4. The bias: 16-byte
+// aligned.
 struct Product {
   bool transpose_a = false, transpose_b = false;
   bool bf16 = false;  // what A and B hold; otherwise fp32
@@ -22,6 +23,7 @@ struct Product {
   float* c = nullptr;
   Bf16* c_rounded = nullptr;      // in place of c: rounded to the nearest, ties to even
   const float* addend = nullptr;  // may be c; none with c_rounded
+  const void* bias = nullptr;     // (n), of the type of C, added to every row; none with an addend
   Index lda = 0, ldb = 0, ldc = 0;
   Index stride_a = 0, stride_b = 0, stride_c = 0;
 };

@@ -64,9 +64,6 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
   hidden_ = pass.operand(num_rows_, hidden);
   activated_ = pass.operand(num_rows_, hidden);
   const kernels::NewOperand y = pass.operand(num_rows_, out, readers_of_y);
-  const kernels::ArenaScope scope(pass.arena);
-  // y without bias, in fp32 so that y is rounded once, with its bias.
-  float* const unbiased = y.values ? y.values : pass.arena.take<float>(num_rows_ * out);
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
@@ -90,20 +87,12 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
   products_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
-    products_.push_back(
-        pass.by_weight(pass.linear(s.rows, hidden, out)
-                           .forward(activated_.from_row(s.first_row, hidden),
-                                    pass.parameters.value(w2_, s.local_expert), unbiased + s.first_row * out)));
+    products_.push_back(pass.by_weight(
+        pass.linear(s.rows, hidden, out)
+            .forward(activated_.from_row(s.first_row, hidden), pass.parameters.value(w2_, s.local_expert),
+                     y.from_row(s.first_row, out), pass.parameters.value(b2_, s.local_expert))));
   }
   kernels::gemm(pass.context, products_);
-  for (const Segment& s : segments_) {
-    if (s.rows == 0) continue;
-    kernels::bias_add(pass.context, {.rows = s.rows,
-                                     .cols = out,
-                                     .x = unbiased + s.first_row * out,
-                                     .bias = pass.parameters.value(b2_, s.local_expert),
-                                     .y = y.from_row(s.first_row, out)});
-  }
   return y;
 }
 

@@ -16,7 +16,7 @@ class PackedWeights {
   PackedWeights(const Context& context, const ParameterStore& parameters)
       : context_(context), parameters_(parameters) {}
 
-  // The same product, its B packed.
+  // The same product, its B packed, with its bias: always the same one for a weight.
   kernels::Gemm with_packed_b(kernels::Gemm product);
 
   Index bytes() const;
@@ -27,10 +27,11 @@ class PackedWeights {
     Index version = -1;  // of the parameters
   };
 
-  // A weight, whether it is multiplied transposed, and the format.
-  using Key = std::tuple<const float*, bool, kernels::Precision>;
+  // A weight, whether it is multiplied transposed, the format, and whether a bias comes with it, and C is rounded.
+  using Key = std::tuple<const float*, bool, kernels::Precision, bool, bool>;
   static Key key(const float* weight, const kernels::Gemm& product) {
-    return {weight, product.transpose_b, product.precision};
+    const bool bias = product.bias != nullptr;
+    return {weight, product.transpose_b, product.precision, bias, bias && product.c_rounded};
   }
   // For the weights of all experts where it is one of theirs: any of them may be the next to get tokens.
   void make_room(const kernels::Gemm& product);

@@ -37,17 +37,20 @@ void check_arguments(const Product& p) {
   demand(!p.c_rounded || (!p.addend && p.batch == 1), "rounded C with an addend or in a batch");
   demand(p.ldc % 4 != 0 || aligned(p.addend, p.ldc, 4), "addend is not aligned");
   demand(p.batch == 1 || !p.addend, "addend in a batch");
+  demand(!p.bias || (p.batch == 1 && !p.addend), "bias in a batch or with an addend");
+  demand(aligned(p.bias, 0, 0), "bias is not aligned");
 }
 
 // Upwards or downwards: which, NVIDIA does not promise.
 float without_13_bits(float x) { return __uint_as_float(__float_as_uint(x) & ~0x1fffu); }
 
+float element(bool bf16, const void* array, Index place) {
+  return bf16 ? first_of_pair(static_cast<const Bf16*>(array)[place].bits) : static_cast<const float*>(array)[place];
+}
+
 float value(const Product& p, const void* operand, Index place) {
-  if (!p.bf16) {
-    const float x = static_cast<const float*>(operand)[place];
-    return p.tf32 ? without_13_bits(x) : x;
-  }
-  return __uint_as_float(static_cast<unsigned>(static_cast<const std::uint16_t*>(operand)[place]) << 16);
+  const float x = element(p.bf16, operand, place);
+  return p.tf32 ? without_13_bits(x) : x;
 }
 
 void multiply_one(const Product& p, Index s) {
@@ -65,7 +68,8 @@ void multiply_one(const Product& p, Index s) {
     }
     for (Index j = 0; j < p.n; ++j) {
       const Index place = s * p.stride_c + i * p.ldc + j;
-      const float sum = row[static_cast<std::size_t>(j)];
+      float sum = row[static_cast<std::size_t>(j)];
+      if (p.bias) sum += element(p.c_rounded != nullptr, p.bias, j);
       if (p.c_rounded)
         write_rounded(p.c_rounded + place, sum);
       else
