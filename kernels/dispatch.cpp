@@ -51,27 +51,15 @@ class Profiled {
     const Profiled profiled(context, #operation);                                                             \
     SWITCHYARD_ON(context.device, #operation, cpu::operation(context, args), cuda::operation(context, args)); \
   }
+#define SWITCHYARD_LIST_OPERATION(operation, Arguments)                                                       \
+  void operation(const Context& context, std::span<const Arguments> list) {                                   \
+    const Profiled profiled(context, #operation);                                                             \
+    SWITCHYARD_ON(context.device, #operation, cpu::operation(context, list), cuda::operation(context, list)); \
+  }
 #include "kernels/api/operations.def"
-
-void gemm(const Context& context, std::span<const Gemm> products) {
-  const Profiled profiled(context, "gemm");
-  SWITCHYARD_ON(context.device, "gemm", cpu::gemm(context, products), cuda::gemm(context, products));
-}
-
-void leaf_forward(const Context& context, std::span<const LeafForward> leaves) {
-  const Profiled profiled(context, "leaf_forward");
-  SWITCHYARD_ON(context.device, "leaf_forward", cpu::leaf_forward(context, leaves),
-                cuda::leaf_forward(context, leaves));
-}
 
 Index packed_b_bytes(const Context& context, const Gemm& product) {
   SWITCHYARD_ON(context.device, "packed_b_bytes", cpu::packed_b_bytes(product), cuda::packed_b_bytes(product));
-}
-
-void pack_b(const Context& context, const Gemm& product, void* packed_b) {
-  const Profiled profiled(context, "pack_b");
-  SWITCHYARD_ON(context.device, "pack_b", cpu::pack_b(context, product, packed_b),
-                cuda::pack_b(context, product, packed_b));
 }
 
 std::string device_libraries(Device device) {

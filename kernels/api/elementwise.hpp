@@ -1,5 +1,8 @@
-// Passes over (rows, cols) activations, row-major and dense. Column sums add rows in blocks fixed by the shape.
+// Passes over (rows, cols) activations, row-major and dense. Column sums add rows in blocks fixed by the shape. Of a
+// list, as the segments of experts, each is what it is alone.
 #pragma once
+
+#include <span>
 
 #include "core/context.hpp"
 #include "kernels/api/dropout.hpp"
@@ -20,7 +23,10 @@ struct BiasActivationDropout {
   NewOperand y{};               // (rows, cols); may be x
   Dropout dropout{};
 };
-void bias_activation_dropout(const Context& context, const BiasActivationDropout& args);
+void bias_activation_dropout(const Context& context, std::span<const BiasActivationDropout> segments);
+inline void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
+  bias_activation_dropout(context, std::span(&args, 1));
+}
 
 struct BiasActivationDropoutBackward {
   Index rows = 0, cols = 0;
@@ -32,7 +38,10 @@ struct BiasActivationDropoutBackward {
   float* d_bias = nullptr;      // (cols), overwritten (zeros where rows = 0)
   Dropout dropout{};
 };
-void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args);
+void bias_activation_dropout_backward(const Context& context, std::span<const BiasActivationDropoutBackward> segments);
+inline void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
+  bias_activation_dropout_backward(context, std::span(&args, 1));
+}
 
 // y = residual + dropout(x + bias)
 struct BiasDropoutResidual {
@@ -70,6 +79,7 @@ struct ColumnSum {
   Operand x{};            // (rows, cols)
   float* sums = nullptr;  // (cols), overwritten
 };
-void column_sum(const Context& context, const ColumnSum& args);
+void column_sum(const Context& context, std::span<const ColumnSum> segments);
+inline void column_sum(const Context& context, const ColumnSum& args) { column_sum(context, std::span(&args, 1)); }
 
 }  // namespace switchyard::kernels

@@ -45,10 +45,18 @@ inline void gemm(const Context& context, const Gemm& product) { gemm(context, st
 Index staged_bytes(Device device);
 
 // B of a product, with its bias, in the form in which the device reads it best, for as many products as use it: only m,
-// A and where C lies may differ. packed_b: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer,
-// where B is best read as it is.
+// A and where C lies may differ. `to`: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where
+// B is best read as it is.
 Index packed_b_bytes(const Context& context, const Gemm& product);
-void pack_b(const Context& context, const Gemm& product, void* packed_b);
+struct PackB {
+  Gemm product;
+  void* to = nullptr;
+};
+void pack_b(const Context& context, std::span<const PackB> packs);
+inline void pack_b(const Context& context, const Gemm& product, void* to) {
+  const PackB pack{product, to};
+  pack_b(context, std::span(&pack, 1));
+}
 
 // The three products of a linear map y = x W^T: x (rows, in), y (rows, out), W (out, in).
 struct LinearProducts {

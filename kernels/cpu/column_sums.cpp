@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/cpu/operations.hpp"
-#include "kernels/cpu/row_blocks.hpp"
 #include "kernels/cpu/scratch.hpp"
 
 namespace switchyard::kernels::cpu {
@@ -24,18 +23,15 @@ void add_partial_sums(Index num_blocks, Index cols, const float* partial_sums, I
   }
 }
 
-void column_sum(const Context& context, const ColumnSum& args) {
-  const Index cols = args.cols;
-  float* partial_sums = zeroed_partial_sums(num_row_blocks(args.rows), cols);  // (blocks, cols)
-  for_row_blocks(context, args.rows, [&](Index block_idx, Index first_row, Index end_row) {
-    float* sums = partial_sums + block_idx * cols;
-    for (Index row = first_row; row < end_row; ++row) {
-      const float* x = args.x.values + row * cols;
+void column_sum(const Context& context, std::span<const ColumnSum> segments) {
+  sum_columns_of_segments(context, segments, &ColumnSum::sums,
+                          [](const ColumnSum& s, Index first_row, Index end_row, float* sums) {
+                            for (Index row = first_row; row < end_row; ++row) {
+                              const float* x = s.x.values + row * s.cols;
 #pragma omp simd
-      for (Index c = 0; c < cols; ++c) sums[c] += x[c];
-    }
-  });
-  add_partial_sums(num_row_blocks(args.rows), cols, partial_sums, cols, args.sums);
+                              for (Index c = 0; c < s.cols; ++c) sums[c] += x[c];
+                            }
+                          });
 }
 
 }  // namespace switchyard::kernels::cpu

@@ -5,6 +5,7 @@
 #include "kernels/api/gemm.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/cpu/gemm_pack.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
@@ -136,10 +137,11 @@ Index packed_b_bytes(const Gemm& g) {
   return round_up(g.n, kGemmCols) * depth * Index{sizeof(std::uint32_t)};
 }
 
-void pack_b(const Context& context, const Gemm& product, void* packed_b) {
-  Plan plan = make_plan(context, product);
-  plan.pack_b_to = static_cast<std::uint32_t*>(packed_b);
-  pack_bs(context, {&plan, 1});
+void pack_b(const Context& context, std::span<const PackB> packs) {
+  std::vector<Plan> plans;
+  for (const PackB& pack : packs)
+    plans.emplace_back(make_plan(context, pack.product)).pack_b_to = static_cast<std::uint32_t*>(pack.to);
+  pack_bs(context, plans);
 }
 
 }  // namespace switchyard::kernels::cpu

@@ -8,12 +8,11 @@
 namespace switchyard::kernels::cpu {
 
 #define SWITCHYARD_OPERATION(operation, Arguments) void operation(const Context& context, const Arguments& args);
+#define SWITCHYARD_LIST_OPERATION(operation, Arguments) \
+  void operation(const Context& context, std::span<const Arguments> list);
 #include "kernels/api/operations.def"
 
-void gemm(const Context& context, std::span<const Gemm> products);
 Index packed_b_bytes(const Gemm& product);
-void pack_b(const Context& context, const Gemm& product, void* packed_b);
-void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
 Index count_not_finite(const float* x, Index size);
 
 void* allocate(Index bytes);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "core/context.hpp"
 #include "core/types.hpp"
@@ -20,6 +21,26 @@ void for_row_blocks(const Context& context, Index rows, const Body& body) {
   const Index step = rows_per_block(rows);
   context.threads->parallel_for(num_row_blocks(rows), [&](Index block_idx) {
     body(block_idx, block_idx * step, std::min(rows, (block_idx + 1) * step));
+  });
+}
+
+template <typename Segment>
+Index num_row_blocks(std::span<const Segment> segments) {
+  Index sum = 0;
+  for (const Segment& segment : segments) sum += num_row_blocks(segment.rows);
+  return sum;
+}
+
+// Of several arrays, each cut as by itself: body(segment, block_idx, first_row, end_row), where block_idx counts the
+// blocks of all.
+template <typename Segment, typename Body>
+void for_row_blocks(const Context& context, std::span<const Segment> segments, const Body& body) {
+  context.threads->parallel_for(num_row_blocks(segments), [&](Index block_idx) {
+    const Segment* segment = segments.data();
+    Index own_idx = block_idx;
+    for (; own_idx >= num_row_blocks(segment->rows); ++segment) own_idx -= num_row_blocks(segment->rows);
+    const Index step = rows_per_block(segment->rows);
+    body(*segment, block_idx, own_idx * step, std::min(segment->rows, (own_idx + 1) * step));
   });
 }
 

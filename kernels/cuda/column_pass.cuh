@@ -5,6 +5,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <span>
+#include <vector>
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/fours.cuh"
@@ -13,63 +16,83 @@ namespace switchyard::kernels::cuda {
 
 // A block of threads takes `octets` times eight columns of `rows_at_once` rows at a time.
 struct ColumnCut {
-  Index rows = 0, rows_per_block = 0, row_blocks = 0;
   int cols = 0, tiles = 0, octets = 0, rows_at_once = 0;
 
-  LaunchShape shape(bool sums) const {
-    return {.blocks = row_blocks * tiles,
-            .threads = static_cast<int>(round_up(octets * rows_at_once, kWarpSize)),
-            .shared_bytes = sums ? Index{sizeof(float)} * 8 * octets * rows_at_once : 0};
-  }
+  int threads() const { return static_cast<int>(round_up(octets * rows_at_once, kWarpSize)); }
+  Index sums_bytes() const { return Index{sizeof(float)} * 8 * octets * rows_at_once; }
 };
 
 constexpr int kColumnPassThreads = 256;
 
-inline ColumnCut cut_columns(Index rows, Index cols, Index most_row_blocks) {
-  constexpr Index kFewestRows = 16;
-  if (rows == 0 || cols == 0) return {.cols = static_cast<int>(cols)};
+inline ColumnCut cut_columns(Index cols) {
+  if (cols == 0) return {};
   const Index octets = ceil_div(cols, 8), tiles = ceil_div(octets, kColumnPassThreads);
-  const Index octets_of_tile = ceil_div(octets, tiles), rows_at_once = kColumnPassThreads / octets_of_tile;
-  const Index rows_per_block = std::max({kFewestRows, rows_at_once, ceil_div(rows, most_row_blocks)});
-  return {.rows = rows,
-          .rows_per_block = rows_per_block,
-          .row_blocks = ceil_div(rows, rows_per_block),
-          .cols = static_cast<int>(cols),
+  const Index octets_of_tile = ceil_div(octets, tiles);
+  return {.cols = static_cast<int>(cols),
           .tiles = static_cast<int>(tiles),
           .octets = static_cast<int>(octets_of_tile),
-          .rows_at_once = static_cast<int>(rows_at_once)};
+          .rows_at_once = static_cast<int>(kColumnPassThreads / octets_of_tile)};
 }
 
-// partial_sums: (row_blocks, cols), with kSums.
-template <bool kAligned, bool kSums, typename Pass>
+struct RowCut {
+  Index rows = 0, rows_per_block = 0, row_blocks = 0;
+};
+
+inline RowCut cut_rows(Index rows, const ColumnCut& columns, Index most_row_blocks) {
+  constexpr Index kFewestRows = 16;
+  if (rows == 0 || columns.cols == 0) return {};
+  const Index rows_per_block = std::max({kFewestRows, Index{columns.rows_at_once}, ceil_div(rows, most_row_blocks)});
+  return {rows, rows_per_block, ceil_div(rows, rows_per_block)};
+}
+
+// Several arrays of as many columns as one grid: array i takes blocks first_block[i] .. first_block[i + 1] - 1, as many
+// as by itself.
+template <typename Pass, int kMost>
+struct ColumnGrid {
+  struct Segment {
+    Pass pass;
+    RowCut cut;
+    float* partial_sums = nullptr;  // (row_blocks, cols), where there are sums
+  };
+  std::array<Segment, kMost> segments{};
+  std::array<Index, kMost + 1> first_block{};
+};
+
+template <bool kAligned, bool kSums, typename Pass, int kMost>
 __global__ void __launch_bounds__(kColumnPassThreads, 3)
-    column_pass_kernel(Pass pass, ColumnCut cut, float* partial_sums) {
-  const Index row_block = static_cast<Index>(blockIdx.x) / cut.tiles;
+    column_pass_kernel(ColumnGrid<Pass, kMost> grid, ColumnCut cut) {
+  std::size_t i = 0;
+  if constexpr (kMost > 1)
+    while (static_cast<Index>(blockIdx.x) >= grid.first_block[i + 1]) ++i;
+  const auto& segment = grid.segments[i];
+  const RowCut rows = segment.cut;
+  const auto block = static_cast<int>(static_cast<Index>(blockIdx.x) - grid.first_block[i]);
+  const Index row_block = block / cut.tiles;
   const int thread = static_cast<int>(threadIdx.x), place = thread / cut.octets;
-  const int tile_cols = 8 * cut.octets, first_of_tile = static_cast<int>(blockIdx.x) % cut.tiles * tile_cols;
+  const int tile_cols = 8 * cut.octets, first_of_tile = block % cut.tiles * tile_cols;
   const int first = first_of_tile + thread % cut.octets * 8;
   const Octet<kAligned> octet{first, cut.cols - first};
   Eight sums{};
   if (place < cut.rows_at_once && octet.count > 0) {
-    const Eight constants = pass.constants(octet);
-    const Index first_row = row_block * cut.rows_per_block, end_of_block = first_row + cut.rows_per_block;
-    const Index end = end_of_block < cut.rows ? end_of_block : cut.rows;
+    const Eight constants = segment.pass.constants(octet);
+    const Index first_row = row_block * rows.rows_per_block, end_of_block = first_row + rows.rows_per_block;
+    const Index end = end_of_block < rows.rows ? end_of_block : rows.rows;
     for (Index row = first_row + place; row < end; row += cut.rows_at_once) {
-      const Eight terms = pass.row(row, octet, constants);
+      const Eight terms = segment.pass.row(row, octet, constants);
       if constexpr (kSums)
-        for (int i = 0; i < 8; ++i) sums.at[i] = __fadd_rn(sums.at[i], terms.at[i]);
+        for (int c = 0; c < 8; ++c) sums.at[c] = __fadd_rn(sums.at[c], terms.at[c]);
     }
   }
   if constexpr (kSums) {
     float* const shared = dynamic_shared<float>();  // (rows_at_once, tile_cols)
     if (place < cut.rows_at_once)
-      for (int i = 0; i < 8; ++i) shared[thread * 8 + i] = sums.at[i];
+      for (int c = 0; c < 8; ++c) shared[thread * 8 + c] = sums.at[c];
     __syncthreads();
     const int block_size = static_cast<int>(blockDim.x);
     for (int c = thread; c < tile_cols && first_of_tile + c < cut.cols; c += block_size) {
       float sum = 0;
       for (int p = 0; p < cut.rows_at_once; ++p) sum += shared[p * tile_cols + c];
-      partial_sums[row_block * cut.cols + first_of_tile + c] = sum;
+      segment.partial_sums[row_block * cut.cols + first_of_tile + c] = sum;
     }
   }
 }
@@ -82,27 +105,88 @@ struct SumsOut {
 };
 
 // out[c] = partial_sums[0, c] + partial_sums[1, c] + ..., in an order that follows from `count`; zeros where count = 0.
-// partial_sums: (count, cols).
-void add_partial_sums(const Context& context, Index count, Index cols, const float* partial_sums, const SumsOut& out);
+struct PartialSums {
+  Index count = 0;
+  const float* partial_sums = nullptr;  // (count, cols)
+  SumsOut out{};
+};
+constexpr int kMostColumnSegments = 16;  // of one launch: kernels take at most 4 KB of arguments
+// At most so many of them.
+void add_partial_sums(const Context& context, Index cols, std::span<const PartialSums> sums);
+inline void add_partial_sums(const Context& context, Index count, Index cols, const float* partial_sums,
+                             const SumsOut& out) {
+  const PartialSums sums{count, partial_sums, out};
+  add_partial_sums(context, cols, {&sums, 1});
+}
 
-// For every row and octet of columns: pass.row(row, octet, constants), constants = pass.constants(octet). `aligned`:
-// are_aligned() for all arrays that the pass reads or writes by octets.
+// One array of a pass.
+template <typename Pass>
+struct ColumnSegment {
+  Index rows = 0;
+  bool aligned = false;  // are_aligned() for all arrays that the pass reads or writes by octets
+  Pass pass{};
+  SumsOut out{};  // where there are sums
+};
+
+template <bool kSums, int kMost, typename Pass>
+void pass_columns(const Context& context, Index cols, std::span<const ColumnSegment<Pass>> segments) {
+  static_assert(sizeof(ColumnGrid<Pass, kMost>) + sizeof(ColumnCut) <= 4096);
+  constexpr Index kMostRowBlocks = kSums ? 512 : 4096;
+  const ColumnCut cut = cut_columns(cols);
+  ColumnGrid<Pass, kMost> grid;
+  bool aligned = true;
+  Index row_blocks = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    grid.segments[i] = {segments[i].pass, cut_rows(segments[i].rows, cut, kMostRowBlocks)};
+    row_blocks += grid.segments[i].cut.row_blocks;
+    grid.first_block[i + 1] = row_blocks * cut.tiles;
+    aligned = aligned && segments[i].aligned;
+  }
+  std::vector<PartialSums> sums;
+  if constexpr (kSums) {
+    float* partial_sums = workspace<float>(context, row_blocks * cols);
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      const Index count = grid.segments[i].cut.row_blocks;
+      grid.segments[i].partial_sums = partial_sums;
+      sums.push_back({count, partial_sums, segments[i].out});
+      partial_sums += count * cols;
+    }
+  }
+  launch(context,
+         {.blocks = row_blocks * cut.tiles, .threads = cut.threads(), .shared_bytes = kSums ? cut.sums_bytes() : 0},
+         aligned ? column_pass_kernel<true, kSums, Pass, kMost> : column_pass_kernel<false, kSums, Pass, kMost>, grid,
+         cut);
+  if constexpr (kSums) add_partial_sums(context, cols, sums);
+}
+
+// For every row and octet of columns: pass.row(row, octet, constants), constants = pass.constants(octet).
 template <typename Pass>
 void for_columns(const Context& context, Index rows, Index cols, bool aligned, const Pass& pass) {
-  const ColumnCut cut = cut_columns(rows, cols, 4096);
-  launch(context, cut.shape(false),
-         aligned ? column_pass_kernel<true, false, Pass> : column_pass_kernel<false, false, Pass>, pass, cut, nullptr);
+  const ColumnSegment<Pass> segment{rows, aligned, pass};
+  pass_columns<false, 1, Pass>(context, cols, {&segment, 1});
 }
 
 // The same, and the sums over rows of what pass.row() returns.
 template <typename Pass>
 void sum_columns(const Context& context, Index rows, Index cols, bool aligned, const Pass& pass, const SumsOut& out) {
-  const ColumnCut cut = cut_columns(rows, cols, 512);
-  float* const partial_sums = workspace<float>(context, cut.row_blocks * cols);
-  launch(context, cut.shape(true),
-         aligned ? column_pass_kernel<true, true, Pass> : column_pass_kernel<false, true, Pass>, pass, cut,
-         partial_sums);
-  add_partial_sums(context, cut.row_blocks, cols, partial_sums, out);
+  const ColumnSegment<Pass> segment{rows, aligned, pass, out};
+  pass_columns<true, 1, Pass>(context, cols, {&segment, 1});
+}
+
+// The same of a list of at most kMostColumnSegments arrays, in one launch, with sums in two.
+template <bool kSums, typename Pass>
+void pass_columns_of_list(const Context& context, Index cols, const std::vector<ColumnSegment<Pass>>& segments) {
+  pass_columns<kSums, kMostColumnSegments, Pass>(context, cols, segments);
+}
+
+// body(run) for each run of neighbours that can be such a list.
+template <typename Arguments, typename Alike, typename Body>
+void for_runs(std::span<const Arguments> list, const Alike& alike, const Body& body) {
+  for (std::size_t first = 0, end = 0; first < list.size(); first = end) {
+    for (end = first + 1; end < list.size() && end - first < kMostColumnSegments && alike(list[first], list[end]);)
+      ++end;
+    body(list.subspan(first, end - first));
+  }
 }
 
 // What dropout multiplies the octet's elements of a row by.

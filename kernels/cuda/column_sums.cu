@@ -8,14 +8,21 @@ namespace {
 
 constexpr int kWarps = 16;
 
-// A block has 32 columns: warp w adds partial sums w, w + 16, ..., then the warps' sums are added in order.
-__global__ void __launch_bounds__(kWarps* kWarpSize)
-    add_partial_sums_kernel(Index count, Index cols, const float* partial_sums, SumsOut out) {
+struct ListOfPartialSums {
+  std::array<PartialSums, kMostColumnSegments> each{};
+};
+
+// A block has 32 columns of one array: warp w adds partial sums w, w + 16, ..., then the warps' sums are added in
+// order.
+__global__ void __launch_bounds__(kWarps* kWarpSize) add_partial_sums_kernel(ListOfPartialSums list, Index cols) {
   __shared__ float sums[kWarps][kWarpSize];
-  const Index col = static_cast<Index>(blockIdx.x) * kWarpSize + lane();
+  const auto blocks = static_cast<unsigned>(ceil_div(cols, kWarpSize));  // of an array
+  const PartialSums& own = list.each[blockIdx.x / blocks];
+  const SumsOut out = own.out;
+  const Index col = static_cast<Index>(blockIdx.x % blocks) * kWarpSize + lane();
   float sum = 0;
   if (col < cols)
-    for (Index n = warp(); n < count; n += kWarps) sum += partial_sums[n * cols + col];
+    for (Index n = warp(); n < own.count; n += kWarps) sum += own.partial_sums[n * cols + col];
   sums[warp()][lane()] = sum;
   __syncthreads();
   if (warp() != 0 || col >= cols) return;
@@ -38,14 +45,22 @@ struct ColumnSumPass {
 
 }  // namespace
 
-void add_partial_sums(const Context& context, Index count, Index cols, const float* partial_sums, const SumsOut& out) {
-  launch(context, {.blocks = ceil_div(cols, kWarpSize), .threads = kWarps * kWarpSize}, add_partial_sums_kernel, count,
-         cols, partial_sums, out);
+void add_partial_sums(const Context& context, Index cols, std::span<const PartialSums> sums) {
+  ListOfPartialSums list;
+  std::copy(sums.begin(), sums.end(), list.each.begin());
+  launch(context,
+         {.blocks = static_cast<Index>(sums.size()) * ceil_div(cols, kWarpSize), .threads = kWarps * kWarpSize},
+         add_partial_sums_kernel, list, cols);
 }
 
-void column_sum(const Context& context, const ColumnSum& args) {
-  sum_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values), ColumnSumPass{args},
-              {args.sums, static_cast<int>(args.cols)});
+void column_sum(const Context& context, std::span<const ColumnSum> segments) {
+  const auto alike = [](const ColumnSum& a, const ColumnSum& b) { return a.cols == b.cols; };
+  for_runs(segments, alike, [&](std::span<const ColumnSum> run) {
+    std::vector<ColumnSegment<ColumnSumPass>> list;
+    for (const ColumnSum& s : run)
+      list.push_back({s.rows, are_aligned(s.cols, s.x.values), {s}, {s.sums, static_cast<int>(s.cols)}});
+    pass_columns_of_list<true>(context, run[0].cols, list);
+  });
 }
 
 }  // namespace switchyard::kernels::cuda

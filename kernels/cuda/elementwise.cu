@@ -99,21 +99,37 @@ struct BiasAddPass {
   }
 };
 
-}  // namespace
-
-void bias_activation_dropout(const Context& context, const BiasActivationDropout& args) {
-  with_function<Gelu>(args.activation, [&](auto function) {
-    for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x.values, args.bias, args.y.values),
-                ActivationPass<decltype(function)>{args, factors_of(args.dropout)});
+// Body(run, Function{}) for runs of one activation.
+template <typename Arguments, typename Body>
+void for_runs_of_function(std::span<const Arguments> segments, const Body& body) {
+  const auto alike = [](const Arguments& a, const Arguments& b) {
+    return a.cols == b.cols && a.activation == b.activation;
+  };
+  for_runs(segments, alike, [&](std::span<const Arguments> run) {
+    with_function<Gelu>(run[0].activation, [&](auto function) { body(run, function); });
   });
 }
 
-void bias_activation_dropout_backward(const Context& context, const BiasActivationDropoutBackward& args) {
-  with_function<Gelu>(args.activation, [&](auto function) {
-    sum_columns(context, args.rows, args.cols,
-                are_aligned(args.cols, args.x.values, args.bias, args.d_y.values, args.d_x.values),
-                ActivationBackwardPass<decltype(function)>{args, factors_of(args.dropout)},
-                {args.d_bias, static_cast<int>(args.cols)});
+}  // namespace
+
+void bias_activation_dropout(const Context& context, std::span<const BiasActivationDropout> segments) {
+  for_runs_of_function(segments, [&](std::span<const BiasActivationDropout> run, auto function) {
+    std::vector<ColumnSegment<ActivationPass<decltype(function)>>> list;
+    for (const BiasActivationDropout& s : run)
+      list.push_back({s.rows, are_aligned(s.cols, s.x.values, s.bias, s.y.values), {s, factors_of(s.dropout)}});
+    pass_columns_of_list<false>(context, run[0].cols, list);
+  });
+}
+
+void bias_activation_dropout_backward(const Context& context, std::span<const BiasActivationDropoutBackward> segments) {
+  for_runs_of_function(segments, [&](std::span<const BiasActivationDropoutBackward> run, auto function) {
+    std::vector<ColumnSegment<ActivationBackwardPass<decltype(function)>>> list;
+    for (const BiasActivationDropoutBackward& s : run)
+      list.push_back({s.rows,
+                      are_aligned(s.cols, s.x.values, s.bias, s.d_y.values, s.d_x.values),
+                      {s, factors_of(s.dropout)},
+                      {s.d_bias, static_cast<int>(s.cols)}});
+    pass_columns_of_list<true>(context, run[0].cols, list);
   });
 }
 

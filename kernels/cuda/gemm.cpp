@@ -270,12 +270,15 @@ Index packed_b_bytes(const Gemm& product) {
   return b.staged_bytes() + (product.bias && product.c_rounded ? stored_bias(product).staged_bytes() : 0);
 }
 
-void pack_b(const Context& context, const Gemm& product, void* packed_b) {
-  if (packed_b_bytes(product) == 0) return;
-  const Stored b = stored_b(product);
-  std::vector<Staging> stagings{b.staging(packed_b)};
-  if (product.bias && product.c_rounded)
-    stagings.push_back(stored_bias(product).staging(static_cast<std::byte*>(packed_b) + b.staged_bytes()));
+void pack_b(const Context& context, std::span<const PackB> packs) {
+  std::vector<Staging> stagings;
+  for (const auto& [product, to] : packs) {
+    if (packed_b_bytes(product) == 0) continue;
+    const Stored b = stored_b(product);
+    stagings.push_back(b.staging(to));
+    if (product.bias && product.c_rounded)
+      stagings.push_back(stored_bias(product).staging(static_cast<std::byte*>(to) + b.staged_bytes()));
+  }
   stage(context, stagings);
 }
 

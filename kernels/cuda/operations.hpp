@@ -11,14 +11,13 @@
 namespace switchyard::kernels::cuda {
 
 #define SWITCHYARD_OPERATION(operation, Arguments) void operation(const Context& context, const Arguments& args);
+#define SWITCHYARD_LIST_OPERATION(operation, Arguments) \
+  void operation(const Context& context, std::span<const Arguments> list);
 #include "kernels/api/operations.def"
 
-void gemm(const Context& context, std::span<const Gemm> products);
 Index packed_b_bytes(const Gemm& product);
-void pack_b(const Context& context, const Gemm& product, void* packed_b);
 Index staged_bytes();
 std::string product_algorithms();
-void leaf_forward(const Context& context, std::span<const LeafForward> leaves);
 Index count_not_finite(const Context& context, const float* x, Index size);
 
 void* allocate(Index bytes);

@@ -65,33 +65,32 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
   activated_ = pass.operand(num_rows_, hidden);
   const kernels::NewOperand y = pass.operand(num_rows_, out, readers_of_y);
   products_.clear();
+  std::vector<kernels::BiasActivationDropout> activations;
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
-    products_.push_back(
-        pass.by_weight(pass.linear(s.rows, width, hidden)
-                           .forward(x.from_row(s.first_row, width), pass.parameters.value(w1_, s.local_expert),
-                                    hidden_.from_row(s.first_row, hidden))));
+    products_.push_back(pass.linear(s.rows, width, hidden)
+                            .forward(x.from_row(s.first_row, width), pass.parameters.value(w1_, s.local_expert),
+                                     hidden_.from_row(s.first_row, hidden)));
+    activations.push_back({.rows = s.rows,
+                           .cols = hidden,
+                           .activation = options_.activation,
+                           .x = hidden_.from_row(s.first_row, hidden),
+                           .bias = pass.parameters.value(b1_, s.local_expert),
+                           .y = activated_.from_row(s.first_row, hidden),
+                           .dropout = dropout(pass, s)});
   }
+  pass.by_weights(products_);
   kernels::gemm(pass.context, products_);
-  for (const Segment& s : segments_) {
-    if (s.rows == 0) continue;
-    const kernels::NewOperand activated = activated_.from_row(s.first_row, hidden);
-    kernels::bias_activation_dropout(pass.context, {.rows = s.rows,
-                                                    .cols = hidden,
-                                                    .activation = options_.activation,
-                                                    .x = hidden_.from_row(s.first_row, hidden),
-                                                    .bias = pass.parameters.value(b1_, s.local_expert),
-                                                    .y = activated,
-                                                    .dropout = dropout(pass, s)});
-  }
+  kernels::bias_activation_dropout(pass.context, activations);
+
   products_.clear();
-  for (const Segment& s : segments_) {
-    if (s.rows == 0) continue;
-    products_.push_back(pass.by_weight(
-        pass.linear(s.rows, hidden, out)
-            .forward(activated_.from_row(s.first_row, hidden), pass.parameters.value(w2_, s.local_expert),
-                     y.from_row(s.first_row, out), pass.parameters.value(b2_, s.local_expert))));
-  }
+  for (const Segment& s : segments_)
+    if (s.rows > 0)
+      products_.push_back(pass.linear(s.rows, hidden, out)
+                              .forward(activated_.from_row(s.first_row, hidden),
+                                       pass.parameters.value(w2_, s.local_expert), y.from_row(s.first_row, out),
+                                       pass.parameters.value(b2_, s.local_expert)));
+  pass.by_weights(products_);
   kernels::gemm(pass.context, products_);
   return y;
 }
@@ -103,41 +102,51 @@ kernels::NewOperand FfnExperts::backward(const Pass& pass, const kernels::Operan
   // d_w2 = d_y^T activated and d_activated = d_y w2, which becomes d_hidden in place
   const kernels::NewOperand d_hidden = pass.operand(num_rows_, hidden);
   ExpertLeaves d_b2, d_b1;
+  std::vector<kernels::Gemm> of_weights;  // their gradients
+  std::vector<kernels::ColumnSum> sums;
   products_.clear();
   for (const Segment& s : segments_) {
     if (!ExpertLeaves::has_rows(pass, ids_of_all_, s)) continue;
     const kernels::Operand d_out = d_y.from_row(s.first_row, out);
     const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
-    products_.push_back(
+    of_weights.push_back(
         ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_.from_row(s.first_row, hidden))));
-    products_.push_back(pass.by_weight(second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert),
-                                                             d_hidden.from_row(s.first_row, hidden))));
-    kernels::column_sum(pass.context, {.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
+    products_.push_back(second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert),
+                                              d_hidden.from_row(s.first_row, hidden)));
+    sums.push_back({.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
   }
+  pass.by_weights(products_);
+  products_.insert(products_.end(), of_weights.begin(), of_weights.end());
+  kernels::column_sum(pass.context, sums);
   kernels::gemm(pass.context, products_);
   d_b2.add(pass);
 
   // d_w1 = d_hidden^T x and d_x = d_hidden w1
   products_.clear();
+  of_weights.clear();
+  std::vector<kernels::BiasActivationDropoutBackward> activations;
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     const kernels::NewOperand d_segment = d_hidden.from_row(s.first_row, hidden);
-    kernels::bias_activation_dropout_backward(pass.context, {.rows = s.rows,
-                                                             .cols = hidden,
-                                                             .activation = options_.activation,
-                                                             .x = hidden_.from_row(s.first_row, hidden),
-                                                             .bias = pass.parameters.value(b1_, s.local_expert),
-                                                             .d_y = d_segment,
-                                                             .d_x = d_segment,
-                                                             .d_bias = d_b1.take(pass, b1_, s),
-                                                             .dropout = dropout(pass, s)});
+    activations.push_back({.rows = s.rows,
+                           .cols = hidden,
+                           .activation = options_.activation,
+                           .x = hidden_.from_row(s.first_row, hidden),
+                           .bias = pass.parameters.value(b1_, s.local_expert),
+                           .d_y = d_segment,
+                           .d_x = d_segment,
+                           .d_bias = d_b1.take(pass, b1_, s),
+                           .dropout = dropout(pass, s)});
     const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
-    products_.push_back(
+    of_weights.push_back(
         ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_.from_row(s.first_row, width))));
     if (wants_d_x)
-      products_.push_back(pass.by_weight(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
-                                                              d_x.from_row(s.first_row, width))));
+      products_.push_back(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
+                                               d_x.from_row(s.first_row, width)));
   }
+  kernels::bias_activation_dropout_backward(pass.context, activations);
+  pass.by_weights(products_);
+  products_.insert(products_.end(), of_weights.begin(), of_weights.end());
   kernels::gemm(pass.context, products_);
   d_b1.add(pass);
   return d_x;

@@ -2,15 +2,17 @@
 
 namespace switchyard {
 
-kernels::Gemm PackedWeights::with_packed_b(kernels::Gemm product) {
-  if (!packs_.contains(key(product.b, product))) make_room(product);
-  Pack& pack = packs_.at(key(product.b, product));
-  if (pack.version != parameters_.version()) {
-    kernels::pack_b(context_, product, pack.data.data());
+void PackedWeights::pack(std::span<kernels::Gemm> products) {
+  stale_.clear();
+  for (kernels::Gemm& product : products) {
+    if (product.m == 0) continue;
+    if (!packs_.contains(key(product.b, product))) make_room(product);
+    Pack& pack = packs_.at(key(product.b, product));
+    if (pack.version != parameters_.version()) stale_.push_back({product, pack.data.data()});
     pack.version = parameters_.version();
+    product.packed_b = pack.data.data();
   }
-  product.packed_b = pack.data.data();
-  return product;
+  if (!stale_.empty()) kernels::pack_b(context_, stale_);
 }
 
 Index PackedWeights::bytes() const {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <tuple>
+#include <vector>
 
 #include "comm/parameter_store.hpp"
 #include "kernels/api/gemm.hpp"
@@ -16,8 +18,9 @@ class PackedWeights {
   PackedWeights(const Context& context, const ParameterStore& parameters)
       : context_(context), parameters_(parameters) {}
 
-  // The same product, its B packed, with its bias: always the same one for a weight.
-  kernels::Gemm with_packed_b(kernels::Gemm product);
+  // The products' B are packed, with their biases: always the same one for a weight. Products of no rows stay as they
+  // are.
+  void pack(std::span<kernels::Gemm> products);
 
   Index bytes() const;
 
@@ -39,6 +42,7 @@ class PackedWeights {
   const Context& context_;
   const ParameterStore& parameters_;
   std::map<Key, Pack> packs_;
+  std::vector<kernels::PackB> stale_;  // of the list at hand
 };
 
 }  // namespace switchyard

@@ -44,8 +44,12 @@ struct Pass {
 
   kernels::LinearProducts linear(Index rows, Index in, Index out) const { return {rows, in, out, precision}; }
   // The product with its weight packed, where packed weights are kept.
-  kernels::Gemm by_weight(const kernels::Gemm& product) const {
-    return packed_weights && product.m > 0 ? packed_weights->with_packed_b(product) : product;
+  kernels::Gemm by_weight(kernels::Gemm product) const {
+    by_weights({&product, 1});
+    return product;
+  }
+  void by_weights(std::span<kernels::Gemm> products) const {
+    if (packed_weights) packed_weights->pack(products);
   }
 
   // From the arena, an array (rows, cols) of activations or their gradients, that a product or another kernel writes

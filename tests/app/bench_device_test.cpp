@@ -52,7 +52,7 @@ TEST_F(BenchOnGpu, KernelsAreAllTimedAgainstALargeProductOrACopy) {
   }
   std::ifstream file(std::string(SWITCHYARD_SOURCE) + "/kernels/api/operations.def");
   const std::string operations{std::istreambuf_iterator<char>(file), {}};
-  const std::regex named(R"(\nSWITCHYARD_OPERATION\((\w+))");
+  const std::regex named(R"(\nSWITCHYARD_(?:LIST_)?OPERATION\((\w+))");
   for (std::sregex_iterator each(operations.begin(), operations.end(), named), end; each != end; ++each)
     EXPECT_EQ(timed.count((*each)[1]), 1u) << (*each)[1];
 }
