@@ -54,9 +54,23 @@ __global__ void __launch_bounds__(kThreads) stage_kernel(Batch batch) {
   }
 }
 
-__global__ void finish_kernel(Finish args) {
+constexpr int kMostFinishes = 12;  // of one launch
+
+struct FinishBatch {
+  int count = 0;
+  std::array<Finish, kMostFinishes> all{};
+  std::array<Index, kMostFinishes + 1> first_block{};
+};
+static_assert(sizeof(FinishBatch) <= 4096);
+
+__global__ void finish_kernel(FinishBatch batch) {
+  std::size_t which = 0;
+  while (static_cast<Index>(blockIdx.x) >= batch.first_block[which + 1]) ++which;
+  const Finish& args = batch.all[which];
+  const Index block = static_cast<Index>(blockIdx.x) - batch.first_block[which];
+  const Index threads = (batch.first_block[which + 1] - batch.first_block[which]) * blockDim.x;
   const Index part_size = args.m * args.ld_parts;
-  for (Index i = global_thread(); i < args.m * args.n; i += num_threads()) {
+  for (Index i = block * blockDim.x + threadIdx.x; i < args.m * args.n; i += threads) {
     const Index row = i / args.n, col = i - row * args.n;
     const float* part = args.parts + row * args.ld_parts + col;
     float sum = args.num_parts > 0 ? part[0] : 0;
@@ -89,8 +103,22 @@ void stage(const Context& context, std::span<const Staging> stagings) {
   flush();
 }
 
-void finish(const Context& context, const Finish& args) {
-  launch(context, grid_for(args.m * args.n), finish_kernel, args);
+void finish(const Context& context, std::span<const Finish> all) {
+  FinishBatch batch;
+  LaunchShape shape;
+  const auto flush = [&] {
+    shape.blocks = batch.first_block[static_cast<std::size_t>(batch.count)];
+    launch(context, shape, finish_kernel, batch);
+    batch = FinishBatch();
+  };
+  for (const Finish& args : all) {
+    if (batch.count == kMostFinishes) flush();
+    const auto i = static_cast<std::size_t>(batch.count++);
+    batch.all[i] = args;
+    shape = grid_for(args.m * args.n);
+    batch.first_block[i + 1] = batch.first_block[i] + shape.blocks;
+  }
+  flush();
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -33,6 +33,6 @@ struct Finish {
   Bf16* c_rounded = nullptr;    // in place of c, then without addends; rows ldc apart
   const float* bias = nullptr;  // (n), rounded where C is; null: none
 };
-void finish(const Context& context, const Finish& args);
+void finish(const Context& context, std::span<const Finish> all);
 
 }  // namespace switchyard::kernels::cuda

@@ -1,6 +1,7 @@
 // Devices, memory and streams.
 #include "kernels/cuda/runtime.hpp"
 
+#include <array>
 #include <exception>
 #include <map>
 #include <thread>
@@ -118,6 +119,16 @@ void destroy_stream(void* stream) {
   workspaces().erase(stream);
   release_staging(stream);
   (void)cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+}
+
+Context lane(const Context& context, int index) {
+  static std::array<void*, kMostLanes> streams{};
+  if (index == 0) return context;
+  void*& stream = streams[static_cast<std::size_t>(index)];
+  if (!stream) stream = make_stream();
+  Context of_lane = context;
+  of_lane.stream = stream;
+  return of_lane;
 }
 
 // A stream that waits for an event waits for it as it is then, so one event serves all.

@@ -28,6 +28,11 @@ void copy_bytes(const Context& context, void* to, const void* from, Index bytes,
 // Of transfers between host and GPU.
 void release_staging(void* stream);
 
+// Places where kernels of one context run side by side: 0 is the context itself; the others have a stream of their own,
+// the same for all contexts. Who gives them work has them wait for the context before, and the context for them after.
+constexpr int kMostLanes = 4;
+Context lane(const Context& context, int index);
+
 // Device memory for one operation's intermediate results: valid until the next call with the same context, since work
 // of a stream is done in order. Grows as needed, then stays.
 void* workspace_bytes(const Context& context, Index bytes);

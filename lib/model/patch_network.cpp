@@ -126,9 +126,9 @@ class PatchExperts final : public Experts {
     float* y = pass.arena.take<float>(num_rows() * options_.out);
     products_.clear();
     for (const Segment& s : segments_)
-      products_.push_back(
-          pass.by_weight(convolution(pass, options_, s.rows)
-                             .forward(rows_of(s), pass.parameters.value(weight_, s.local_expert), hidden_of(s))));
+      products_.push_back(convolution(pass, options_, s.rows)
+                              .forward(rows_of(s), pass.parameters.value(weight_, s.local_expert), hidden_of(s)));
+    pass.by_weights(products_);
     kernels::gemm(pass.context, products_);
     for (const Segment& s : segments_)
       pool(pass, options_, s.rows, hidden_of(s), pass.parameters.value(bias_, s.local_expert),
@@ -140,17 +140,20 @@ class PatchExperts final : public Experts {
     float* d_x = wants_d_x ? pass.arena.take<float>(num_rows() * options_.width) : nullptr;
     const kernels::ArenaScope scope(pass.arena);
     ExpertLeaves d_bias;
+    std::vector<kernels::Gemm> of_weights;  // their gradients
     products_.clear();
     for (const Segment& s : segments_) {
       if (!ExpertLeaves::has_rows(pass, std::array{weight_, bias_}, s)) continue;
       pool_backward(pass, options_, s.rows, pass.parameters.value(bias_, s.local_expert),
                     d_y.values + s.first_row * options_.out, hidden_of(s), d_bias.take(pass, bias_, s));
       const kernels::LinearProducts products = convolution(pass, options_, s.rows);
-      products_.push_back(ExpertLeaves::product(pass, weight_, s, products.weight_gradient(hidden_of(s), rows_of(s))));
+      of_weights.push_back(ExpertLeaves::product(pass, weight_, s, products.weight_gradient(hidden_of(s), rows_of(s))));
       if (wants_d_x)
-        products_.push_back(pass.by_weight(products.input_gradient(
-            hidden_of(s), pass.parameters.value(weight_, s.local_expert), d_x + s.first_row * options_.width)));
+        products_.push_back(products.input_gradient(hidden_of(s), pass.parameters.value(weight_, s.local_expert),
+                                                    d_x + s.first_row * options_.width));
     }
+    pass.by_weights(products_);
+    products_.insert(products_.end(), of_weights.begin(), of_weights.end());
     kernels::gemm(pass.context, products_);
     d_bias.add(pass);
     return d_x;

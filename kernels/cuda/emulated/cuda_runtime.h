@@ -2,8 +2,9 @@
 // fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
 // of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
 // or writes it ends with a segmentation fault, as does what lies behind its end. Work given to a stream is done when
-// somebody waits for it and no earlier, so who does not wait sees what was there before. Not here: memory models,
-// speed.
+// somebody waits for it and no earlier, so who does not wait sees what was there before; or, in one of the orders, as
+// soon as anybody waits for anything, so that a stream that should have waited does its work too early. Not here:
+// memory models, speed.
 #pragma once
 
 #include <array>
@@ -48,13 +49,18 @@ using cudaEvent_t = struct CUevent_st*;
 namespace emulated {
 
 enum class Order { kForward, kBackward, kShuffled };
-// In which order the threads of a block, and the blocks, take their turns.
+// In which order the threads of a block, and the blocks, take their turns. With kBackward streams do, too: when the
+// host waits for one, the others do all their work first, as far as it does not have to wait.
 void set_order(Order order);
+bool others_first();
 
 // How often the host has waited for the GPU so far, or may have had to: for a stream or an event, to release memory, or
 // with a copy to or from memory that is not page-locked. Streams and events that had work left say only on the second
 // question that it is done.
 long num_host_waits();
+
+// Kernels, products, copies and fills that streams have been given so far.
+long num_launches();
 
 void give(cudaStream_t stream, std::function<void()> work);
 

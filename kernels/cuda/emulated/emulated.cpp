@@ -155,6 +155,7 @@ void run_block() {
 }  // namespace
 
 void set_order(Order new_order) { order = new_order; }
+bool others_first() { return order == Order::kBackward; }
 
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body) {
   if (threads == 0 || threads > 1024) stop("a block has 1 to 1024 threads");

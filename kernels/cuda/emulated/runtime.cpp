@@ -92,11 +92,19 @@ long num_given(cudaStream_t stream) { return stream->num_done + static_cast<long
 
 void do_all(cudaStream_t stream) { do_until(stream, num_given(stream)); }
 
+// As the host waits for it.
+void do_for_host(cudaStream_t stream, long num_done) {
+  if (others_first())
+    for (const cudaStream_t other : streams())
+      if (other != stream) do_all(other);
+  do_until(stream, num_done);
+}
+
 void do_everything() {
   for (const cudaStream_t stream : streams()) do_all(stream);
 }
 
-long host_waits = 0;
+long host_waits = 0, launches = 0;
 cudaError_t last_error = cudaSuccess;
 
 // The first question about work that has not been done is answered by "not ready", and has it done.
@@ -104,15 +112,17 @@ cudaError_t answer(cudaStream_t stream, long num_done, bool& refused) {
   refused = !refused && stream->num_done < num_done;
   if (!refused) return cudaSuccess;
   ++host_waits;
-  do_until(stream, num_done);
+  do_for_host(stream, num_done);
   return last_error = cudaErrorNotReady;
 }
 
 }  // namespace
 
 long num_host_waits() { return host_waits; }
+long num_launches() { return launches; }
 
 void give(cudaStream_t stream, std::function<void()> work) {
+  ++launches;
   known(stream)->work.push_back([work = std::move(work)] {
     const Access access;
     work();
@@ -175,7 +185,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   const void* host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
   if (!host || emulated::is_page_locked(host)) return cudaSuccess;
   ++host_waits;
-  emulated::do_all(known(stream));
+  emulated::do_for_host(known(stream), emulated::num_given(known(stream)));
   return cudaSuccess;
 }
 
