@@ -1,6 +1,8 @@
 // Flat arrays of parameters. Sums run over blocks of a fixed size, so that they do not depend on threads.
 #pragma once
 
+#include <span>
+
 #include <array>
 
 #include "core/context.hpp"
@@ -43,6 +45,9 @@ struct SumOfSquares {
   const float* x = nullptr;
   double* sum = nullptr;  // device memory, as x
 };
-void sum_of_squares(const Context& context, const SumOfSquares& args);
+void sum_of_squares(const Context& context, std::span<const SumOfSquares> arrays);
+inline void sum_of_squares(const Context& context, const SumOfSquares& args) {
+  sum_of_squares(context, std::span(&args, 1));
+}
 
 }  // namespace switchyard::kernels

@@ -41,7 +41,9 @@ void sgd(const Context& context, const Sgd& args) {
   });
 }
 
-void sum_of_squares(const Context& context, const SumOfSquares& args) {
+namespace {
+
+void sum_squares_of_one(const Context& context, const SumOfSquares& args) {
   thread_local Scratch<double> scratch;
   const Index num_blocks = ceil_div(args.size, kElementsPerBlock);
   double* block_sums = scratch.get(num_blocks);
@@ -57,6 +59,12 @@ void sum_of_squares(const Context& context, const SumOfSquares& args) {
   });
   *args.sum = 0;
   for (Index block_idx = 0; block_idx < num_blocks; ++block_idx) *args.sum += block_sums[block_idx];
+}
+
+}  // namespace
+
+void sum_of_squares(const Context& context, std::span<const SumOfSquares> arrays) {
+  for (const SumOfSquares& args : arrays) sum_squares_of_one(context, args);
 }
 
 }  // namespace switchyard::kernels::cpu

@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 
 #include "kernels/cuda/device.cuh"
@@ -39,25 +40,40 @@ __global__ void sgd_kernel(Sgd args) {
 constexpr int kSumThreads = 256;
 constexpr Index kElementsPerBlock = 8192;
 
+constexpr int kMostArrays = 96;  // of one launch: kernels take at most 4 KB of arguments
+
+// Several arrays as one grid: array i takes blocks first_block[i] .. first_block[i + 1] - 1, as many as by itself.
+struct SquaresBatch {
+  int count = 0;
+  std::array<SumOfSquares, kMostArrays> arrays{};
+  std::array<Index, kMostArrays + 1> first_block{};
+};
+static_assert(sizeof(SquaresBatch) <= 4000);
+
 // Thread t adds elements t, t + 256, ... of its block's.
-__global__ void __launch_bounds__(kSumThreads) block_squares_kernel(const float* x, Index size, double* sums) {
-  const Index first = static_cast<Index>(blockIdx.x) * kElementsPerBlock;
-  const Index end = first + kElementsPerBlock < size ? first + kElementsPerBlock : size;
+__global__ void __launch_bounds__(kSumThreads) block_squares_kernel(SquaresBatch batch, double* sums) {
+  std::size_t which = 0;
+  while (static_cast<Index>(blockIdx.x) >= batch.first_block[which + 1]) ++which;
+  const SumOfSquares& args = batch.arrays[which];
+  const Index first = (static_cast<Index>(blockIdx.x) - batch.first_block[which]) * kElementsPerBlock;
+  const Index end = first + kElementsPerBlock < args.size ? first + kElementsPerBlock : args.size;
   double sum = 0;
   for (Index i = first + threadIdx.x; i < end; i += kSumThreads) {
-    const auto value = static_cast<double>(x[i]);
+    const auto value = static_cast<double>(args.x[i]);
     sum = fma(value, value, sum);
   }
   sum = block_sum<kSumThreads>(sum);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// One block, over all sums of blocks.
-__global__ void __launch_bounds__(kSumThreads) sum_kernel(const double* sums, Index count, double* total) {
+// One block for each array, over all sums of its blocks.
+__global__ void __launch_bounds__(kSumThreads) sum_kernel(SquaresBatch batch, const double* sums) {
+  const std::size_t which = blockIdx.x;
   double sum = 0;
-  for (Index i = threadIdx.x; i < count; i += kSumThreads) sum += sums[i];
+  for (Index i = batch.first_block[which] + threadIdx.x; i < batch.first_block[which + 1]; i += kSumThreads)
+    sum += sums[i];
   sum = block_sum<kSumThreads>(sum);
-  if (threadIdx.x == 0) *total = sum;
+  if (threadIdx.x == 0) *batch.arrays[which].sum = sum;
 }
 
 }  // namespace
@@ -74,11 +90,22 @@ void adam(const Context& context, const Adam& args) {
 
 void sgd(const Context& context, const Sgd& args) { launch(context, grid_for(args.size), sgd_kernel, args); }
 
-void sum_of_squares(const Context& context, const SumOfSquares& args) {
-  const Index num_blocks = ceil_div(args.size, kElementsPerBlock);
-  double* const sums = workspace<double>(context, num_blocks);
-  launch(context, {.blocks = num_blocks, .threads = kSumThreads}, block_squares_kernel, args.x, args.size, sums);
-  launch(context, {.blocks = 1, .threads = kSumThreads}, sum_kernel, sums, num_blocks, args.sum);
+void sum_of_squares(const Context& context, std::span<const SumOfSquares> arrays) {
+  SquaresBatch batch;
+  const auto flush = [&] {
+    const Index num_blocks = batch.first_block[static_cast<std::size_t>(batch.count)];
+    double* const sums = workspace<double>(context, num_blocks);
+    launch(context, {.blocks = num_blocks, .threads = kSumThreads}, block_squares_kernel, batch, sums);
+    launch(context, {.blocks = batch.count, .threads = kSumThreads}, sum_kernel, batch, sums);
+    batch = SquaresBatch();
+  };
+  for (const SumOfSquares& args : arrays) {
+    if (batch.count == kMostArrays) flush();
+    const auto i = static_cast<std::size_t>(batch.count++);
+    batch.arrays[i] = args;
+    batch.first_block[i + 1] = batch.first_block[i] + ceil_div(args.size, kElementsPerBlock);
+  }
+  flush();
 }
 
 }  // namespace switchyard::kernels::cuda

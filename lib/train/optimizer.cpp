@@ -109,12 +109,13 @@ GradientSquares::GradientSquares(Device device, const ParameterStore& parameters
 kernels::HostCopy GradientSquares::sum(const Context& context, const float* gradients) {
   const ParameterTable& table = parameters_.table();
   double* sum = device_sums_.data();
+  std::vector<kernels::SumOfSquares> arrays;
   for (ParameterId id = 0; id < table.size(); ++id) {
     if (!table[id].trained) continue;
     for (Index slice = 0; slice < parameters_.local_slices(id); ++slice)
-      kernels::sum_of_squares(
-          context, {.size = table[id].slice_size(), .x = gradients + parameters_.offset(id, slice), .sum = sum++});
+      arrays.push_back({.size = table[id].slice_size(), .x = gradients + parameters_.offset(id, slice), .sum = sum++});
   }
+  kernels::sum_of_squares(context, arrays);
   return {sums_.data(), device_sums_.data(), device_sums_.size() * Index{sizeof(double)}};
 }
 

@@ -113,6 +113,23 @@ TEST(AdamBits, DoNotDependOnHowTheArrayIsCut) {
   for (const Index piece : {1, 5, 16, 37, 500}) EXPECT_TRUE(same_bits(run(piece), whole)) << "pieces of " << piece;
 }
 
+// As the gradients of all parameters: more arrays than a launch takes, empty ones among them.
+TEST(SumOfSquaresTest, OfAListIsThatOfEachAlone) {
+  constexpr Index kCount = 230;
+  const auto size_of = [](Index i) { return i % 7 * 5000 + i; };
+  const Floats x = random_floats(size_of(kCount) * 7, 1);
+  ThreadPool threads(2);
+  const Context context = test_context(threads);
+  Guarded<double> together(kCount), alone(kCount);
+  std::vector<SumOfSquares> list;
+  for (Index i = 0; i < kCount; ++i) {
+    list.push_back({.size = size_of(i), .x = x.data() + i, .sum = together.data() + i});
+    sum_of_squares(context, {.size = size_of(i), .x = x.data() + i, .sum = alone.data() + i});
+  }
+  sum_of_squares(context, list);
+  EXPECT_EQ(together.values(), alone.values());
+}
+
 TEST(SumOfSquaresTest, MatchesTheReferenceAndPassesOnNan) {
   for (const Index size : kSizes) {
     Floats x = random_floats(size, 1, 100);

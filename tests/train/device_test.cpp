@@ -9,7 +9,8 @@
 
 namespace emulated {
 long num_host_waits();
-}
+long num_launches();
+}  // namespace emulated
 
 namespace switchyard::testing {
 namespace {
@@ -148,6 +149,26 @@ INSTANTIATE_TEST_SUITE_P(Kinds, HostWaits,
                                            Waits{"switch", kMetrics + kLayers},
                                            Waits{"noisy_top_k", kMetrics + kLayers}),
                          kName);
+
+// Two products forward, four backward; biases, activations, sums over rows and packed weights of all experts together.
+TEST(Launches, OfAStepGrowWithTheNumberOfExpertsByTheirProductsAlone) {
+  if (world_size() > 1) return;
+  for (const char* dtype : {"fp32", "bf16"}) {
+    const auto launches = [&](Index experts) {
+      Config config = on_gpu(config_of(kind_named("random per balanced")));
+      config.compute.dtype = dtype;
+      config.ffn.experts = experts;
+      config.train.batch = config.train.microbatch = 16;
+      SmallRun gpu = run_alone(config);
+      gpu.train(1);
+      const long before = emulated::num_launches();
+      gpu.train(1);
+      return emulated::num_launches() - before;
+    };
+    constexpr long kOfOneLayer = 6, kOfTheModel = 2 * kOfOneLayer;
+    EXPECT_EQ(launches(8) - launches(4), 4 * kOfTheModel) << dtype;
+  }
+}
 
 }  // namespace
 }  // namespace switchyard::testing
