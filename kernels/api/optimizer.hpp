@@ -1,9 +1,8 @@
 // Flat arrays of parameters. Sums run over blocks of a fixed size, so that they do not depend on threads.
 #pragma once
 
-#include <span>
-
 #include <array>
+#include <span>
 
 #include "core/context.hpp"
 #include "core/types.hpp"

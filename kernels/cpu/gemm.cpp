@@ -5,7 +5,6 @@
 #include "kernels/api/gemm.hpp"
 
 #include <algorithm>
-#include <vector>
 
 #include "kernels/cpu/gemm_pack.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
@@ -138,9 +137,12 @@ Index packed_b_bytes(const Gemm& g) {
 }
 
 void pack_b(const Context& context, std::span<const PackB> packs) {
-  std::vector<Plan> plans;
-  for (const PackB& pack : packs)
-    plans.emplace_back(make_plan(context, pack.product)).pack_b_to = static_cast<std::uint32_t*>(pack.to);
+  thread_local Scratch<Plan> plan_scratch;
+  const std::span<Plan> plans(plan_scratch.get(static_cast<Index>(packs.size())), packs.size());
+  for (std::size_t p = 0; p < packs.size(); ++p) {
+    plans[p] = make_plan(context, packs[p].product);
+    plans[p].pack_b_to = static_cast<std::uint32_t*>(packs[p].to);
+  }
   pack_bs(context, plans);
 }
 

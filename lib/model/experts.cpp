@@ -23,6 +23,14 @@ class FfnExperts final : public Experts {
   float* forward_average(const Pass& pass, const Ffn::Input& input) const override;
 
  private:
+  // Room for all segments, however many are empty now.
+  void reserve() {
+    products_.reserve(2 * segments_.size());
+    of_weights_.reserve(segments_.size());
+    activations_.reserve(segments_.size());
+    activations_backward_.reserve(segments_.size());
+    sums_.reserve(segments_.size());
+  }
   kernels::Dropout dropout(const Pass& pass, const Segment& segment) const;
 
   FfnOptions options_;
@@ -33,11 +41,14 @@ class FfnExperts final : public Experts {
   // Of the segments at hand; rows lie by segment.
   std::vector<Segment> segments_;
   Index num_rows_ = 0;
-  kernels::Operand x_;                 // (rows, width)
-  const std::int32_t* ids_ = nullptr;  // (rows)
-  kernels::NewOperand hidden_;         // (rows, hidden): without bias
-  kernels::NewOperand activated_;      // (rows, hidden)
-  std::vector<kernels::Gemm> products_;
+  kernels::Operand x_;                                // (rows, width)
+  const std::int32_t* ids_ = nullptr;                 // (rows)
+  kernels::NewOperand hidden_;                        // (rows, hidden): without bias
+  kernels::NewOperand activated_;                     // (rows, hidden)
+  std::vector<kernels::Gemm> products_, of_weights_;  // the latter: weights' gradients
+  std::vector<kernels::BiasActivationDropout> activations_;
+  std::vector<kernels::BiasActivationDropoutBackward> activations_backward_;
+  std::vector<kernels::ColumnSum> sums_;
 };
 
 FfnExperts::FfnExperts(const FfnOptions& options, ParameterTable& table) : options_(options) {
@@ -57,6 +68,7 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
                                         const kernels::Operand& x, const std::int32_t* ids,
                                         kernels::Readers readers_of_y) {
   segments_ = segments;
+  reserve();
   num_rows_ = segments.empty() ? 0 : segments.back().first_row + segments.back().rows;
   x_ = x;
   ids_ = ids;
@@ -65,23 +77,23 @@ kernels::NewOperand FfnExperts::forward(const Pass& pass, const std::vector<Segm
   activated_ = pass.operand(num_rows_, hidden);
   const kernels::NewOperand y = pass.operand(num_rows_, out, readers_of_y);
   products_.clear();
-  std::vector<kernels::BiasActivationDropout> activations;
+  activations_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     products_.push_back(pass.linear(s.rows, width, hidden)
                             .forward(x.from_row(s.first_row, width), pass.parameters.value(w1_, s.local_expert),
                                      hidden_.from_row(s.first_row, hidden)));
-    activations.push_back({.rows = s.rows,
-                           .cols = hidden,
-                           .activation = options_.activation,
-                           .x = hidden_.from_row(s.first_row, hidden),
-                           .bias = pass.parameters.value(b1_, s.local_expert),
-                           .y = activated_.from_row(s.first_row, hidden),
-                           .dropout = dropout(pass, s)});
+    activations_.push_back({.rows = s.rows,
+                            .cols = hidden,
+                            .activation = options_.activation,
+                            .x = hidden_.from_row(s.first_row, hidden),
+                            .bias = pass.parameters.value(b1_, s.local_expert),
+                            .y = activated_.from_row(s.first_row, hidden),
+                            .dropout = dropout(pass, s)});
   }
   pass.by_weights(products_);
   kernels::gemm(pass.context, products_);
-  kernels::bias_activation_dropout(pass.context, activations);
+  kernels::bias_activation_dropout(pass.context, activations_);
 
   products_.clear();
   for (const Segment& s : segments_)
@@ -102,51 +114,51 @@ kernels::NewOperand FfnExperts::backward(const Pass& pass, const kernels::Operan
   // d_w2 = d_y^T activated and d_activated = d_y w2, which becomes d_hidden in place
   const kernels::NewOperand d_hidden = pass.operand(num_rows_, hidden);
   ExpertLeaves d_b2, d_b1;
-  std::vector<kernels::Gemm> of_weights;  // their gradients
-  std::vector<kernels::ColumnSum> sums;
   products_.clear();
+  of_weights_.clear();
+  sums_.clear();
   for (const Segment& s : segments_) {
     if (!ExpertLeaves::has_rows(pass, ids_of_all_, s)) continue;
     const kernels::Operand d_out = d_y.from_row(s.first_row, out);
     const kernels::LinearProducts second = pass.linear(s.rows, hidden, out);
-    of_weights.push_back(
+    of_weights_.push_back(
         ExpertLeaves::product(pass, w2_, s, second.weight_gradient(d_out, activated_.from_row(s.first_row, hidden))));
     products_.push_back(second.input_gradient(d_out, pass.parameters.value(w2_, s.local_expert),
                                               d_hidden.from_row(s.first_row, hidden)));
-    sums.push_back({.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
+    sums_.push_back({.rows = s.rows, .cols = out, .x = d_out, .sums = d_b2.take(pass, b2_, s)});
   }
   pass.by_weights(products_);
-  products_.insert(products_.end(), of_weights.begin(), of_weights.end());
-  kernels::column_sum(pass.context, sums);
+  products_.insert(products_.end(), of_weights_.begin(), of_weights_.end());
+  kernels::column_sum(pass.context, sums_);
   kernels::gemm(pass.context, products_);
   d_b2.add(pass);
 
   // d_w1 = d_hidden^T x and d_x = d_hidden w1
   products_.clear();
-  of_weights.clear();
-  std::vector<kernels::BiasActivationDropoutBackward> activations;
+  of_weights_.clear();
+  activations_backward_.clear();
   for (const Segment& s : segments_) {
     if (s.rows == 0) continue;
     const kernels::NewOperand d_segment = d_hidden.from_row(s.first_row, hidden);
-    activations.push_back({.rows = s.rows,
-                           .cols = hidden,
-                           .activation = options_.activation,
-                           .x = hidden_.from_row(s.first_row, hidden),
-                           .bias = pass.parameters.value(b1_, s.local_expert),
-                           .d_y = d_segment,
-                           .d_x = d_segment,
-                           .d_bias = d_b1.take(pass, b1_, s),
-                           .dropout = dropout(pass, s)});
+    activations_backward_.push_back({.rows = s.rows,
+                                     .cols = hidden,
+                                     .activation = options_.activation,
+                                     .x = hidden_.from_row(s.first_row, hidden),
+                                     .bias = pass.parameters.value(b1_, s.local_expert),
+                                     .d_y = d_segment,
+                                     .d_x = d_segment,
+                                     .d_bias = d_b1.take(pass, b1_, s),
+                                     .dropout = dropout(pass, s)});
     const kernels::LinearProducts first = pass.linear(s.rows, width, hidden);
-    of_weights.push_back(
+    of_weights_.push_back(
         ExpertLeaves::product(pass, w1_, s, first.weight_gradient(d_segment, x_.from_row(s.first_row, width))));
     if (wants_d_x)
       products_.push_back(first.input_gradient(d_segment, pass.parameters.value(w1_, s.local_expert),
                                                d_x.from_row(s.first_row, width)));
   }
-  kernels::bias_activation_dropout_backward(pass.context, activations);
+  kernels::bias_activation_dropout_backward(pass.context, activations_backward_);
   pass.by_weights(products_);
-  products_.insert(products_.end(), of_weights.begin(), of_weights.end());
+  products_.insert(products_.end(), of_weights_.begin(), of_weights_.end());
   kernels::gemm(pass.context, products_);
   d_b1.add(pass);
   return d_x;

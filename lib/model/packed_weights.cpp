@@ -1,5 +1,7 @@
 #include "model/packed_weights.hpp"
 
+#include <algorithm>
+
 namespace switchyard {
 
 void PackedWeights::pack(std::span<kernels::Gemm> products) {
@@ -31,6 +33,7 @@ void PackedWeights::make_room(const kernels::Gemm& product) {
     const Index slices = parameters_.local_slices(id);
     const float* first = parameters_.value(id);
     if (product.b < first || product.b >= first + slices * table[id].slice_size()) continue;
+    stale_.reserve(std::max(stale_.capacity(), static_cast<std::size_t>(slices)));
     for (Index slice = 0; slice < slices; ++slice) make_one(parameters_.value(id, slice));
     return;
   }

@@ -109,13 +109,13 @@ GradientSquares::GradientSquares(Device device, const ParameterStore& parameters
 kernels::HostCopy GradientSquares::sum(const Context& context, const float* gradients) {
   const ParameterTable& table = parameters_.table();
   double* sum = device_sums_.data();
-  std::vector<kernels::SumOfSquares> arrays;
+  arrays_.clear();
   for (ParameterId id = 0; id < table.size(); ++id) {
     if (!table[id].trained) continue;
     for (Index slice = 0; slice < parameters_.local_slices(id); ++slice)
-      arrays.push_back({.size = table[id].slice_size(), .x = gradients + parameters_.offset(id, slice), .sum = sum++});
+      arrays_.push_back({.size = table[id].slice_size(), .x = gradients + parameters_.offset(id, slice), .sum = sum++});
   }
-  kernels::sum_of_squares(context, arrays);
+  kernels::sum_of_squares(context, arrays_);
   return {sums_.data(), device_sums_.data(), device_sums_.size() * Index{sizeof(double)}};
 }
 

@@ -7,6 +7,7 @@
 
 #include "comm/parameter_store.hpp"
 #include "kernels/api/memory.hpp"
+#include "kernels/api/optimizer.hpp"
 
 namespace switchyard {
 
@@ -37,6 +38,7 @@ class GradientSquares {
   std::vector<std::size_t> first_;  // of each parameter, where its slices' sums begin
   std::vector<double> sums_;
   kernels::Array<double> device_sums_;
+  std::vector<kernels::SumOfSquares> arrays_;
 };
 
 class Optimizer {
