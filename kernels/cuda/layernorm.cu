@@ -68,12 +68,41 @@ __global__ void __launch_bounds__(Team::kBlockThreads) layernorm_kernel(LayerNor
     const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
     Four out = read_four<kAligned>(args.beta + col, cols - col);
     for (int i = 0; i < 4; ++i) out.at[i] = fmaf(values[j].at[i] * rstd, gamma.at[i], out.at[i]);
-    if (args.y.values) write_four<kAligned>(args.y.values + row * cols + col, out, cols - col);
-    if (args.y.rounded && col < cols) write_rounded(args.y.rounded + row * rounded_cols(cols) + col, out);
+    values[j] = out;
+  }
+  for (Index k = 0; k < args.slots.top_k; ++k) {
+    const Index slot = args.slots.slot(row, k);
+    if (slot < 0) continue;
+    for (int j = 0; j < kFours; ++j) {
+      const int col = Team::first_col(j);
+      if (args.y.values) write_four<kAligned>(args.y.values + slot * cols + col, values[j], cols - col);
+      if (args.y.rounded && col < cols) write_rounded(args.y.rounded + slot * rounded_cols(cols) + col, values[j]);
+    }
   }
   if (Team::first_col(0) == 0) {
     args.mean[row] = mean;
     args.rstd[row] = rstd;
+  }
+}
+
+template <int kFours>
+__device__ void add_fours(Four (&sums)[kFours], int j, const Four& terms) {
+  for (int i = 0; i < 4; ++i) sums[j].at[i] = __fadd_rn(sums[j].at[i], terms.at[i]);
+}
+
+// This thread's columns of the row's d_y; zeros beyond the row.
+template <typename Team, int kFours, bool kAligned>
+__device__ void read_gradient(const LayerNormBackward& args, Index row, int cols, Four (&d)[kFours]) {
+  for (Four& four : d) four = {};
+  for (Index k = 0; k < args.slots.top_k; ++k) {
+    const Index slot = args.slots.slot(row, k);
+    if (slot < 0) continue;
+    for (int j = 0; j < kFours; ++j) add_fours(d, j, read_four<kAligned>(args.d_y, slot, cols, Team::first_col(j)));
+  }
+  if (!args.addend) return;
+  for (int j = 0; j < kFours; ++j) {
+    const int col = Team::first_col(j);
+    add_fours(d, j, read_four<kAligned>(args.addend + row * cols + col, cols - col));
   }
 }
 
@@ -99,8 +128,8 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
       xhat[j] = read_four<kAligned>(x + col, cols - col);
-      d[j] = read_four<kAligned>(args.d_y, row, cols, col);
     }
+    read_gradient<Team, kFours, kAligned>(args, row, cols, d);
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
       const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
@@ -159,7 +188,7 @@ void run(const Context& context, const LayerNormBackward& args, Team<kWarps, kFo
   const Index rows_per_block = std::max(kFewestRows, ceil_div(args.rows, kMostRowBlocks));
   const Index row_blocks = ceil_div(args.rows, rows_per_block);
   const bool aligned =
-      are_aligned(args.cols, args.gamma, args.d_y.values) && are_aligned(args.x_stride, args.x, args.d_x);
+      are_aligned(args.cols, args.gamma, args.d_y.values, args.addend) && are_aligned(args.x_stride, args.x, args.d_x);
   float* const partial_sums = workspace<float>(context, row_blocks * 2 * args.cols);
   launch(context,
          {.blocks = row_blocks, .threads = T::kBlockThreads, .shared_bytes = 2 * args.cols * Index{sizeof(float)}},

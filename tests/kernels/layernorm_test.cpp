@@ -91,6 +91,89 @@ TEST_P(LayerNormCases, ForwardAndBackwardMatchTheReference) {
     }
 }
 
+// Row r's j-th slot in a plan that fills them backwards; each seventh assignment, and all of row 2, has none.
+Ints some_slots(Index rows, Index top_k) {
+  Ints slots;
+  for (Index a = 0; a < rows * top_k; ++a)
+    slots.push_back(a % 7 == 3 || a / top_k == 2 ? -1 : static_cast<std::int32_t>(rows * top_k - 1 - a));
+  return slots;
+}
+
+TEST_P(LayerNormCases, RowsGoToTheirSlotsWithTheBitsThatTheyHaveInOrder) {
+  for (const Index top_k : {1, 2}) {
+    const Ints slots = some_slots(rows, top_k);
+    const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+      Output in_order(rows * cols), means(rows), rstds(rows), y(rows * top_k * cols), mean(rows), rstd(rows);
+      LayerNorm args{.rows = rows,
+                     .cols = cols,
+                     .x = x.data(),
+                     .x_stride = shape.x_stride,
+                     .gamma = gamma.data(),
+                     .beta = beta.data(),
+                     .y = in_order.data(),
+                     .mean = means.data(),
+                     .rstd = rstds.data()};
+      layernorm(context, args);
+      args.y = y.data();
+      args.slots = {top_k, slots.data()};
+      args.mean = mean.data();
+      args.rstd = rstd.data();
+      layernorm(context, args);
+      EXPECT_TRUE(same_bits(mean.values(), means.values()));
+      EXPECT_TRUE(same_bits(rstd.values(), rstds.values()));
+      return {in_order.values(), y.values()};
+    });
+    Floats expected(outputs[1].size(), kPoison);  // what is no row's slot is left alone
+    for (Index a = 0; a < rows * top_k; ++a)
+      if (const Index slot = slots[static_cast<std::size_t>(a)]; slot >= 0)
+        std::copy_n(outputs[0].begin() + a / top_k * cols, cols, expected.begin() + slot * cols);
+    EXPECT_TRUE(same_bits(outputs[1], expected)) << "top_k " << top_k;
+  }
+}
+
+TEST_P(LayerNormCases, GradientsFromSlotsHaveTheBitsOfTheirSum) {
+  const Floats mean = random_floats(rows, 6), rstd = random_floats(rows, 7), addend = random_floats(rows * cols, 8);
+  for (const Index top_k : {1, 2, 3})
+    for (const bool adds : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "top_k " << top_k << (adds ? ", with an addend" : ""));
+      const Ints slots = some_slots(rows, top_k);
+      const Floats d_slots = random_floats(rows * top_k * cols, 9);
+      Floats sum(d_y.size(), 0.0f);
+      for (Index i = 0; i < rows * cols; ++i) {
+        float& element = sum[static_cast<std::size_t>(i)];
+        for (Index k = 0; k < top_k; ++k)
+          if (const Index slot = slots[static_cast<std::size_t>(i / cols * top_k + k)]; slot >= 0)
+            element += d_slots[static_cast<std::size_t>(slot * cols + i % cols)];
+        if (adds) element += addend[static_cast<std::size_t>(i)];
+      }
+      const auto run = [&](const Context& context, const Floats& gradient, const SlotsOfRows& of_rows,
+                           const float* added) -> std::vector<Floats> {
+        Output d_x(random_floats(rows * shape.x_stride, 5)), d_gamma(cols), d_beta(cols);
+        layernorm_backward(context, {.rows = rows,
+                                     .cols = cols,
+                                     .x = x.data(),
+                                     .x_stride = shape.x_stride,
+                                     .gamma = gamma.data(),
+                                     .mean = mean.data(),
+                                     .rstd = rstd.data(),
+                                     .d_y = gradient.data(),
+                                     .slots = of_rows,
+                                     .addend = added,
+                                     .d_x = d_x.data(),
+                                     .d_gamma = d_gamma.data(),
+                                     .d_beta = d_beta.data()});
+        return {d_x.values(), d_gamma.values(), d_beta.values()};
+      };
+      on_all_threads([&](const Context& context) {
+        const auto expected = run(context, sum, {}, nullptr);
+        const auto outputs = run(context, d_slots, {top_k, slots.data()}, adds ? addend.data() : nullptr);
+        for (std::size_t i = 0; i < expected.size(); ++i)
+          EXPECT_TRUE(same_bits(outputs[i], expected[i])) << "output " << i;
+        return outputs;
+      });
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormCases, testing::ValuesIn(kCases));
 
 TEST(LayerNorm, BitsDoNotDependOnTheAddress) {

@@ -58,6 +58,26 @@ TEST_P(Rounded, LayerNorm) {
   });
 }
 
+// Two slots for each row, in backward order.
+TEST_P(Rounded, LayerNormToSlots) {
+  Ints slots;
+  for (Index i = 0; i < 2 * rows; ++i) slots.push_back(static_cast<std::int32_t>(2 * rows - 1 - i));
+  expect_writes_rounded(2 * rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
+    Output mean(rows), rstd(rows);
+    layernorm(context, {.rows = rows,
+                        .cols = cols,
+                        .x = x.data(),
+                        .x_stride = cols,
+                        .gamma = of_cols.data(),
+                        .beta = of_cols.data(),
+                        .y = y,
+                        .slots = {2, slots.data()},
+                        .mean = mean.data(),
+                        .rstd = rstd.data()});
+    return {mean.values(), rstd.values()};
+  });
+}
+
 TEST_P(Rounded, BiasActivationDropout) {
   expect_writes_rounded(rows, cols, [&](const Context& context, const NewOperand& y) -> std::vector<Floats> {
     bias_activation_dropout(

@@ -99,9 +99,17 @@ TEST_P(OfRounded, BiasAddAndColumnSum) {
   });
 }
 
+// Two slots for each row, in backward order; every fifth assignment is dropped.
+Ints backward_slots(Index rows) {
+  Ints slots;
+  for (Index i = 0; i < 2 * rows; ++i) slots.push_back(i % 5 == 4 ? -1 : static_cast<std::int32_t>(2 * rows - 1 - i));
+  return slots;
+}
+
 TEST_P(OfRounded, LayerNormBackward) {
   const Floats before = random_floats(size, 5), mean = random_floats(rows, 6), rstd = random_floats(rows, 7);
-  expect_reads_rounded(d_y, cols, [&](const Context& context, const Operand& of_d_y) -> std::vector<Floats> {
+  const auto run = [&](const Context& context, const Operand& of_d_y, const SlotsOfRows& slots,
+                       const float* addend) -> std::vector<Floats> {
     Output d_x(before), d_gamma(cols), d_beta(cols);
     layernorm_backward(context, {.rows = rows,
                                  .cols = cols,
@@ -111,22 +119,27 @@ TEST_P(OfRounded, LayerNormBackward) {
                                  .mean = mean.data(),
                                  .rstd = rstd.data(),
                                  .d_y = of_d_y,
+                                 .slots = slots,
+                                 .addend = addend,
                                  .d_x = d_x.data(),
                                  .d_gamma = d_gamma.data(),
                                  .d_beta = d_beta.data()});
     return {d_x.values(), d_gamma.values(), d_beta.values()};
+  };
+  expect_reads_rounded(d_y, cols, [&](const Context& c, const Operand& of_d_y) { return run(c, of_d_y, {}, nullptr); });
+  const Floats d_slots = random_floats(2 * size, 8);
+  const Ints slots = backward_slots(rows);
+  expect_reads_rounded(d_slots, cols, [&](const Context& c, const Operand& of_slots) {
+    return run(c, of_slots, {2, slots.data()}, d_y.data());
   });
 }
 
-// Two slots for each row, in backward order; every fifth assignment is dropped.
-TEST_P(OfRounded, CombineAndItsBackwardAndThatOfDispatch) {
+TEST_P(OfRounded, CombineAndItsBackward) {
   const Index num_slots = 2 * rows;
-  Ints slots_of;
-  for (Index i = 0; i < num_slots; ++i)
-    slots_of.push_back(i % 5 == 4 ? -1 : static_cast<std::int32_t>(num_slots - 1 - i));
+  const Ints slots_of = backward_slots(rows);
   const Floats slots = random_floats(num_slots * cols, 8), weights = random_floats(num_slots, 9);
   expect_reads_rounded(slots, cols, [&](const Context& context, const Operand& of_slots) -> std::vector<Floats> {
-    Output y(size), d_rows(size), d_slots(Floats(slots.size(), 0.0f)), d_weights(num_slots);
+    Output y(size), d_slots(Floats(slots.size(), 0.0f)), d_weights(num_slots);
     combine(context, {.tokens = rows,
                       .cols = cols,
                       .top_k = 2,
@@ -146,13 +159,7 @@ TEST_P(OfRounded, CombineAndItsBackwardAndThatOfDispatch) {
                                .d_slots = d_slots.data(),
                                .d_weights = d_weights.data(),
                                .dropout = dropout});
-    dispatch_backward(context, {.tokens = rows,
-                                .cols = cols,
-                                .top_k = 2,
-                                .d_slots = of_slots,
-                                .slot_of_assignment = slots_of.data(),
-                                .d_rows = d_rows.data()});
-    return {y.values(), d_slots.values(), d_weights.values(), d_rows.values()};
+    return {y.values(), d_slots.values(), d_weights.values()};
   });
 }
 
