@@ -53,13 +53,9 @@ void add_gate_input(CaseList& cases) {
   const Index tokens = cases.tokens, width = cases.width, size = tokens * width;
   const std::string shape = by({tokens, width}) + ", jitter 0.01";
   const RandomKey key{cases.config.run.seed, Purpose::kGateJitter, 0, 0};
-  const auto perturb = [=](const float* x, float* y) -> kernels::PerturbInput {
-    return {.rows = tokens, .cols = width, .x = x, .jitter = 0.01f, .jitter_key = key, .y = y};
-  };
-  cases.add(kernels::perturb_input, "perturb_input", shape,
-            [=](Operands& o) { return perturb(o.read(size), o.write(size)); });
-  cases.add(kernels::perturb_input_backward, "perturb_input_backward", shape,
-            [=](Operands& o) { return perturb(o.read(size), o.update(size)); });
+  cases.add(kernels::perturb_input, "perturb_input", shape, [=](Operands& o) -> kernels::PerturbInput {
+    return {.rows = tokens, .cols = width, .x = o.read(size), .jitter = 0.01f, .jitter_key = key, .y = o.write(size)};
+  });
 }
 
 void add_choices(CaseList& cases) {

@@ -1,6 +1,7 @@
 // Kernels of routers, of the exchange and of evaluation with the mean of the experts.
 #include "app/case_list.hpp"
 #include "kernels/api/gate.hpp"
+#include "kernels/api/layernorm.hpp"
 #include "kernels/api/reduce.hpp"
 #include "kernels/api/routing.hpp"
 
@@ -75,13 +76,6 @@ void add_routing_rows(CaseList& cases) {
             .slots = o.write_operand(tokens, width),
             .slot_ids = o.write<std::int32_t>(tokens)};
   });
-  cases.add(kernels::dispatch_backward, "dispatch_backward", shape, [=](Operands& o) -> kernels::DispatchBackward {
-    return {.tokens = tokens,
-            .cols = width,
-            .d_slots = o.read_operand(tokens, width),
-            .slot_of_assignment = o.read(dealt.slot_of_assignment),
-            .d_rows = o.write(tokens * width)};
-  });
   cases.add_with_dropout(kernels::combine, "combine", by({tokens, out}),
                          [=](Operands& o, const kernels::Dropout& dropout) -> kernels::Combine {
                            return {.tokens = tokens,
@@ -107,11 +101,47 @@ void add_routing_rows(CaseList& cases) {
                          });
 }
 
+// Of a transformer's blocks: rows to their slots where routers need no x; their gradients back, and a gate's with them.
+void add_norms(CaseList& cases) {
+  const Index tokens = cases.tokens, width = cases.width;
+  const DealtTokens dealt(tokens, cases.config.ffn.experts);
+  cases.add(kernels::layernorm, "layernorm", by({tokens, width}) + ", to slots",
+            [=](Operands& o) -> kernels::LayerNorm {
+              return {.rows = tokens,
+                      .cols = width,
+                      .x = o.read(tokens * width),
+                      .x_stride = width,
+                      .gamma = o.read(width),
+                      .beta = o.read(width),
+                      .y = o.write_operand(tokens, width),
+                      .slots = {.slot_of_assignment = o.read(dealt.slot_of_assignment)},
+                      .mean = o.write(tokens),
+                      .rstd = o.write(tokens)};
+            });
+  cases.add(kernels::layernorm_backward, "layernorm_backward", by({tokens, width}) + ", from slots",
+            [=](Operands& o) -> kernels::LayerNormBackward {
+              return {.rows = tokens,
+                      .cols = width,
+                      .x = o.read(tokens * width),
+                      .x_stride = width,
+                      .gamma = o.read(width),
+                      .mean = o.read(tokens),
+                      .rstd = o.read(tokens),
+                      .d_y = o.read_operand(tokens, width),
+                      .slots = {.slot_of_assignment = o.read(dealt.slot_of_assignment)},
+                      .addend = o.read(tokens * width),
+                      .d_x = o.update(tokens * width),
+                      .d_gamma = o.write(width),
+                      .d_beta = o.write(width)};
+            });
+}
+
 }  // namespace
 
 void add_routing_cases(CaseList& cases) {
   add_routers(cases);
   add_routing_rows(cases);
+  if (cases.model.is_vit()) add_norms(cases);
 }
 
 }  // namespace switchyard

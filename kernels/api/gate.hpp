@@ -10,8 +10,8 @@
 namespace switchyard::kernels {
 
 // What a gate reads instead of x, in training: y = x (1 + jitter (2 u - 1)) dropout, u uniform over [0, 1), each factor
-// left out where its jitter or probability is 0. u takes 16 bits of Philox, (bits + 0.5) / 65536, laid out as
-// Dropout's.
+// left out where its jitter or probability is 0; and the way back, d_x of d_y. u takes 16 bits of Philox, (bits + 0.5)
+// / 65536, laid out as Dropout's.
 struct PerturbInput {
   Index rows = 0, cols = 0;
   const float* x = nullptr;  // (rows, cols)
@@ -22,9 +22,6 @@ struct PerturbInput {
   float* y = nullptr;  // (rows, cols); may be x
 };
 void perturb_input(const Context& context, const PerturbInput& args);
-
-// d_x += d_y times the factors of PerturbInput: args.x is d_y, args.y is d_x, which is ADDED to.
-void perturb_input_backward(const Context& context, const PerturbInput& args);
 
 enum class Scores { kSoftmax, kSigmoid };
 

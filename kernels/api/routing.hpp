@@ -24,6 +24,8 @@ struct SortByExpert {
 void sort_by_expert(const Context& context, const SortByExpert& args);
 
 // slots[s] = rows[assignment_of_slot[s] / top_k];  slot_ids[s] = first_id + assignment_of_slot[s] / top_k
+// Without columns slot_ids alone, where LayerNorm has written the rows to their slots; its backward pass is also the
+// way back from them (layernorm.hpp).
 struct Dispatch {
   Index num_slots = 0, cols = 0, top_k = 1;
   const float* rows = nullptr;                       // (tokens, cols)
@@ -33,15 +35,6 @@ struct Dispatch {
   std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout
 };
 void dispatch(const Context& context, const Dispatch& args);
-
-// d_rows[t] = sum over k, in order, of d_slots[slot_of_assignment[t * top_k + k]]
-struct DispatchBackward {
-  Index tokens = 0, cols = 0, top_k = 1;
-  Operand d_slots{};                                 // (num_slots, cols)
-  const std::int32_t* slot_of_assignment = nullptr;  // (tokens * top_k); -1: dropped
-  float* d_rows = nullptr;                           // (tokens, cols), overwritten
-};
-void dispatch_backward(const Context& context, const DispatchBackward& args);
 
 // y[t] = residual[t] + dropout(sum over k, in order, of weights[t, k] slots[slot_of_assignment[t * top_k + k]])
 struct Combine {

@@ -4,11 +4,7 @@
 
 namespace switchyard::kernels::cpu {
 
-namespace {
-
-// write(i, factor) for every element i of (rows, cols) and what PerturbInput multiplies it by.
-template <typename Write>
-void for_factors(const Context& context, const PerturbInput& args, const Write& write) {
+void perturb_input(const Context& context, const PerturbInput& args) {
   for_rows(context, args.rows, [&](Index row) {
     alignas(64) float jitter_factors[kDropoutChunk + kDropoutSlack];
     for_dropout_chunks(args.dropout, row, args.cols, [&](Index first_col, Index end_col, const float* scales) {
@@ -21,19 +17,9 @@ void for_factors(const Context& context, const PerturbInput& args, const Write& 
       }
       const Index first = row * args.cols + first_col, size = end_col - first_col;
 #pragma omp simd
-      for (Index i = 0; i < size; ++i) write(first + i, jitters[i] * scales[i]);
+      for (Index i = 0; i < size; ++i) args.y[first + i] = args.x[first + i] * (jitters[i] * scales[i]);
     });
   });
-}
-
-}  // namespace
-
-void perturb_input(const Context& context, const PerturbInput& args) {
-  for_factors(context, args, [x = args.x, y = args.y](Index i, float factor) { y[i] = x[i] * factor; });
-}
-
-void perturb_input_backward(const Context& context, const PerturbInput& args) {
-  for_factors(context, args, [d_y = args.x, d_x = args.y](Index i, float factor) { d_x[i] += d_y[i] * factor; });
 }
 
 }  // namespace switchyard::kernels::cpu

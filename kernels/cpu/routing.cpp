@@ -66,20 +66,6 @@ void dispatch(const Context& context, const Dispatch& args) {
   });
 }
 
-void dispatch_backward(const Context& context, const DispatchBackward& args) {
-  for_rows(context, args.tokens, [&](Index token) {
-    float* d_row = args.d_rows + token * args.cols;
-    std::fill_n(d_row, args.cols, 0.0f);
-    for (Index k = 0; k < args.top_k; ++k) {
-      const Index slot = args.slot_of_assignment[token * args.top_k + k];
-      if (slot < 0) continue;
-      const float* d_slot = args.d_slots.values + slot * args.cols;
-#pragma omp simd
-      for (Index c = 0; c < args.cols; ++c) d_row[c] += d_slot[c];
-    }
-  });
-}
-
 void combine(const Context& context, const Combine& args) {
   for_rows(context, args.tokens, [&](Index token) {
     const float* residual = args.residual ? args.residual + token * args.cols : nullptr;

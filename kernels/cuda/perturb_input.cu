@@ -5,8 +5,6 @@ namespace switchyard::kernels::cuda {
 
 namespace {
 
-// kBackward: y += x factor; otherwise y = x factor.
-template <bool kBackward>
 struct PerturbPass {
   PerturbInput args;
   DropoutFactors dropout;
@@ -17,12 +15,11 @@ struct PerturbPass {
   }
   template <typename Octet>
   __device__ Eight row(Index row, const Octet& octet, const Eight&) const {
-    const Eight x = octet.load(args.x + row * args.cols);
-    Eight y = kBackward ? octet.load(args.y + row * args.cols) : Eight{};
+    Eight x = octet.load(args.x + row * args.cols);
     Eight factors = factors_of_octet(dropout, row, octet);
     if (args.jitter != 0) multiply_by_jitter(row, octet.first / 8, factors);
-    for (int i = 0; i < 8; ++i) y.at[i] = kBackward ? fmaf(x.at[i], factors.at[i], y.at[i]) : x.at[i] * factors.at[i];
-    octet.store(args.y + row * args.cols, y);
+    for (int i = 0; i < 8; ++i) x.at[i] *= factors.at[i];
+    octet.store(args.y + row * args.cols, x);
     return {};
   }
 
@@ -38,16 +35,11 @@ struct PerturbPass {
   }
 };
 
-template <bool kBackward>
-void run(const Context& context, const PerturbInput& args) {
-  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.y),
-              PerturbPass<kBackward>{args, factors_of(args.dropout)});
-}
-
 }  // namespace
 
-void perturb_input(const Context& context, const PerturbInput& args) { run<false>(context, args); }
-
-void perturb_input_backward(const Context& context, const PerturbInput& args) { run<true>(context, args); }
+void perturb_input(const Context& context, const PerturbInput& args) {
+  for_columns(context, args.rows, args.cols, are_aligned(args.cols, args.x, args.y),
+              PerturbPass{args, factors_of(args.dropout)});
+}
 
 }  // namespace switchyard::kernels::cuda

@@ -34,17 +34,6 @@ __device__ float4 sum_over_choices(const Operand& slots, const std::int32_t* slo
 }
 
 template <bool kInFours>
-__global__ void dispatch_backward_kernel(DispatchBackward args) {
-  const auto cols = static_cast<int>(args.cols);
-  for (Index token = row_of_warp(); token < args.tokens; token += warps_together())
-    for (int c = 4 * lane(); c < cols; c += kFoursOfWarp)
-      store_four<kInFours>(args.d_rows + token * args.cols + c,
-                           sum_over_choices<kInFours>(args.d_slots, args.slot_of_assignment + token * args.top_k,
-                                                      nullptr, args.top_k, cols, c),
-                           cols - c);
-}
-
-template <bool kInFours>
 __global__ void combine_kernel(Combine args, DropoutFactors dropout) {
   const auto cols = static_cast<int>(args.cols);
   for (Index token = row_of_warp(); token < args.tokens; token += warps_together()) {
@@ -87,12 +76,6 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
 void dispatch(const Context& context, const Dispatch& args) {
   const bool fours = are_aligned(args.cols, args.rows, args.slots.values);
   launch(context, warp_for_each(args.num_slots), fours ? dispatch_kernel<true> : dispatch_kernel<false>, args);
-}
-
-void dispatch_backward(const Context& context, const DispatchBackward& args) {
-  const bool fours = are_aligned(args.cols, args.d_slots.values, args.d_rows);
-  launch(context, warp_for_each(args.tokens), fours ? dispatch_backward_kernel<true> : dispatch_backward_kernel<false>,
-         args);
 }
 
 void combine(const Context& context, const Combine& args) {

@@ -90,7 +90,7 @@ void AttentionBlock::backward(const Pass& pass, float* d_x) const {
 
   const kernels::NewOperand d_normed = d_attended;  // in its place
   qkv_.backward(pass, rows, normed_, d_projected, d_normed);
-  norm_.backward(pass, d_normed, d_x);
+  norm_.backward(pass, {d_normed}, d_x);
 }
 
 }  // namespace switchyard

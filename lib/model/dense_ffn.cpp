@@ -51,7 +51,7 @@ class DenseFfn final : public Ffn {
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
         second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
-  kernels::Readers readers() const override { return kernels::Readers::kProducts; }
+  InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kProducts}; }
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
@@ -61,7 +61,7 @@ class DenseFfn final : public Ffn {
                         input, dropout_, activations_);
   }
 
-  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+  InputGradient backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
     const Index rows = input_.rows(), out = options_.out, hidden = options_.hidden;
     const kernels::NewOperand d_x = wants_d_x ? pass.operand(rows, options_.width) : kernels::NewOperand{};
     const kernels::ArenaScope scope(pass.arena);
@@ -92,7 +92,7 @@ class DenseFfn final : public Ffn {
                        .dropout = pass.dropout_for(dropout_.hidden, options_.layer, input_.first_row())});
     pass.gradients->add(pass.context, d_b1);
     first_.backward(pass, rows, input_.x, d_hidden, d_x);
-    return d_x;
+    return {d_x};
   }
 
  private:

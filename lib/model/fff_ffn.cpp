@@ -110,7 +110,7 @@ double FffFfn::mean_entropy(const Pass& pass) const {
   return sum / static_cast<double>(nodes_ * std::max<Index>(1, input_.rows()));
 }
 
-kernels::Operand FffFfn::backward(const Pass& pass, const float* d_y, bool wants_d_x) {
+InputGradient FffFfn::backward(const Pass& pass, const float* d_y, bool wants_d_x) {
   const Index rows = input_.rows(), out = options_.out;
   float* d_x = wants_d_x ? pass.arena.take<float>(rows * options_.width) : nullptr;  // a sum of two products
   const kernels::ArenaScope scope(pass.arena);
@@ -130,7 +130,7 @@ kernels::Operand FffFfn::backward(const Pass& pass, const float* d_y, bool wants
   weights_.add_gradient(pass, kW1, d_w1);
   if (d_x) kernels::gemm(pass.context, pass.by_weight(first.input_gradient(d_hidden, weights_.value(kW1), d_x)));
   if (!options_.tree.hard) nodes_backward(pass, d_mixture, d_x);
-  return d_x;
+  return {d_x};
 }
 
 kernels::Operand FffFfn::leaves_backward(const Pass& pass, const kernels::Operand& d_y, float* d_mixture) const {

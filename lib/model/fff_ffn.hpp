@@ -21,12 +21,12 @@ class FffFfn final : public Ffn {
   FffFfn(const FfnOptions& options, ParameterTable& table);
 
   // Products in training, whole trees in evaluation.
-  kernels::Readers readers() const override { return kernels::Readers::kBoth; }
+  InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kBoth}; }
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
     input_ = input;
     return pass.training ? forward_all_leaves(pass, losses) : forward_one_leaf(pass);
   }
-  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override;
+  InputGradient backward(const Pass& pass, const float* d_y, bool wants_d_x) override;
 
   const TreeState* tree() const override { return &state_; }
 

@@ -25,20 +25,22 @@ class Ffn {
 
   struct Input {
     Index samples = 0, tokens_per_sample = 0, first_sample = 0;
-    kernels::Operand x{};                 // (rows, width), rows = samples * tokens_per_sample
+    kernels::Operand x{};                 // (rows, width), rows = samples * tokens_per_sample, or in slots
     const float* residual = nullptr;      // (rows, out); null: none
     const std::int32_t* words = nullptr;  // (rows): what patches look like; null: no router asked
     Index passes = 1;                     // over the same samples, as in RouteInput
+    kernels::SlotsOfRows slots{};         // where rows of x lie
     Index rows() const { return samples * tokens_per_sample; }
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
-  // Of x.
-  virtual kernels::Readers readers() const = 0;
+  // How to write the x that forward() is given next; asked before there is one. A model may also pass x in order,
+  // for all readers, and not ask. Collective over the expert group, as is forward().
+  virtual InputForm prepare(const Pass& pass, const Input& input) = 0;
   // Returns y (rows, out), from the arena; adds its auxiliary losses to *losses.
   virtual float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) = 0;
-  // d_y: (rows, out), left as it is. Returns d_x (rows, width), from the arena; nothing where it is not wanted.
-  virtual kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) = 0;
+  // d_y: (rows, out), left as it is. Returns the gradient of x, from the arena; nothing where it is not wanted.
+  virtual InputGradient backward(const Pass& pass, const float* d_y, bool wants_d_x) = 0;
 
   // Once before each evaluation. Collective over the expert group.
   virtual void prepare_evaluation(const Pass& pass) { static_cast<void>(pass); }

@@ -33,13 +33,13 @@ LayerNorm::LayerNorm(ParameterTable& table, const std::string& prefix, Index wid
 }
 
 kernels::Operand LayerNorm::forward(const Pass& pass, Index rows, const float* x, Index x_stride,
-                                    kernels::Readers readers) {
+                                    const InputForm& form) {
   rows_ = rows;
   x_ = x;
   x_stride_ = x_stride;
   mean_ = pass.arena.take<float>(rows);
   rstd_ = pass.arena.take<float>(rows);
-  const kernels::NewOperand y = pass.operand(rows, width_, readers);
+  const kernels::NewOperand y = pass.operand(form.slots.in_order() ? rows : form.num_slots, width_, form.readers);
   kernels::LayerNorm norm;
   norm.rows = rows;
   norm.cols = width_;
@@ -48,13 +48,14 @@ kernels::Operand LayerNorm::forward(const Pass& pass, Index rows, const float* x
   norm.gamma = pass.parameters.value(gamma_);
   norm.beta = pass.parameters.value(beta_);
   norm.y = y;
+  norm.slots = form.slots;
   norm.mean = mean_;
   norm.rstd = rstd_;
   kernels::layernorm(pass.context, norm);
   return y;
 }
 
-void LayerNorm::backward(const Pass& pass, const kernels::Operand& d_y, float* d_x) const {
+void LayerNorm::backward(const Pass& pass, const InputGradient& d_y, float* d_x) const {
   const kernels::ArenaScope scope(pass.arena);
   const auto d_gamma = pass.gradients->leaf(gamma_, pass.arena);
   const auto d_beta = pass.gradients->leaf(beta_, pass.arena);
@@ -66,7 +67,9 @@ void LayerNorm::backward(const Pass& pass, const kernels::Operand& d_y, float* d
   norm.gamma = pass.parameters.value(gamma_);
   norm.mean = mean_;
   norm.rstd = rstd_;
-  norm.d_y = d_y;
+  norm.d_y = d_y.rows;
+  norm.slots = d_y.slots;
+  norm.addend = d_y.addend;
   norm.d_x = d_x;
   norm.d_gamma = d_gamma.data;
   norm.d_beta = d_beta.data;

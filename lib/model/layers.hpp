@@ -22,16 +22,29 @@ struct Linear {
                 const kernels::NewOperand& d_x) const;
 };
 
+// How a layer's input, one row for each token, is to be written.
+struct InputForm {
+  kernels::Readers readers = kernels::Readers::kProducts;
+  kernels::SlotsOfRows slots{};
+  Index num_slots = 0;  // where rows are not in order
+};
+
+// The gradient of such an input, of row r: what lies in its slots, in order, and then the addend's row.
+struct InputGradient {
+  kernels::Operand rows{};  // (rows, width), or (slots, width)
+  kernels::SlotsOfRows slots{};
+  const float* addend = nullptr;  // (rows, width); null: none
+};
+
 // Keeps its statistics between forward and backward of a microbatch.
 class LayerNorm {
  public:
   LayerNorm(ParameterTable& table, const std::string& prefix, Index width);
 
-  // x: (rows, width), x_stride from row to row -> y: (rows, width), from the arena, for `readers`.
-  kernels::Operand forward(const Pass& pass, Index rows, const float* x, Index x_stride,
-                           kernels::Readers readers = kernels::Readers::kProducts);
+  // x: (rows, width), x_stride from row to row -> y: (rows, width), or (slots, width), from the arena.
+  kernels::Operand forward(const Pass& pass, Index rows, const float* x, Index x_stride, const InputForm& form = {});
   // Adds to d_x, laid out as x.
-  void backward(const Pass& pass, const kernels::Operand& d_y, float* d_x) const;
+  void backward(const Pass& pass, const InputGradient& d_y, float* d_x) const;
 
  private:
   Index width_;

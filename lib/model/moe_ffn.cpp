@@ -1,5 +1,7 @@
 // A mixture of experts: each token goes to the experts that the router chose and comes back scaled by their weights.
 //   route -> dispatch -> exchange -> experts -> exchange -> combine
+// Where neither the router nor a shared expert reads x, routes are made before x is, and whoever makes x writes it to
+// its slots: then there are no rows to dispatch. The gradient of x is handed on as it comes back, in slots.
 // Shared experts, which every token visits, are one network as wide as all of them together:
 //   y = residual + dropout(shared(x)) + dropout(sum over the chosen e of weight_e expert_e(x))
 #include <algorithm>
@@ -36,30 +38,33 @@ class MoeFfn final : public Ffn {
     shared_ = make_dense_ffn(shared, table, "shared", kSharedDropout);
   }
 
-  // Routers and dispatch; the shared experts' products.
-  kernels::Readers readers() const override { return shared_ ? kernels::Readers::kBoth : kernels::Readers::kOthers; }
+  InputForm prepare(const Pass& pass, const Input& input) override {
+    // Routers and dispatch; the shared experts' products.
+    if (shared_ || router_->needs_x() || takes_average(pass))
+      return {shared_ ? kernels::Readers::kBoth : kernels::Readers::kOthers};
+    input_ = input;
+    make_plan(pass, nullptr);
+    return {experts_->readers(), slots_of_rows(), exchange_->num_slots()};
+  }
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {
     input_ = input;
     if (shared_) input_.residual = shared_->forward(pass, input, losses);
-    if (!pass.training && options_.average_inference) return experts_->forward_average(pass, input_);
-    plan_ = router_->route(route_input(pass), losses);
-    plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
-                                        pass.expert_group.size(), pass.microbatches_per_rank);
-    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
+    if (takes_average(pass)) return experts_->forward_average(pass, input_);
+    if (input.slots.in_order()) make_plan(pass, losses);
     const kernels::Operand received = send_tokens(pass);
     // Without a residual the combined rows may be logits: those stay fp32.
     const kernels::Readers combining = input.residual ? kernels::Readers::kProducts : kernels::Readers::kOthers;
     const kernels::NewOperand outputs =
         experts_->forward(pass, exchange_->segments(), received, received_ids_, combining);
-    slots_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
+    outputs_ = exchange_->to_tokens(pass.arena, outputs, options_.out);
 
     float* y = pass.arena.take<float>(input.rows() * options_.out);
     kernels::combine(pass.context,
                      {.tokens = plan_.tokens,
                       .cols = options_.out,
                       .top_k = plan_.top_k,
-                      .slots = slots_,
+                      .slots = outputs_,
                       .slot_of_assignment = plan_.slot_of_assignment,
                       .weights = plan_.weights,
                       .residual = input_.residual,
@@ -68,10 +73,8 @@ class MoeFfn final : public Ffn {
     return y;
   }
 
-  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
-    const Index width = options_.width, out = options_.out;
-    float* d_x = wants_d_x ? pass.arena.take<float>(input_.rows() * width) : nullptr;  // routers add to it
-    const kernels::ArenaScope scope(pass.arena);
+  InputGradient backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+    const Index out = options_.out;
     const bool wants_weights = router_->needs_weight_gradients();
     const kernels::NewOperand d_slots = pass.operand(exchange_->num_slots(), out, experts_->readers());
     float* d_weights = wants_weights ? pass.arena.take<float>(plan_.tokens * plan_.top_k) : nullptr;
@@ -80,7 +83,7 @@ class MoeFfn final : public Ffn {
                        .cols = out,
                        .top_k = plan_.top_k,
                        .d_y = d_y,
-                       .slots = slots_,
+                       .slots = outputs_,
                        .slot_of_assignment = plan_.slot_of_assignment,
                        .weights = plan_.weights,
                        .d_slots = d_slots,
@@ -88,19 +91,15 @@ class MoeFfn final : public Ffn {
                        .dropout = residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer)});
 
     const kernels::Operand d_outputs = exchange_->to_experts(pass.arena, d_slots, out);
-    const kernels::NewOperand d_received = experts_->backward(pass, d_outputs, wants_d_x);
-    if (d_x) {
-      const kernels::Operand d_sent = exchange_->to_tokens(pass.arena, d_received, width);
-      kernels::dispatch_backward(pass.context, {.tokens = plan_.tokens,
-                                                .cols = width,
-                                                .top_k = plan_.top_k,
-                                                .d_slots = d_sent,
-                                                .slot_of_assignment = plan_.slot_of_assignment,
-                                                .d_rows = d_x});
-    }
+    const kernels::Operand d_received = experts_->backward(pass, d_outputs, wants_d_x);
+    InputGradient d_x;
+    if (wants_d_x) d_x = {exchange_->to_tokens(pass.arena, d_received, options_.width), slots_of_rows()};
+    float* d_of_others =
+        wants_d_x && (wants_weights || shared_) ? pass.arena.take<float>(input_.rows() * options_.width) : nullptr;
+    d_x.addend = d_of_others;
     if (wants_weights)
-      router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, d_x, *pass.gradients);
-    if (shared_) add_shared(pass, d_y, d_x);
+      router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, d_of_others, *pass.gradients);
+    if (shared_) shared_backward(pass, d_y, wants_weights ? d_of_others : nullptr, d_of_others);
     return d_x;
   }
 
@@ -115,6 +114,18 @@ class MoeFfn final : public Ffn {
   }
 
  private:
+  bool takes_average(const Pass& pass) const { return !pass.training && options_.average_inference; }
+
+  // Of input_.
+  void make_plan(const Pass& pass, AuxiliaryLosses* losses) {
+    plan_ = router_->route(route_input(pass), losses);
+    plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
+                                        pass.expert_group.size(), pass.microbatches_per_rank);
+    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
+  }
+
+  kernels::SlotsOfRows slots_of_rows() const { return {plan_.top_k, plan_.slot_of_assignment}; }
+
   RouteInput route_input(const Pass& pass) const {
     return {.context = pass.context,
             .arena = pass.arena,
@@ -136,10 +147,12 @@ class MoeFfn final : public Ffn {
   // Returns the rows that this rank's experts work on; their tokens' identities are received_ids_.
   kernels::Operand send_tokens(const Pass& pass) {
     const Index num_slots = exchange_->num_slots();
-    const kernels::NewOperand sorted = pass.operand(num_slots, options_.width, experts_->readers());
+    const bool in_order = input_.slots.in_order();
+    const kernels::NewOperand sorted =
+        in_order ? pass.operand(num_slots, options_.width, experts_->readers()) : kernels::NewOperand{};
     auto* ids = pass.arena.take<std::int32_t>(num_slots);
     kernels::dispatch(pass.context, {.num_slots = num_slots,
-                                     .cols = options_.width,
+                                     .cols = in_order ? options_.width : 0,
                                      .top_k = plan_.top_k,
                                      .rows = input_.x.values,
                                      .assignment_of_slot = plan_.assignment_of_slot,
@@ -147,15 +160,15 @@ class MoeFfn final : public Ffn {
                                      .slots = sorted,
                                      .slot_ids = ids});
     received_ids_ = exchange_->to_experts(pass.arena, ids, 1);
-    return exchange_->to_experts(pass.arena, sorted, options_.width);
+    return exchange_->to_experts(pass.arena, in_order ? sorted : input_.x, options_.width);
   }
 
-  // Adds the shared experts' part to d_x, where it is wanted.
-  void add_shared(const Pass& pass, const float* d_y, float* d_x) {
-    const kernels::Operand d_shared = shared_->backward(pass, d_y, d_x != nullptr);
+  // d_x = d_gate (null: zeros) + the shared experts' part, where it is wanted.
+  void shared_backward(const Pass& pass, const float* d_y, const float* d_gate, float* d_x) {
+    const kernels::Operand d_shared = shared_->backward(pass, d_y, d_x != nullptr).rows;
     if (!d_x) return;
     kernels::bias_dropout_residual(
-        pass.context, {.rows = input_.rows(), .cols = options_.width, .x = d_shared, .residual = d_x, .y = d_x});
+        pass.context, {.rows = input_.rows(), .cols = options_.width, .x = d_shared, .residual = d_gate, .y = d_x});
   }
 
   FfnOptions options_;
@@ -169,7 +182,7 @@ class MoeFfn final : public Ffn {
   RoutePlan plan_;
   std::optional<Exchange> exchange_;
   const std::int32_t* received_ids_ = nullptr;  // (num_received)
-  kernels::Operand slots_;                      // (num_slots, out): outputs back at their tokens' rank
+  kernels::Operand outputs_;                    // (num_slots, out): back at their tokens' rank
 };
 
 }  // namespace

@@ -73,7 +73,7 @@ class PatchNetwork final : public Ffn {
   }
 
   // Products read patches, not rows.
-  kernels::Readers readers() const override { return kernels::Readers::kOthers; }
+  InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kOthers}; }
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {
     input_ = input;
@@ -84,7 +84,7 @@ class PatchNetwork final : public Ffn {
                              pass.parameters.value(bias_));
   }
 
-  kernels::Operand backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
+  InputGradient backward(const Pass& pass, const float* d_y, bool wants_d_x) override {
     float* d_x = wants_d_x ? pass.arena.take<float>(input_.rows() * options_.width) : nullptr;
     const kernels::ArenaScope scope(pass.arena);
     const auto d_bias = pass.gradients->leaf(bias_, pass.arena);
@@ -96,7 +96,7 @@ class PatchNetwork final : public Ffn {
     if (d_x)
       kernels::gemm(pass.context,
                     pass.by_weight(products.input_gradient(hidden_, pass.parameters.value(weight_), d_x)));
-    return d_x;
+    return {d_x};
   }
 
  private:

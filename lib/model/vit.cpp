@@ -107,8 +107,11 @@ Model::Losses VisionTransformer::forward(const Pass& pass, const Microbatch& mic
     x = block.attention.forward(pass, samples_, tokens, first_sample_, x);
     look(x);
     Ffn& ffn = block_ffn(i);
-    const kernels::Operand normed = block.norm.forward(pass, samples_ * tokens, x, options_.width, ffn.readers());
-    x = ffn.forward(pass, {samples_, tokens, first_sample_, normed, x, words, passes_}, &auxiliary);
+    Ffn::Input input{samples_, tokens, first_sample_, {}, x, words, passes_};
+    const InputForm form = ffn.prepare(pass, input);
+    input.x = block.norm.forward(pass, samples_ * tokens, x, options_.width, form);
+    input.slots = form.slots;
+    x = ffn.forward(pass, input, &auxiliary);
     look(x);
   }
   Losses losses = measure(pass, microbatch, classify(pass, x));
@@ -130,8 +133,10 @@ void VisionTransformer::backward(const Pass& pass) {
   classify_backward(pass, d_x);
   for (Index layer = options_.layers; layer-- > 0;) {
     Block& block = blocks_[static_cast<std::size_t>(layer)];
-    const kernels::ArenaScope scope(pass.arena);
-    block.norm.backward(pass, block_ffn(layer).backward(pass, d_x, true), d_x);
+    {
+      const kernels::ArenaScope scope(pass.arena);
+      block.norm.backward(pass, block_ffn(layer).backward(pass, d_x, true), d_x);
+    }
     block.attention.backward(pass, d_x);
     pass.gradients->reduce_complete(pass.context);
   }
@@ -253,7 +258,7 @@ void VisionTransformer::classify_backward(const Pass& pass, float* d_x) {
   }
   // Only CLS reaches the head.
   kernels::fill_zero(pass.context, d_x, samples * options_.num_tokens() * width * Index{sizeof(float)});
-  head_norm_->backward(pass, d_input, d_x);
+  head_norm_->backward(pass, {d_input}, d_x);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // microbatch, whose products have the same shapes whatever the number of ranks.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "comm/communicator.hpp"
@@ -33,13 +34,13 @@ class Exchange {
   template <typename T>
   T* to_experts(kernels::Arena& arena, T* slots, Index row_size) {
     if (!moves_) return slots;
-    T* received = arena.take<T>(num_received_ * row_size);
+    auto* received = arena.take<std::remove_const_t<T>>(num_received_ * row_size);
     move("dispatch", slots, send_rows_, received, receive_rows_, row_size * Index{sizeof(T)});
     return received;
   }
 
   // The same of rows of `cols` columns that are fp32 or rounded: one of the two.
-  kernels::NewOperand to_experts(kernels::Arena& arena, const kernels::NewOperand& slots, Index cols) {
+  kernels::Operand to_experts(kernels::Arena& arena, const kernels::Operand& slots, Index cols) {
     if (slots.rounded) return {nullptr, to_experts(arena, slots.rounded, kernels::rounded_cols(cols))};
     return to_experts(arena, slots.values, cols);
   }
@@ -48,11 +49,11 @@ class Exchange {
   template <typename T>
   T* to_tokens(kernels::Arena& arena, T* rows, Index row_size) {
     if (!moves_) return rows;
-    T* slots = arena.take<T>(num_slots_ * row_size);
+    auto* slots = arena.take<std::remove_const_t<T>>(num_slots_ * row_size);
     move("combine", rows, receive_rows_, slots, send_rows_, row_size * Index{sizeof(T)});
     return slots;
   }
-  kernels::NewOperand to_tokens(kernels::Arena& arena, const kernels::NewOperand& rows, Index cols) {
+  kernels::Operand to_tokens(kernels::Arena& arena, const kernels::Operand& rows, Index cols) {
     if (rows.rounded) return {nullptr, to_tokens(arena, rows.rounded, kernels::rounded_cols(cols))};
     return to_tokens(arena, rows.values, cols);
   }

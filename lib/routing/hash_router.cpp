@@ -22,6 +22,8 @@ class HashRouter final : public Router {
     refuse_gate(options);
   }
 
+  bool needs_x() const override { return false; }
+
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     if (experts_of_words_.empty()) make_table(input);
     RoutePlan plan;

@@ -135,34 +135,30 @@ float* LearnedGate::choice_backward(const RouteInput& input, const RoutePlan& pl
   return backward.d_logits;
 }
 
-void LearnedGate::backward(const RouteInput& input, const float* d_logits, ParameterId weight, float* d_x,
-                           GradientSums& gradients) const {
-  const kernels::ArenaScope scope(input.arena);
+void LearnedGate::backward_through(const RouteInput& input, const LogitsGradient& logits, float* d_x, bool adds,
+                                   GradientSums& gradients) const {
   const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
-  kernels::PerturbInput perturb = perturbation(input);
-  const bool perturbed = perturbs(input);
-  if (!d_x) {
-    kernels::gemm(input.context, gradients.leaf_product(weight, linear.weight_gradient(d_logits, x_)));
-    return;
-  }
-  float* d_input = perturbed ? input.arena.take<float>(perturb.rows * perturb.cols) : d_x;
-  kernels::Gemm products[] = {
-      gradients.leaf_product(weight, linear.weight_gradient(d_logits, x_)),
-      linear.input_gradient(d_logits, input.parameters.value(weight), d_input),
-  };
-  if (!perturbed) {
-    products[1].num_addends = 1;
-    products[1].addends[0] = d_x;
+  std::vector<kernels::Gemm> products = {
+      gradients.leaf_product(logits.weight, linear.weight_gradient(logits.d_logits, x_))};
+  if (d_x) {
+    products.push_back(linear.input_gradient(logits.d_logits, input.parameters.value(logits.weight), d_x));
+    if (adds) {
+      products.back().num_addends = 1;
+      products.back().addends[0] = d_x;
+    }
   }
   kernels::gemm(input.context, products);
-  if (!perturbed) return;
-  perturb.x = d_input;
-  perturb.y = d_x;
-  kernels::perturb_input_backward(input.context, perturb);
 }
 
-void LearnedGate::backward(const RouteInput& input, const float* d_logits, float* d_x, GradientSums& gradients) const {
-  backward(input, d_logits, weight_, d_x, gradients);
+void LearnedGate::backward(const RouteInput& input, const float* d_logits, const LogitsGradient& other, float* d_x,
+                           GradientSums& gradients) const {
+  backward_through(input, {d_logits, weight_}, d_x, false, gradients);
+  if (other.d_logits) backward_through(input, other, d_x, true, gradients);
+  if (d_x && perturbs(input)) {
+    kernels::PerturbInput perturb = perturbation(input);
+    perturb.x = perturb.y = d_x;
+    kernels::perturb_input(input.context, perturb);
+  }
   if (bias_ < 0) return;
   const kernels::ArenaScope scope(input.arena);
   const auto d_bias = gradients.leaf(bias_, input.arena);

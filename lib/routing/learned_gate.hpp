@@ -45,10 +45,16 @@ class LearnedGate {
   // d_logits (tokens, experts) from the arena, by way of the weights and of the auxiliary losses but the load loss.
   float* choice_backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights,
                          double auxiliary_scale) const;
-  // From d_logits to the gradients of Wg and bg, and added to d_x, where that is not null.
-  void backward(const RouteInput& input, const float* d_logits, float* d_x, GradientSums& gradients) const;
-  // The same for another weight.
-  void backward(const RouteInput& input, const float* d_logits, ParameterId weight, float* d_x,
+  // From d_logits to the gradients of Wg and bg, and of x, which is written, where d_x is not null.
+  void backward(const RouteInput& input, const float* d_logits, float* d_x, GradientSums& gradients) const {
+    backward(input, d_logits, {}, d_x, gradients);
+  }
+  // Where x' went through another weight of the table, too: `other` of its logits.
+  struct LogitsGradient {
+    const float* d_logits = nullptr;  // (tokens, experts); null: none
+    ParameterId weight = -1;
+  };
+  void backward(const RouteInput& input, const float* d_logits, const LogitsGradient& other, float* d_x,
                 GradientSums& gradients) const;
 
   const GateLosses& losses() const { return losses_; }
@@ -56,6 +62,9 @@ class LearnedGate {
  private:
   kernels::PerturbInput perturbation(const RouteInput& input) const;
   bool perturbs(const RouteInput& input) const;
+  // The weight's gradient, and d_x = d_logits W, `adds`: added to what is there.
+  void backward_through(const RouteInput& input, const LogitsGradient& logits, float* d_x, bool adds,
+                        GradientSums& gradients) const;
 
   RouterOptions options_;
   LearnedGateOptions gate_;

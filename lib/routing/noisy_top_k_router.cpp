@@ -95,14 +95,11 @@ class NoisyTopKRouter final : public GatedRouter {
                                             .d_load = gate_.losses().load_gradient(input, auxiliary_scale),
                                             .d_clean = d_noisy,
                                             .d_raw = d_raw});
-    gate_.backward(input, d_noisy, d_x, gradients);
-    if (bias_ >= 0) {
-      const auto d_bias = gradients.leaf(bias_, input.arena);
-      kernels::column_sum(input.context,
-                          {.rows = plan.tokens, .cols = num_experts_, .x = d_noisy, .sums = d_bias.data});
-      gradients.add(input.context, d_bias);
-    }
-    gate_.backward(input, d_raw, noise_weight_, d_x, gradients);
+    gate_.backward(input, d_noisy, {d_raw, noise_weight_}, d_x, gradients);
+    if (bias_ < 0) return;
+    const auto d_bias = gradients.leaf(bias_, input.arena);
+    kernels::column_sum(input.context, {.rows = plan.tokens, .cols = num_experts_, .x = d_noisy, .sums = d_bias.data});
+    gradients.add(input.context, d_bias);
   }
 
  private:

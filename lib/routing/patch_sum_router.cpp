@@ -70,8 +70,6 @@ class PatchSumRouter final : public Router {
       float* d_patch = d_x + p * patch_width_;
       kernels::Gemm product = linear(plan.tokens).input_gradient(d_logits, input.parameters.value(weight_), d_patch);
       product.ldc = options_.width;
-      product.num_addends = 1;
-      product.addends[0] = d_patch;
       kernels::gemm(input.context, product);
     }
   }

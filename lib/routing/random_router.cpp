@@ -38,6 +38,8 @@ class RandomRouter final : public Router {
     same_everywhere_ = options.granularity == "batch" || options.granularity == "balanced";
   }
 
+  bool needs_x() const override { return false; }
+
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     RoutePlan plan;
     plan.tokens = input.tokens();

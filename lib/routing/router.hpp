@@ -38,13 +38,16 @@ class Router {
  public:
   virtual ~Router() = default;
 
+  // Whether routes hang on x, or have auxiliary losses. A router that needs no x may be asked before there is one.
+  virtual bool needs_x() const { return true; }
+
   // Adds this microbatch's auxiliary losses, already weighted, to *losses.
   virtual RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) = 0;
 
   // Whether the loss reaches the router through the weights it gave.
   virtual bool needs_weight_gradients() const { return false; }
 
-  // d_weights: (tokens * top_k). Adds to d_x (tokens, width; null: not wanted) and gives parameters their gradients.
+  // d_weights: (tokens * top_k). Writes d_x (tokens, width; null: not wanted) and gives parameters their gradients.
   // The auxiliary losses count auxiliary_scale each: one over the batch's microbatches.
   virtual void backward(const RouteInput& input, const RoutePlan& plan, const float* d_weights, double auxiliary_scale,
                         float* d_x, GradientSums& gradients) {

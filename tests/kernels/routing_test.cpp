@@ -197,7 +197,7 @@ class ExchangeCases : public testing::TestWithParam<ExchangeCase> {
 };
 
 TEST_P(ExchangeCases, DispatchCopiesRowsAndTheirIds) {
-  Ints ids(static_cast<std::size_t>(num_slots), -7);
+  Ints ids(static_cast<std::size_t>(num_slots), -7), ids_alone = ids;
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output to(num_slots * cols);
     dispatch(context, {.num_slots = num_slots,
@@ -208,33 +208,21 @@ TEST_P(ExchangeCases, DispatchCopiesRowsAndTheirIds) {
                        .first_id = 1000,
                        .slots = to.data(),
                        .slot_ids = ids.data()});
+    dispatch(context, {.num_slots = num_slots,
+                       .top_k = top_k,
+                       .assignment_of_slot = sorted.assignment_of_slot.data(),
+                       .first_id = 1000,
+                       .slot_ids = ids_alone.data()});
     return {to.values()};
   });
   for (Index slot = 0; slot < num_slots; ++slot) {
     const Index token = sorted.assignment_of_slot[static_cast<std::size_t>(slot)] / top_k;
     ASSERT_EQ(ids[static_cast<std::size_t>(slot)], 1000 + token);
+    ASSERT_EQ(ids_alone[static_cast<std::size_t>(slot)], 1000 + token);
     for (Index c = 0; c < cols; ++c)
       ASSERT_EQ(outputs[0][static_cast<std::size_t>(slot * cols + c)],
                 rows[static_cast<std::size_t>(token * cols + c)]);
   }
-}
-
-TEST_P(ExchangeCases, DispatchBackwardSumsOverChoices) {
-  const Floats d_rows = on_all_threads([&](const Context& context) -> std::vector<Floats> {
-    Output out(tokens * cols);
-    dispatch_backward(context, {.tokens = tokens,
-                                .cols = cols,
-                                .top_k = top_k,
-                                .d_slots = slots.data(),
-                                .slot_of_assignment = with_drops.data(),
-                                .d_rows = out.data()});
-    return {out.values()};
-  })[0];
-  Doubles expected(d_rows.size(), 0.0);
-  each([&](Index t, Index c, std::size_t, std::size_t element, double) {
-    expected[static_cast<std::size_t>(t * cols + c)] += slots[element];
-  });
-  expect_near(d_rows, expected, 1e-6, "d_rows");
 }
 
 TEST_P(ExchangeCases, CombineWeighsDropsAndAddsTheResidual) {

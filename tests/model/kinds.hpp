@@ -138,6 +138,8 @@ inline std::vector<Kind> all_kinds() {
   });
   add("random", "_twice", [](FfnOptions&, RouterOptions&) {});
   kinds.back().options.consistency = 2;
+  add("random", "_capacity", [](FfnOptions&, RouterOptions& router) { router.capacity_train = 0.5; });
+  add("random", "_shared", [](FfnOptions& ffn, RouterOptions&) { ffn.shared = 1; });
   for (const bool mlp : {false, true}) {
     for (const std::string kind : {"dense", "moe", "fff"}) {
       if (kind != "fff" && !mlp) continue;

@@ -9,13 +9,7 @@ namespace {
 
 constexpr Index kTokens = 24, kWidth = 8;
 
-struct Rows {
-  std::vector<float> y;                          // (tokens, width)
-  std::vector<std::int32_t> slot_of_assignment;  // (tokens * top_k)
-  Index top_k = 1;
-};
-
-Rows forward(const std::string& router, double capacity, bool training, const std::vector<float>& residual) {
+FfnOptions options_of(const std::string& router, double capacity) {
   FfnOptions options;
   options.kind = "moe";
   options.width = options.out = kWidth;
@@ -24,6 +18,18 @@ Rows forward(const std::string& router, double capacity, bool training, const st
   options.num_experts = 4;
   options.router.name = router;
   options.router.capacity_train = options.router.capacity_eval = capacity;
+  return options;
+}
+
+struct Rows {
+  std::vector<float> y;                          // (tokens, width)
+  std::vector<std::int32_t> slot_of_assignment;  // (tokens * top_k)
+  Index top_k = 1;
+  bool in_order = true;  // x was wanted so
+};
+
+// asks: x is given as the network wants it; otherwise in order.
+Rows forward(const FfnOptions& options, bool training, const std::vector<float>& residual, bool asks = false) {
   ParameterTable table;
   const std::unique_ptr<Ffn> ffn = make_ffn(options, table);
   const Cpu cpu;
@@ -39,21 +45,31 @@ Rows forward(const std::string& router, double capacity, bool training, const st
                   .seconds = seconds,
                   .training = training};
   const std::vector<float> x = random_floats(kTokens * kWidth, 5);
+  Ffn::Input input{.samples = kTokens, .tokens_per_sample = 1, .first_sample = 0, .residual = residual.data()};
+  const InputForm form = asks ? ffn->prepare(pass, input) : InputForm{};
+  std::vector<float> written = x;
+  if (!form.slots.in_order()) {
+    written.assign(static_cast<std::size_t>(form.num_slots * kWidth), 0);
+    for (Index a = 0; a < kTokens * form.slots.top_k; ++a)
+      if (const Index slot = form.slots.slot_of_assignment[a]; slot >= 0)
+        std::copy_n(x.begin() + a / form.slots.top_k * kWidth, kWidth, written.begin() + slot * kWidth);
+  }
+  input.x = written.data();
+  input.slots = form.slots;
   AuxiliaryLosses losses;
-  const float* y = ffn->forward(
-      pass, {.samples = kTokens, .tokens_per_sample = 1, .first_sample = 0, .x = x.data(), .residual = residual.data()},
-      &losses);
+  const float* y = ffn->forward(pass, input, &losses);
   const RoutePlan& plan = *ffn->plan();
   return {{y, y + kTokens * kWidth},
           {plan.slot_of_assignment, plan.slot_of_assignment + plan.tokens * plan.top_k},
-          plan.top_k};
+          plan.top_k,
+          form.slots.in_order()};
 }
 
 TEST(MoeFfn, TheResidualAloneCarriesTokensThatNoExpertWorksOn) {
   const std::vector<float> residual = random_floats(kTokens * kWidth, 6);
   for (const char* router : {"switch", "top_k", "expert_choice", "random", "hash"}) {
     for (const bool training : {true, false}) {
-      const Rows rows = forward(router, 0.5, training, residual);
+      const Rows rows = forward(options_of(router, 0.5), training, residual);
       Index num_carried = 0;
       for (Index token = 0; token < kTokens; ++token) {
         const auto slot = rows.slot_of_assignment.begin() + token * rows.top_k;
@@ -66,6 +82,24 @@ TEST(MoeFfn, TheResidualAloneCarriesTokensThatNoExpertWorksOn) {
       EXPECT_LT(num_carried, kTokens) << router;
     }
   }
+}
+
+TEST(MoeFfn, WantsItsInputInSlotsWhereNothingElseReadsIt) {
+  const std::vector<float> residual = random_floats(kTokens * kWidth, 6);
+  for (const bool training : {true, false})
+    for (const RouterRow& row : router_table())
+      for (const Index shared : {0, 1}) {
+        SCOPED_TRACE(::testing::Message() << row.name << ", shared " << shared << ", training " << training);
+        FfnOptions options = options_of(row.name, 0.75);
+        options.shared = shared;
+        const Rows asked = forward(options, training, residual, true), in_order = forward(options, training, residual);
+        EXPECT_EQ(asked.in_order, row.learned || shared > 0);
+        EXPECT_EQ(asked.slot_of_assignment, in_order.slot_of_assignment);
+        EXPECT_EQ(asked.y, in_order.y);
+      }
+  FfnOptions averaged = options_of("random", 0);
+  averaged.average_inference = true;
+  EXPECT_FALSE(forward(averaged, true, residual, true).in_order);
 }
 
 // M = 8 microbatches; homes as of all ranks here, in expert groups of 2 or of all of them.

@@ -69,6 +69,14 @@ inline std::vector<Kind> all_kinds() {
   for (const RouterRow& row : router_table()) add(row.name, "", [](Config::Ffn&) {});
   for (const char* granularity : {"sample", "token", "balanced"})
     add("random", std::string(" per ") + granularity, [=](Config::Ffn& ffn) { ffn.granularity = granularity; });
+  add("random", " per token with capacity", [](Config::Ffn& ffn) {
+    ffn.granularity = "token";
+    ffn.capacity_train = ffn.capacity_eval = 0.9;
+  });
+  add("random", " per token with shared expert", [](Config::Ffn& ffn) {
+    ffn.granularity = "token";
+    ffn.shared = 1;
+  });
   add("random", ", each layer", [](Config::Ffn& ffn) { ffn.draw = "layer"; });
   add("random", " twice, thor", [](Config::Ffn& ffn) { ffn.consistency = 1; });
   add("random", ", each layer, twice, adamix", [](Config::Ffn& ffn) {
