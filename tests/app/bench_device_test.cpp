@@ -67,15 +67,19 @@ TEST_F(BenchOnGpu, KernelsMoveTheBytesThatTrainingMoves) {
     ASSERT_EQ(outcome.code, 0) << outcome;
     const Table table(path("k.h5"));
     const std::vector<std::string> names = table.texts(schema::kKernelsName);
+    const std::vector<std::string> shapes = table.texts(schema::kKernelsShape);
     const std::vector<double> work = table.numbers(schema::kKernelsWork);
-    for (std::size_t i = 0; i < names.size(); ++i) bytes[std::string(dtype) + " " + names[i]] = work[i];
+    for (std::size_t i = 0; i < names.size(); ++i)
+      bytes[std::string(dtype) + " " + names[i] + " " + shapes[i]] = work[i];
   }
-  // 20 tokens of width 24, gamma, beta, means and deviations; 5 of an expert, 20 hidden units, their bias.
-  EXPECT_EQ(bytes["fp32 layernorm"], 4.0 * (2 * 20 * 24 + 2 * 24 + 2 * 20));
-  EXPECT_EQ(bytes["bf16 layernorm"], 4.0 * (20 * 24 + 2 * 24 + 2 * 20) + 2.0 * 20 * 24);
-  EXPECT_EQ(bytes["bf16 bias_activation_dropout"], 4.0 * 20 + 2.0 * 2 * 5 * 24);
-  EXPECT_EQ(bytes.count("fp32 pack_b"), 0u) << "aligned fp32 weights are read as they are";
-  EXPECT_EQ(bytes["bf16 pack_b"], 4.0 * 20 * 24 + 2.0 * 20 * 24);
+  // 20 tokens of width 24, gamma, beta, means and deviations, and slots; 5 of an expert, 20 hidden units, their bias.
+  const double of_norm = 4.0 * (20 * 24 + 2 * 24 + 2 * 20);
+  EXPECT_EQ(bytes["fp32 layernorm 20 x 24"], of_norm + 4.0 * 20 * 24);
+  EXPECT_EQ(bytes["bf16 layernorm 20 x 24"], of_norm + 2.0 * 20 * 24);
+  EXPECT_EQ(bytes["bf16 layernorm 20 x 24, to slots"], of_norm + 2.0 * 20 * 24 + 4.0 * 20);
+  EXPECT_EQ(bytes["bf16 bias_activation_dropout 5 x 20"], 4.0 * 20 + 2.0 * 2 * 5 * 24);
+  EXPECT_EQ(bytes.count("fp32 pack_b 20 x 24, B^T"), 0u) << "aligned fp32 weights are read as they are";
+  EXPECT_EQ(bytes["bf16 pack_b 20 x 24, B^T"], 4.0 * 20 * 24 + 2.0 * 20 * 24);
 }
 
 TEST_F(BenchOnGpu, ProductsAreSetAgainstALargeOne) {
