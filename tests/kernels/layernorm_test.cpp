@@ -137,7 +137,10 @@ TEST_P(LayerNormCases, GradientsFromSlotsHaveTheBitsOfTheirSum) {
     for (const bool adds : {false, true}) {
       SCOPED_TRACE(testing::Message() << "top_k " << top_k << (adds ? ", with an addend" : ""));
       const Ints slots = some_slots(rows, top_k);
-      const Floats d_slots = random_floats(rows * top_k * cols, 9);
+      // Products of two, so that sums in another order are rounded otherwise.
+      Floats d_slots = random_floats(rows * top_k * cols, 9);
+      const Floats factors = random_floats(rows * top_k * cols, 10);
+      for (std::size_t i = 0; i < d_slots.size(); ++i) d_slots[i] *= factors[i];
       Floats sum(d_y.size(), 0.0f);
       for (Index i = 0; i < rows * cols; ++i) {
         float& element = sum[static_cast<std::size_t>(i)];
