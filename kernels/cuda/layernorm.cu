@@ -85,9 +85,8 @@ __global__ void __launch_bounds__(Team::kBlockThreads) layernorm_kernel(LayerNor
   }
 }
 
-template <int kFours>
-__device__ void add_fours(Four (&sums)[kFours], int j, const Four& terms) {
-  for (int i = 0; i < 4; ++i) sums[j].at[i] = __fadd_rn(sums[j].at[i], terms.at[i]);
+__device__ void add(Four& sum, const Four& terms) {
+  for (int i = 0; i < 4; ++i) sum.at[i] = __fadd_rn(sum.at[i], terms.at[i]);
 }
 
 // This thread's columns of the row's d_y; zeros beyond the row.
@@ -97,12 +96,12 @@ __device__ void read_gradient(const LayerNormBackward& args, Index row, int cols
   for (Index k = 0; k < args.slots.top_k; ++k) {
     const Index slot = args.slots.slot(row, k);
     if (slot < 0) continue;
-    for (int j = 0; j < kFours; ++j) add_fours(d, j, read_four<kAligned>(args.d_y, slot, cols, Team::first_col(j)));
+    for (int j = 0; j < kFours; ++j) add(d[j], read_four<kAligned>(args.d_y, slot, cols, Team::first_col(j)));
   }
   if (!args.addend) return;
   for (int j = 0; j < kFours; ++j) {
     const int col = Team::first_col(j);
-    add_fours(d, j, read_four<kAligned>(args.addend + row * cols + col, cols - col));
+    add(d[j], read_four<kAligned>(args.addend + row * cols + col, cols - col));
   }
 }
 

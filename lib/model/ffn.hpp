@@ -34,8 +34,8 @@ class Ffn {
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
-  // How to write the x that forward() is given next; asked before there is one. A model may also pass x in order,
-  // for all readers, and not ask. Collective over the expert group, as is forward().
+  // How to write the x that forward() is given next, asked before there is one; a model that does not ask gives it in
+  // order and in fp32. Collective over the expert group, as forward() is.
   virtual InputForm prepare(const Pass& pass, const Input& input) = 0;
   // Returns y (rows, out), from the arena; adds its auxiliary losses to *losses.
   virtual float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) = 0;

@@ -94,12 +94,13 @@ class MoeFfn final : public Ffn {
     const kernels::Operand d_received = experts_->backward(pass, d_outputs, wants_d_x);
     InputGradient d_x;
     if (wants_d_x) d_x = {exchange_->to_tokens(pass.arena, d_received, options_.width), slots_of_rows()};
-    float* d_of_others =
-        wants_d_x && (wants_weights || shared_) ? pass.arena.take<float>(input_.rows() * options_.width) : nullptr;
-    d_x.addend = d_of_others;
+    // What came through the gate and the shared experts.
+    const bool has_addend = wants_d_x && (wants_weights || shared_);
+    float* addend = has_addend ? pass.arena.take<float>(input_.rows() * options_.width) : nullptr;
+    d_x.addend = addend;
     if (wants_weights)
-      router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, d_of_others, *pass.gradients);
-    if (shared_) shared_backward(pass, d_y, wants_weights ? d_of_others : nullptr, d_of_others);
+      router_->backward(route_input(pass), plan_, d_weights, pass.auxiliary_scale, addend, *pass.gradients);
+    if (shared_) shared_backward(pass, d_y, wants_weights ? addend : nullptr, addend);
     return d_x;
   }
 
