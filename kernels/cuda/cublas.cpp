@@ -1,9 +1,14 @@
 // multiply() by cuBLASLt. Its heuristic is asked once for each shape, with nothing in the question but the shape, and
 // the first answer is kept: the same library on the same kind of GPU gives the same. It may not cut a sum into parts
 // itself (reduction scheme NONE): the order in which some of its schemes add up is not promised.
+//
+// A question takes the host tens of microseconds, and where a gate chooses experts, every step has hundreds of new
+// numbers of rows. So it is asked for the number of rows rounded up to few steps, which still follows from the shape
+// alone; for the number itself only where that algorithm does not serve.
 #include <cublasLt.h>
 
 #include <array>
+#include <bit>
 #include <map>
 #include <memory>
 
@@ -29,6 +34,23 @@ cublasLtHandle_t handle() {  // of the one GPU that this process uses
   return made;
 }
 
+// Eight steps from one power of two to the next: at most an eighth more.
+constexpr Index step_above(Index rows) {
+  const int bits = std::bit_width(static_cast<std::uint64_t>(rows));
+  const Index step = Index{1} << std::max(0, bits - 4);
+  return ceil_div(rows, step) * step;
+}
+static_assert(step_above(1) == 1 && step_above(15) == 15 && step_above(17) == 18 && step_above(2080) == 2304 &&
+              step_above(33280) == 36864 && step_above(65535) == 65536);
+
+// Rows of A as it is stored, which are tokens of a segment in each of a linear map's three products: m, or, for its
+// weight's gradient, k.
+Product with_rows_rounded_up(Product p) {
+  Index& rows = p.transpose_a ? p.k : p.m;
+  rows = step_above(rows);
+  return p;
+}
+
 // All that an algorithm is chosen by.
 struct Shape {
   Index transpose_a, transpose_b, bf16, tf32, c_bf16, bias, m, n, k, batch, lda, ldb, ldc;
@@ -42,10 +64,9 @@ Shape shape_of(const Product& p) {
 
 // cuBLAS counts columns first: to it, row-major C is C^T = op(B)^T op(A)^T, its first operand is B, and rows and
 // columns change places everywhere.
-struct Choice {
+struct Description {
   cublasLtMatmulDescOpaque_t operation;
   cublasLtMatrixLayoutOpaque_t a, b, c;
-  cublasLtMatmulAlgo_t algorithm;
 };
 
 void describe_matrix(cublasLtMatrixLayoutOpaque_t& layout, bool bf16, Index rows, Index cols, Index ld, Index batch,
@@ -105,31 +126,36 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const Product& p) {
 const char* name_of(bool bf16, bool tf32 = false) { return bf16 ? "bf16" : tf32 ? "tf32" : "fp32"; }
 const char* with_bias(bool bias) { return bias ? " with bias" : ""; }
 
-Choice choose(const Product& p) {
-  Choice choice;
-  describe_operation(choice.operation, p);
-  describe_matrix(choice.a, p.bf16, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda, p.batch, p.stride_a);
-  describe_matrix(choice.b, p.bf16, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.ldb, p.batch, p.stride_b);
-  describe_matrix(choice.c, p.c_rounded != nullptr, p.m, p.n, p.ldc, p.batch, p.stride_c);
+Description describe(const Product& p) {
+  Description d;
+  describe_operation(d.operation, p);
+  describe_matrix(d.a, p.bf16, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda, p.batch, p.stride_a);
+  describe_matrix(d.b, p.bf16, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.ldb, p.batch, p.stride_b);
+  describe_matrix(d.c, p.c_rounded != nullptr, p.m, p.n, p.ldc, p.batch, p.stride_c);
+  return d;
+}
+
+cublasLtMatmulAlgo_t choose(const Product& p) {
+  Description d = describe(p);
   cublasLtMatmulPreferenceOpaque_t preference = preference_of(p);
   cublasLtMatmulHeuristicResult_t found{};
   int num_found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle(), &choice.operation, &choice.b, &choice.a, &choice.c, &choice.c, &preference, 1, &found, &num_found);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), &d.operation, &d.b, &d.a, &d.c, &d.c,
+                                                               &preference, 1, &found, &num_found);
   if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
     fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}{}: it reports \"{}\"", p.m, p.k,
          p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), with_bias(p.bias != nullptr),
          cublasLtGetStatusString(status));
-  choice.algorithm = found.algo;
-  return choice;
+  return found.algo;
 }
 
-std::map<Shape, Choice>& choices() {
-  static std::map<Shape, Choice> made;
+using Choices = std::map<Shape, cublasLtMatmulAlgo_t>;
+Choices& choices() {
+  static Choices made;
   return made;
 }
 
-const Choice& choice_of(const Product& p) {
+const cublasLtMatmulAlgo_t& choice_for(const Product& p) {
   const Shape shape = shape_of(p);
   const auto found = choices().find(shape);
   return found != choices().end() ? found->second : choices().emplace(shape, choose(p)).first->second;
@@ -164,25 +190,26 @@ std::string describe(const Shape& s, const cublasLtMatmulAlgo_t& algorithm) {
 }  // namespace
 
 void multiply(const Context& context, const Product& p, void* workspace) {
-  const Choice& choice = choice_of(p);
+  Description d = describe(p);
+  if (p.bias) set(d.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   const float one = 1, beta = p.addend ? 1.0f : 0.0f;
-  const auto layout = [](const cublasLtMatrixLayoutOpaque_t& described) {
-    return const_cast<cublasLtMatrixLayout_t>(&described);  // read only, but declared otherwise
-  };
-  cublasLtMatmulDescOpaque_t operation = choice.operation;
-  if (p.bias) set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   void* const c = p.c_rounded ? static_cast<void*>(p.c_rounded) : p.c;
-  check_cublas(cublasLtMatmul(handle(), &operation, &one, p.b, layout(choice.b), p.a, layout(choice.a), &beta,
-                              p.addend ? p.addend : c, layout(choice.c), c, layout(choice.c), &choice.algorithm,
-                              workspace, static_cast<std::size_t>(kMultiplyWorkspaceBytes), stream_of(context)),
-               "a matrix product");
+  const auto multiply_by = [&](const cublasLtMatmulAlgo_t& algorithm) {
+    return cublasLtMatmul(handle(), &d.operation, &one, p.b, &d.b, p.a, &d.a, &beta, p.addend ? p.addend : c, &d.c, c,
+                          &d.c, &algorithm, workspace, static_cast<std::size_t>(kMultiplyWorkspaceBytes),
+                          stream_of(context));
+  };
+  cublasStatus_t status = multiply_by(choice_for(with_rows_rounded_up(p)));
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)
+    status = multiply_by(choice_for(p));
+  check_cublas(status, "a matrix product");
 }
 
 std::string product_library() { return fmt::format("cuBLASLt {}", cublasLtGetVersion()); }
 
 std::string product_algorithms() {
   std::string text = product_library() + "\n";
-  for (const auto& [shape, choice] : choices()) text += describe(shape, choice.algorithm);
+  for (const auto& [shape, algorithm] : choices()) text += describe(shape, algorithm);
   return text;
 }
 
