@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <map>
@@ -67,10 +68,12 @@ struct TestAllocator {
     return static_cast<T*>(block);
   }
   void deallocate(T* pointer, std::size_t count) {
-    if (test_device() == Device::kCpu)
-      release_host(test_device(), pointer);
-    else
-      free_host_memory()[bytes(count)].push_back(pointer);
+    if (test_device() == Device::kCpu) return release_host(test_device(), pointer);
+    try {
+      synchronize({.device = test_device()});  // what runs may still write there
+    } catch (const std::exception&) {          // and whoever waits next hears of it
+    }
+    free_host_memory()[bytes(count)].push_back(pointer);
   }
   bool operator==(const TestAllocator&) const { return true; }
 
