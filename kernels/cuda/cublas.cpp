@@ -1,16 +1,11 @@
 // multiply() by cuBLASLt. Its heuristic is asked once for each shape, with nothing in the question but the shape, and
 // the first answer is kept: the same library on the same kind of GPU gives the same. It may not cut a sum into parts
 // itself (reduction scheme NONE): the order in which some of its schemes add up is not promised.
-//
-// A question takes the host tens of microseconds, and where a gate chooses experts, every step has hundreds of new
-// numbers of rows. So it is asked for the number of rows rounded up to few steps, which still follows from the shape
-// alone; for the number itself only where that algorithm does not serve.
 #include <cublasLt.h>
 
 #include <array>
-#include <bit>
 #include <map>
-#include <memory>
+#include <optional>
 
 #include "core/error.hpp"
 #include "kernels/cuda/multiply.hpp"
@@ -32,23 +27,6 @@ cublasLtHandle_t handle() {  // of the one GPU that this process uses
     return made_handle;
   }();
   return made;
-}
-
-// Eight steps from one power of two to the next: at most an eighth more.
-constexpr Index step_above(Index rows) {
-  const int bits = std::bit_width(static_cast<std::uint64_t>(rows));
-  const Index step = Index{1} << std::max(0, bits - 4);
-  return ceil_div(rows, step) * step;
-}
-static_assert(step_above(1) == 1 && step_above(15) == 15 && step_above(17) == 18 && step_above(2080) == 2304 &&
-              step_above(33280) == 36864 && step_above(65535) == 65536);
-
-// Rows of A as it is stored, which are tokens of a segment in each of a linear map's three products: m, or, for its
-// weight's gradient, k.
-Product with_rows_rounded_up(Product p) {
-  Index& rows = p.transpose_a ? p.k : p.m;
-  rows = step_above(rows);
-  return p;
 }
 
 // All that an algorithm is chosen by.
@@ -135,27 +113,26 @@ Description describe(const Product& p) {
   return d;
 }
 
-cublasLtMatmulAlgo_t choose(const Product& p) {
+// None: cuBLASLt has no algorithm.
+using Choice = std::optional<cublasLtMatmulAlgo_t>;
+
+Choice choose(const Product& p) {
   Description d = describe(p);
   cublasLtMatmulPreferenceOpaque_t preference = preference_of(p);
   cublasLtMatmulHeuristicResult_t found{};
   int num_found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), &d.operation, &d.b, &d.a, &d.c, &d.c,
                                                                &preference, 1, &found, &num_found);
-  if (status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS)
-    fail("gemm: cuBLASLt has no algorithm for a product of {} by {} by {} of {} to {}{}: it reports \"{}\"", p.m, p.k,
-         p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), with_bias(p.bias != nullptr),
-         cublasLtGetStatusString(status));
-  return found.algo;
+  const bool none = status != CUBLAS_STATUS_SUCCESS || num_found == 0 || found.state != CUBLAS_STATUS_SUCCESS;
+  return none ? Choice() : found.algo;
 }
 
-using Choices = std::map<Shape, cublasLtMatmulAlgo_t>;
-Choices& choices() {
-  static Choices made;
+std::map<Shape, Choice>& choices() {
+  static std::map<Shape, Choice> made;
   return made;
 }
 
-const cublasLtMatmulAlgo_t& choice_for(const Product& p) {
+const Choice& choice_for(const Product& p) {
   const Shape shape = shape_of(p);
   const auto found = choices().find(shape);
   return found != choices().end() ? found->second : choices().emplace(shape, choose(p)).first->second;
@@ -194,22 +171,26 @@ void multiply(const Context& context, const Product& p, void* workspace) {
   if (p.bias) set(d.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   const float one = 1, beta = p.addend ? 1.0f : 0.0f;
   void* const c = p.c_rounded ? static_cast<void*>(p.c_rounded) : p.c;
-  const auto multiply_by = [&](const cublasLtMatmulAlgo_t& algorithm) {
+  const auto multiply_by = [&](const Choice& algorithm) {
+    if (!algorithm) return CUBLAS_STATUS_NOT_SUPPORTED;
     return cublasLtMatmul(handle(), &d.operation, &one, p.b, &d.b, p.a, &d.a, &beta, p.addend ? p.addend : c, &d.c, c,
-                          &d.c, &algorithm, workspace, static_cast<std::size_t>(kMultiplyWorkspaceBytes),
+                          &d.c, &*algorithm, workspace, static_cast<std::size_t>(kMultiplyWorkspaceBytes),
                           stream_of(context));
   };
-  cublasStatus_t status = multiply_by(choice_for(with_rows_rounded_up(p)));
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)
+  cublasStatus_t status = multiply_by(choice_for(with_rows_in_steps(p)));
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)  // not for this number of rows
     status = multiply_by(choice_for(p));
-  check_cublas(status, "a matrix product");
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail("gemm: cuBLASLt reports \"{}\" of a product of {} by {} by {} of {} to {}{}", cublasLtGetStatusString(status),
+         p.m, p.k, p.n, name_of(p.bf16, p.tf32), name_of(p.c_rounded != nullptr), with_bias(p.bias != nullptr));
 }
 
 std::string product_library() { return fmt::format("cuBLASLt {}", cublasLtGetVersion()); }
 
 std::string product_algorithms() {
   std::string text = product_library() + "\n";
-  for (const auto& [shape, algorithm] : choices()) text += describe(shape, algorithm);
+  for (const auto& [shape, algorithm] : choices())
+    if (algorithm) text += describe(shape, *algorithm);
   return text;
 }
 

@@ -90,8 +90,8 @@ struct Plan {
   int staged_a = -1, staged_b = -1, staged_bias = -1;  // of the list's stagings; -1: read as it is
   int lane = 0;
 
-  // Where multiply() does not: by the shape alone, since it adds in an order of its own.
-  bool finish_adds_bias() const { return slices.num_parts() > 1 || gemm->k == 0; }
+  // Where multiply() does not, by the shape alone: sums in parts, and vectors, for which cuBLASLt has few algorithms.
+  bool finish_adds_bias() const { return slices.num_parts() > 1 || gemm->k <= 1 || gemm->n == 1; }
 
   // Whether it has no use for a GPU's multiprocessors beside those that its own tiles take: by the shape alone, though
   // no bits rest on it.
@@ -110,7 +110,8 @@ inline Plan make_plan(const Gemm& g) {
   Plan plan{.gemm = &g, .slices = slices_of(g)};
   const bool aligned =
       g.c_rounded || g.ldc % 4 != 0 || (is_aligned(g.c) && (g.num_addends == 0 || is_aligned(g.addends[0])));
-  plan.in_parts = plan.slices.num_parts() > 1 || g.num_addends > 1 || !aligned || g.k == 0;
+  plan.in_parts =
+      plan.slices.num_parts() > 1 || g.num_addends > 1 || !aligned || g.k == 0 || (g.bias && plan.finish_adds_bias());
   plan.ld_parts = plan.slices.num_parts() > 1 ? round_up(g.n, 4) : g.ldc;  // what C itself would have
   return plan;
 }

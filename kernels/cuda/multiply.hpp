@@ -1,6 +1,9 @@
 // The products themselves: cuBLASLt, or, in the emulated build, a plain loop.
 #pragma once
 
+#include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <string>
 
 #include "core/context.hpp"
@@ -27,6 +30,19 @@ struct Product {
   Index lda = 0, ldb = 0, ldc = 0;
   Index stride_a = 0, stride_b = 0, stride_c = 0;
 };
+
+// The product whose shape an algorithm is chosen by. Where a gate chooses experts, every step has hundreds of new
+// numbers of rows, and to ask for each is slow for the host: rows are rounded up to steps of 128, of an eighth where
+// they are few, which follows from the shape alone. They are A's rows as it is stored, which are tokens in each of the
+// three products of a linear map: m, or, for a weight's gradient, k. A batch's depth is in steps already (slices_of()),
+// and strides would not fit; nor would rows of B, where k is also their length.
+inline Product with_rows_in_steps(Product p) {
+  if (p.batch > 1 || (p.transpose_a && p.transpose_b)) return p;
+  Index& rows = p.transpose_a ? p.k : p.m;
+  const Index eighth = static_cast<Index>(std::bit_floor(static_cast<std::uint64_t>(rows))) / 8;
+  rows = round_up(rows, std::clamp<Index>(eighth, 1, 128));
+  return p;
+}
 
 // Of every product, whatever its shape: an algorithm's choice depends on how much there is.
 constexpr Index kMultiplyWorkspaceBytes = Index{32} << 20;

@@ -39,6 +39,14 @@ void check_arguments(const Product& p) {
   demand(p.batch == 1 || !p.addend, "addend in a batch");
   demand(!p.bias || (p.batch == 1 && !p.addend), "bias in a batch or with an addend");
   demand(aligned(p.bias, 0, 0), "bias is not aligned");
+  demand(p.batch == 1 || p.stride_c >= p.m * p.ldc, "results of a batch overlap");
+}
+
+// What cuBLASLt would be asked is a product, too, of little more rows.
+void check_question(const Product& p) {
+  const Product asked = with_rows_in_steps(p);
+  check_arguments(asked);
+  demand(asked.m >= p.m && asked.k >= p.k && asked.m - p.m <= p.m / 8 && asked.k - p.k <= p.k / 8, "another product");
 }
 
 // Upwards or downwards: which, NVIDIA does not promise.
@@ -82,6 +90,7 @@ void multiply_one(const Product& p, Index s) {
 
 void multiply(const Context& context, const Product& product, void*) {
   check_arguments(product);
+  check_question(product);
   emulated::give(static_cast<cudaStream_t>(context.stream), [product] {
     for (Index s = 0; s < product.batch; ++s) multiply_one(product, s);
   });
