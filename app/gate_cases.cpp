@@ -1,8 +1,9 @@
-// Kernels of learned gates and of hash routing: of a few numbers for each token and expert, and of the gate's input.
+// Kernels of learned gates and of hash routing: of a few numbers for each token and expert, and of what a gate reads.
 #include "app/case_list.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "kernels/api/embedding.hpp"
 #include "kernels/api/gate.hpp"
+#include "kernels/api/gate_logits.hpp"
 
 namespace switchyard {
 
@@ -47,6 +48,35 @@ void add_noisy_gate(CaseList& cases) {
             .d_clean = o.write(size),
             .d_raw = o.write(size)};
   });
+}
+
+// x as LayerNorm writes it for a gate.
+void add_gate_products(CaseList& cases) {
+  const Index tokens = cases.tokens, width = cases.width, experts = cases.config.ffn.experts;
+  const auto x = [=](Operands& o) {
+    return experts <= kernels::kMostExpertsOfRounded ? o.read_operand(tokens, width)
+                                                     : kernels::Operand(o.read(tokens * width));
+  };
+  const std::string shape = by({tokens, width, experts});
+  cases.add(kernels::gate_logits, "gate_logits", shape, [=](Operands& o) -> kernels::GateLogits {
+    return {.tokens = tokens,
+            .width = width,
+            .num_experts = experts,
+            .x = x(o),
+            .weight = o.read(experts * width),
+            .logits = o.write(tokens * experts)};
+  });
+  cases.add(kernels::gate_logits_backward, "gate_logits_backward", shape,
+            [=](Operands& o) -> kernels::GateLogitsBackward {
+              return {.tokens = tokens,
+                      .width = width,
+                      .num_experts = experts,
+                      .x = x(o),
+                      .weight = o.read(experts * width),
+                      .d_logits = o.read(tokens * experts),
+                      .d_x = o.write(tokens * width),
+                      .d_weight = o.write(experts * width)};
+            });
 }
 
 void add_gate_input(CaseList& cases) {
@@ -123,6 +153,7 @@ void add_patch_words(CaseList& cases) {
 }  // namespace
 
 void add_gate_cases(CaseList& cases) {
+  add_gate_products(cases);
   add_noisy_gate(cases);
   add_gate_input(cases);
   add_choices(cases);

@@ -5,6 +5,7 @@
 #include "kernels/api/elementwise.hpp"
 #include "kernels/api/embedding.hpp"
 #include "kernels/api/gate.hpp"
+#include "kernels/api/gate_logits.hpp"
 #include "kernels/api/gemm.hpp"
 #include "kernels/api/layernorm.hpp"
 #include "kernels/api/loss.hpp"

@@ -60,9 +60,13 @@ const float* LearnedGate::perturbed(const RouteInput& input) {
 }
 
 float* LearnedGate::logits(const RouteInput& input, const float* perturbed_x, ParameterId weight) const {
-  const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
   float* logits = input.arena.take<float>(input.tokens() * options_.num_experts);
-  kernels::gemm(input.context, linear.forward(perturbed_x, input.parameters.value(weight), logits));
+  kernels::gate_logits(input.context, {.tokens = input.tokens(),
+                                       .width = options_.width,
+                                       .num_experts = options_.num_experts,
+                                       .x = perturbed_x,
+                                       .weight = input.parameters.value(weight),
+                                       .logits = logits});
   return logits;
 }
 
@@ -137,17 +141,18 @@ float* LearnedGate::choice_backward(const RouteInput& input, const RoutePlan& pl
 
 void LearnedGate::backward_through(const RouteInput& input, const LogitsGradient& logits, float* d_x, bool adds,
                                    GradientSums& gradients) const {
-  const kernels::LinearProducts linear{input.tokens(), options_.width, options_.num_experts};
-  std::vector<kernels::Gemm> products = {
-      gradients.leaf_product(logits.weight, linear.weight_gradient(logits.d_logits, x_))};
-  if (d_x) {
-    products.push_back(linear.input_gradient(logits.d_logits, input.parameters.value(logits.weight), d_x));
-    if (adds) {
-      products.back().num_addends = 1;
-      products.back().addends[0] = d_x;
-    }
-  }
-  kernels::gemm(input.context, products);
+  const kernels::ArenaScope scope(input.arena);
+  const auto d_weight = gradients.leaf(logits.weight, input.arena);
+  kernels::gate_logits_backward(input.context, {.tokens = input.tokens(),
+                                                .width = options_.width,
+                                                .num_experts = options_.num_experts,
+                                                .x = x_,
+                                                .weight = input.parameters.value(logits.weight),
+                                                .d_logits = logits.d_logits,
+                                                .d_x = d_x,
+                                                .adds_to_d_x = adds,
+                                                .d_weight = d_weight.data});
+  gradients.add(input.context, d_weight);
 }
 
 void LearnedGate::backward(const RouteInput& input, const float* d_logits, const LogitsGradient& other, float* d_x,

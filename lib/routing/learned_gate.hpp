@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/api/gate.hpp"
-#include "kernels/api/gemm.hpp"
+#include "kernels/api/gate_logits.hpp"
 #include "routing/gate_losses.hpp"
 #include "routing/router.hpp"
 
