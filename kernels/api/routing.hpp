@@ -28,7 +28,7 @@ void sort_by_expert(const Context& context, const SortByExpert& args);
 // way back from them (layernorm.hpp).
 struct Dispatch {
   Index num_slots = 0, cols = 0, top_k = 1;
-  const float* rows = nullptr;                       // (tokens, cols)
+  Operand rows{};                                    // (tokens, cols)
   const std::int32_t* assignment_of_slot = nullptr;  // (num_slots)
   std::int32_t first_id = 0;
   NewOperand slots{};                // (num_slots, cols)

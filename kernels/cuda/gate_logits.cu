@@ -68,7 +68,6 @@ __global__ void __launch_bounds__(256) gate_logits_kernel(GateLogits args) {
 struct RowCut {
   Index rows_per_block = 0, row_blocks = 0;
   int tiles = 0, fours = 0, rows_at_once = 0;
-  int tile_cols() const { return 4 * fours; }
 };
 
 constexpr int kThreads = 256, kRowsOfThread = 4;

@@ -12,9 +12,8 @@ __global__ void dispatch_kernel(Dispatch args) {
   const auto cols = static_cast<int>(args.cols);
   for (Index slot = row_of_warp(); slot < args.num_slots; slot += warps_together()) {
     const std::int32_t token = args.assignment_of_slot[slot] / static_cast<std::int32_t>(args.top_k);
-    const float* from = args.rows + token * args.cols;
     for (int c = 4 * lane(); c < cols; c += kFoursOfWarp) {
-      const float4 x = load_four<kInFours>(from + c, cols - c);
+      const float4 x = load_four<kInFours>(args.rows, token, cols, c);
       if (args.slots.values) store_four<kInFours>(args.slots.values + slot * args.cols + c, x, cols - c);
       if (args.slots.rounded) write_rounded(args.slots.rounded + slot * rounded_cols(cols) + c, x);
     }
@@ -74,7 +73,7 @@ __global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dro
 }  // namespace
 
 void dispatch(const Context& context, const Dispatch& args) {
-  const bool fours = are_aligned(args.cols, args.rows, args.slots.values);
+  const bool fours = are_aligned(args.cols, args.rows.values, args.slots.values);
   launch(context, warp_for_each(args.num_slots), fours ? dispatch_kernel<true> : dispatch_kernel<false>, args);
 }
 

@@ -39,9 +39,7 @@ class MoeFfn final : public Ffn {
   }
 
   InputForm prepare(const Pass& pass, const Input& input) override {
-    // Routers and dispatch; the shared experts' products.
-    if (shared_ || router_->needs_x() || takes_average(pass))
-      return {shared_ ? kernels::Readers::kBoth : kernels::Readers::kOthers};
+    if (shared_ || router_->needs_x() || takes_average(pass)) return {readers(pass)};
     input_ = input;
     make_plan(pass, nullptr);
     return {experts_->readers(), slots_of_rows(), exchange_->num_slots()};
@@ -115,6 +113,12 @@ class MoeFfn final : public Ffn {
   }
 
  private:
+  // Of x in order. Products and dispatch take it rounded.
+  kernels::Readers readers(const Pass& pass) const {
+    if (takes_average(pass) || !router_->needs_x()) return kernels::Readers::kProducts;
+    const bool for_router = router_->readers() == kernels::Readers::kOthers;
+    return for_router ? (shared_ ? kernels::Readers::kBoth : kernels::Readers::kOthers) : kernels::Readers::kProducts;
+  }
   bool takes_average(const Pass& pass) const { return !pass.training && options_.average_inference; }
 
   // Of input_.
@@ -131,7 +135,7 @@ class MoeFfn final : public Ffn {
     return {.context = pass.context,
             .arena = pass.arena,
             .parameters = pass.parameters,
-            .x = input_.x.values,
+            .x = input_.x,
             .words = input_.words,
             .samples = input_.samples,
             .tokens_per_sample = input_.tokens_per_sample,
@@ -155,7 +159,7 @@ class MoeFfn final : public Ffn {
     kernels::dispatch(pass.context, {.num_slots = num_slots,
                                      .cols = in_order ? options_.width : 0,
                                      .top_k = plan_.top_k,
-                                     .rows = input_.x.values,
+                                     .rows = input_.x,
                                      .assignment_of_slot = plan_.assignment_of_slot,
                                      .first_id = static_cast<std::int32_t>(input_.first_row()),
                                      .slots = sorted,

@@ -11,6 +11,7 @@ class GatedRouter : public Router {
   GatedRouter(const RouterOptions& options, const LearnedGateOptions& gate, ParameterTable& table)
       : gate_(options, gate, table) {}
 
+  kernels::Readers readers() const final { return gate_.readers(); }
   bool needs_weight_gradients() const final { return true; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {

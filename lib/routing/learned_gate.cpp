@@ -30,8 +30,13 @@ LearnedGate::LearnedGate(const RouterOptions& options, const LearnedGateOptions&
   if (gate.has_bias) bias_ = table.add({options.prefix + ".bias", {options.num_experts}, false, start});
 }
 
-bool LearnedGate::perturbs(const RouteInput& input) const {
-  return input.training && (options_.gate_jitter > 0 || options_.gate_dropout > 0);
+bool LearnedGate::perturbs(const RouteInput& input) const { return input.training && can_perturb(); }
+
+bool LearnedGate::can_perturb() const { return options_.gate_jitter > 0 || options_.gate_dropout > 0; }
+
+kernels::Readers LearnedGate::readers() const {
+  const bool takes_rounded = !can_perturb() && options_.num_experts <= kernels::kMostExpertsOfRounded;
+  return takes_rounded ? kernels::Readers::kProducts : kernels::Readers::kOthers;
 }
 
 kernels::PerturbInput LearnedGate::perturbation(const RouteInput& input) const {
@@ -49,17 +54,17 @@ kernels::PerturbInput LearnedGate::perturbation(const RouteInput& input) const {
   return perturb;
 }
 
-const float* LearnedGate::perturbed(const RouteInput& input) {
-  x_ = input.x;
+kernels::Operand LearnedGate::perturbed(const RouteInput& input) {
+  x_ = readers() == kernels::Readers::kOthers ? kernels::Operand(input.x.values) : input.x;
   if (!perturbs(input)) return x_;
   kernels::PerturbInput perturb = perturbation(input);
-  perturb.x = input.x;
+  perturb.x = input.x.values;
   perturb.y = input.arena.take<float>(perturb.rows * perturb.cols);
   kernels::perturb_input(input.context, perturb);
   return x_ = perturb.y;
 }
 
-float* LearnedGate::logits(const RouteInput& input, const float* perturbed_x, ParameterId weight) const {
+float* LearnedGate::logits(const RouteInput& input, const kernels::Operand& perturbed_x, ParameterId weight) const {
   float* logits = input.arena.take<float>(input.tokens() * options_.num_experts);
   kernels::gate_logits(input.context, {.tokens = input.tokens(),
                                        .width = options_.width,

@@ -1,8 +1,13 @@
 // What learned routers share: z = x' Wg^T + bg with Wg (experts, width) and bg (experts), always in fp32, since a
-// choice of experts hangs on small differences; x' is x, perturbed in training by
+// choice of experts hangs on small differences: the selective precision of Fedus et al. (2101.03961, section 2.4). x'
+// is x, perturbed in training by
 //   jitter   times a uniform draw from [1 - epsilon, 1 + epsilon) for each element (Fedus et al., 2101.03961, table 11)
 //   dropout  of the gate's input (there, and Zoph et al., 2202.08906)
 // and from z the scores, the choices among the allowed experts, slots, auxiliary losses, and the way back.
+// Where products are in bf16 and the device takes their operands rounded (a GPU), x comes so, rounded once by the
+// LayerNorm that makes it, as the experts read it; logits, their gradient, d_x and Wg's gradient are fp32 from there
+// on. A gate that may perturb x, in training or not, and one of more than kernels::kMostExpertsOfRounded experts have
+// fp32 x.
 #pragma once
 
 #include "kernels/api/gate.hpp"
@@ -26,11 +31,15 @@ class LearnedGate {
   // Fails for options that no gate can take.
   LearnedGate(const RouterOptions& options, const LearnedGateOptions& gate, ParameterTable& table);
 
+  // As Router has them.
+  kernels::Readers readers() const;
   // x' (tokens, width): x itself, or an array of the arena.
-  const float* perturbed(const RouteInput& input);
+  kernels::Operand perturbed(const RouteInput& input);
   // x' W^T for a weight of the table (experts, width), Wg where not said otherwise; from the arena.
-  float* logits(const RouteInput& input, const float* perturbed_x) const { return logits(input, perturbed_x, weight_); }
-  float* logits(const RouteInput& input, const float* perturbed_x, ParameterId weight) const;
+  float* logits(const RouteInput& input, const kernels::Operand& perturbed_x) const {
+    return logits(input, perturbed_x, weight_);
+  }
+  float* logits(const RouteInput& input, const kernels::Operand& perturbed_x, ParameterId weight) const;
 
   // Scores of the logits, which are overwritten, and each token's choices, as experts and weights of a plan that has no
   // slots yet. selection_bias: (experts) or null.
@@ -62,6 +71,7 @@ class LearnedGate {
  private:
   kernels::PerturbInput perturbation(const RouteInput& input) const;
   bool perturbs(const RouteInput& input) const;
+  bool can_perturb() const;
   // The weight's gradient, and d_x = d_logits W, `adds`: added to what is there.
   void backward_through(const RouteInput& input, const LogitsGradient& logits, float* d_x, bool adds,
                         GradientSums& gradients) const;
@@ -72,7 +82,7 @@ class LearnedGate {
   ParameterId weight_ = -1, bias_ = -1;
 
   // Of the microbatch at hand, in the arena:
-  const float* x_ = nullptr;        // (tokens, width): x'
+  kernels::Operand x_;              // (tokens, width): x'
   float* scores_ = nullptr;         // (tokens, experts)
   float* probabilities_ = nullptr;  // (tokens, experts)
   float* log_sum_exp_ = nullptr;    // (tokens), where the z-loss counts

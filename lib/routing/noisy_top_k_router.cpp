@@ -40,7 +40,7 @@ class NoisyTopKRouter final : public GatedRouter {
   }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
-    const float* x = gate_.perturbed(input);
+    const kernels::Operand x = gate_.perturbed(input);
     clean_ = gate_.logits(input, x);
     if (bias_ >= 0)
       kernels::bias_add(input.context, {.rows = input.tokens(),

@@ -30,12 +30,12 @@ class PatchSumRouter final : public Router {
     plan.num_experts = options_.num_experts;
     plan.experts = input.arena.take<std::int32_t>(plan.tokens);
     plan.weights = input.arena.take<float>(plan.tokens);
-    sums_ = input.x;
+    sums_ = input.x.values;
     if (options_.patches > 1) {
       float* sums = input.arena.take<float>(plan.tokens * patch_width_);
       kernels::patch_sum(
           input.context,
-          {.rows = plan.tokens, .patches = options_.patches, .cols = patch_width_, .x = input.x, .y = sums});
+          {.rows = plan.tokens, .patches = options_.patches, .cols = patch_width_, .x = input.x.values, .y = sums});
       sums_ = sums;
     }
     float* logits = input.arena.take<float>(plan.tokens * plan.num_experts);

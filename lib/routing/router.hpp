@@ -20,7 +20,7 @@ struct RouteInput {
   const Context& context;
   kernels::Arena& arena;  // the plan's arrays live there
   const ParameterStore& parameters;
-  const float* x = nullptr;             // (samples * tokens_per_sample, width)
+  kernels::Operand x{};                 // (samples * tokens_per_sample, width)
   const std::int32_t* words = nullptr;  // (samples * tokens_per_sample): what patches look like; null: nobody asked
   Index samples = 0, tokens_per_sample = 0;
   Index first_sample = 0;                      // of the batch or of the test set
@@ -40,6 +40,8 @@ class Router {
 
   // Whether routes hang on x, or have auxiliary losses. A router that needs no x may be asked before there is one.
   virtual bool needs_x() const { return true; }
+  // Who reads x for such a router: kOthers, whoever needs it in fp32, or kProducts, who take it as products do.
+  virtual kernels::Readers readers() const { return kernels::Readers::kOthers; }
 
   // Adds this microbatch's auxiliary losses, already weighted, to *losses.
   virtual RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) = 0;

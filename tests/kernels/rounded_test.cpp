@@ -134,6 +134,30 @@ TEST_P(OfRounded, LayerNormBackward) {
   });
 }
 
+// Rounded rows go to slots as they are.
+TEST_P(OfRounded, Dispatch) {
+  const Index num_slots = 2 * rows;
+  Ints assignment_of_slot;
+  for (Index i = 0; i < num_slots; ++i) assignment_of_slot.push_back(static_cast<std::int32_t>(num_slots - 1 - i));
+  expect_reads_rounded(x, cols, [&](const Context& context, const Operand& of_x) -> std::vector<Floats> {
+    Output slots(num_slots * cols);
+    RoundedOutput as_bf16(num_slots, cols);
+    IntOutput ids(num_slots);
+    Dispatch args{.num_slots = num_slots,
+                  .cols = cols,
+                  .top_k = 2,
+                  .rows = of_x,
+                  .assignment_of_slot = assignment_of_slot.data(),
+                  .slots = {nullptr, as_bf16.data()},
+                  .slot_ids = ids.data()};
+    dispatch(context, args);
+    args.slots = slots.data();
+    dispatch(context, args);
+    EXPECT_TRUE(same_bits(as_bf16.values(), slots.values()));
+    return {slots.values(), ids.floats()};
+  });
+}
+
 TEST_P(OfRounded, CombineAndItsBackward) {
   const Index num_slots = 2 * rows;
   const Ints slots_of = backward_slots(rows);

@@ -171,5 +171,17 @@ TEST(SwitchRouter, GradientsAreThoseOfItsEquation) {
     EXPECT_NEAR(d_bias[i], slope(s.args, &Arguments::bias, i, c, kScale), 2e-6) << "bias " << i;
 }
 
+// In bf16 on a GPU x comes to the gate rounded, but where it is perturbed or experts are many.
+TEST(SwitchRouter, SaysInWhichFormItReadsX) {
+  const auto readers = [](const RouterOptions& options) { return RouterUnderTest(options).router().readers(); };
+  const RouterOptions plain{.name = "switch", .num_experts = 32, .width = kWidth};
+  EXPECT_EQ(readers(plain), kernels::Readers::kProducts);
+  RouterOptions many = plain, jitter = plain, dropout = plain;
+  many.num_experts = 33;
+  jitter.gate_jitter = 0.01;
+  dropout.gate_dropout = 0.1;
+  for (const RouterOptions& options : {many, jitter, dropout}) EXPECT_EQ(readers(options), kernels::Readers::kOthers);
+}
+
 }  // namespace
 }  // namespace switchyard::testing

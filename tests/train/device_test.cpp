@@ -89,6 +89,29 @@ TEST(Bf16, TrainsAsTheCpuDoes) {
   }
 }
 
+// A gate reads rows in bf16 as experts do; one that perturbs them, or has many experts, in fp32, in evaluation too and
+// beside the shared experts' bf16.
+TEST(Bf16, GatesTrainAsOnTheCpu) {
+  if (world_size() > 1) return;
+  struct Gate {
+    double jitter;
+    Index experts, shared;
+  };
+  for (const Gate& gate : {Gate{0, 4, 0}, Gate{0.01, 4, 0}, Gate{0.01, 4, 1}, Gate{0, 40, 0}, Gate{0, 40, 1}}) {
+    SCOPED_TRACE(::testing::Message() << gate.jitter << ", " << gate.experts << " experts, " << gate.shared);
+    Config config = config_of(kind_named("switch"));
+    config.compute.dtype = "bf16";
+    config.train.batch = 8;
+    config.model.width = 20;
+    config.ffn.gate_jitter = gate.jitter;
+    config.ffn.experts = gate.experts;
+    config.ffn.shared = gate.shared;
+    SmallRun cpu = run_alone(config), gpu = run_alone(on_gpu(config));
+    EXPECT_NEAR(gpu.train(1)[0].loss, cpu.train(1)[0].loss, 0.01);
+    EXPECT_NEAR(gpu->evaluate().loss, cpu->evaluate().loss, 0.02);
+  }
+}
+
 // All that is copied lies outside the blocks: the image's patches, and the logits' gradient. Rows that come from other
 // ranks come rounded.
 TEST(Bf16, NoProductOfABlockCopiesItsOperands) {
