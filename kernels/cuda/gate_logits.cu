@@ -65,14 +65,14 @@ __global__ void __launch_bounds__(256) gate_logits_kernel(GateLogits args) {
 }
 
 // A block of threads takes `fours` times four columns of `rows_at_once` rows at a time, and so a row block.
-struct RowCut {
+struct GateCut {
   Index rows_per_block = 0, row_blocks = 0;
   int tiles = 0, fours = 0, rows_at_once = 0;
 };
 
 constexpr int kThreads = 256, kRowsOfThread = 4;
 
-RowCut cut_rows(Index rows, Index cols) {
+GateCut cut_for_gate(Index rows, Index cols) {
   constexpr Index kMostRowBlocks = 512, kFewestRows = 16;
   const Index fours = ceil_div(cols, 4), tiles = ceil_div(fours, kThreads);
   const Index fours_of_tile = ceil_div(fours, tiles), rows_at_once = kThreads / fours_of_tile;
@@ -120,7 +120,7 @@ __device__ void pass_rows(const GateLogitsBackward& args, int first_expert, int 
 // partial_sums: (row blocks, num_experts, width). Within a block the rows that are summed at once are added in order.
 template <int kExperts, bool kAligned>
 __global__ void __launch_bounds__(kThreads, 2)
-    gate_logits_backward_kernel(GateLogitsBackward args, RowCut cut, float* partial_sums) {
+    gate_logits_backward_kernel(GateLogitsBackward args, GateCut cut, float* partial_sums) {
   float4* const sums = dynamic_shared<float4>();  // (kExperts, rows_at_once, fours)
   const int cols = static_cast<int>(args.width), num_experts = static_cast<int>(args.num_experts);
   const int thread = static_cast<int>(threadIdx.x), place = thread / cut.fours;
@@ -185,7 +185,7 @@ void gate_logits_backward(const Context& context, const GateLogitsBackward& args
     const Gemm products[] = {args.weight_product(), args.input_product()};
     return gemm(context, {products, args.d_x ? std::size_t{2} : std::size_t{1}});
   }
-  const RowCut cut = cut_rows(args.tokens, args.width);
+  const GateCut cut = cut_for_gate(args.tokens, args.width);
   const Index size = args.num_experts * args.width;
   const bool aligned = are_aligned(args.width, args.x.values, args.weight, args.d_x);
   float* const partial_sums = workspace<float>(context, cut.row_blocks * size);
