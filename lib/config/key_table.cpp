@@ -215,7 +215,7 @@ std::vector<Key> keys_of(Config& c) {
        "expert-parallel size: ranks that share out the experts; it divides ffn.experts and the number of ranks"},
       {"parallel.threads", &c.parallel.threads, from(1, 1024), kNone, "threads per rank"},
       {"parallel.reduction", &c.parallel.reduction, one_of({"tree", "library"}), kResult,
-       "tree: sums do not depend on the number of ranks; library: MPI's own all-reduce, where they may"},
+       "tree: sums do not depend on the number of ranks; library: MPI's or NCCL's own all-reduce, where they may"},
       {"parallel.exchange", &c.parallel.exchange, one_of({"auto", "nccl", "host"}), kNone,
        "how arrays of GPUs go from rank to rank: nccl; host: MPI, by way of host memory; auto: nccl where every rank "
        "has a GPU of its own, else host, with a warning"},
@@ -224,7 +224,8 @@ std::vector<Key> keys_of(Config& c) {
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 
-      {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding, "where kernels run"},
+      {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding,
+       "where kernels run; cuda: on GPUs, one for each rank, in a build with CUDA"},
       {"compute.dtype", &c.compute.dtype, one_of({"fp32", "bf16"}), kResult,
        "what the products of linear layers round their operands to; on GPUs those of attention, too, and what "
        "a block's products write; weights, sums and all else are fp32"},

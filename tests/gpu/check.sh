@@ -7,28 +7,39 @@
 # kernels,digests,speed,torch. Full logs go to --out (default build/gpu-check); ends with a short table, and with an
 # error where anything failed.
 set -uo pipefail
+here=$PWD
 cd "$(dirname "$0")/../.."
-bundle= out=build/gpu-check python=python3 seconds=540 parts=kernels,digests,speed,torch
+usage() { sed -n '2,9s/^# //p' "$0"; }
+refuse() { echo "check.sh: $*" >&2; usage >&2; exit 2; }
+from_here() { case "$1" in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+bundle= out=$PWD/build/gpu-check python=python3 seconds=540 parts=kernels,digests,speed,torch
 while [ $# -gt 0 ]; do
   case "$1" in
-    --bundle) bundle=${2:-}; shift 2 ;;
-    --out) out=$2; shift 2 ;;
-    --python) python=$2; shift 2 ;;
-    --seconds) seconds=$2; shift 2 ;;
-    --only) parts=$2; shift 2 ;;
-    *) sed -n '2,8s/^# //p' "$0" >&2; exit 2 ;;
+    --help) usage; exit 0 ;;
+    --bundle | --out | --python | --seconds | --only) [ -n "${2:-}" ] || refuse "$1: a value is missing" ;;
+    *) refuse "$1: there is no such option" ;;
   esac
+  case "$1" in
+    --bundle) bundle=$(from_here "$2") ;;
+    --out) out=$(from_here "$2") ;;
+    --python) python=$2 ;;
+    --seconds) seconds=$2 ;;
+    --only) parts=$2 ;;
+  esac
+  shift 2
 done
+[[ $seconds =~ ^[0-9]+$ ]] || refuse "--seconds $seconds: give a whole number"
 for part in ${parts//,/ }; do
   case "$part" in
     kernels | digests | speed | torch) ;;
-    *) echo "check.sh: --only $part: take some of kernels,digests,speed,torch" >&2; exit 2 ;;
+    *) refuse "--only $part: take some of kernels,digests,speed,torch" ;;
   esac
 done
 wants() { [[ ,$parts, == *,$1,* ]]; }
+[ -z "$bundle" ] || [ -e "$bundle" ] || refuse "--bundle $bundle: there is no such file or folder"
+[ -n "$bundle" ] || nvidia-smi -L >/dev/null 2>&1 || { echo 'check.sh: nvidia-smi finds no GPU: nothing is built' >&2; exit 1; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-[ -z "$bundle" ] || [ -e "$bundle" ] || { echo "check.sh: --bundle $bundle: there is no such file or folder" >&2; exit 2; }
 own_libraries=${LD_LIBRARY_PATH-}
 if [ -f "$bundle" ]; then
   rm -rf "$out/bundle"
@@ -91,7 +102,7 @@ status=$?
 [ $status = 0 ] || { fail 'program' "$(why $status "$out/version.log")"; finish; }
 
 within 60 "$out/gpu.log" env SWITCHYARD_TEST_DEVICE=cuda "$bin/test_kernels_reduce"
-[ $? != 77 ] || { fail 'kernels' 'no GPU: nothing more to check'; finish; }
+[ $? != 77 ] || { fail 'GPU' 'none: nothing more to check'; finish; }
 # PyTorch compiles for minutes: what it keeps of that is made while others check.
 twin() { # MODEL LOG OPTIONS...
   local model=$1 log=$2; shift 2

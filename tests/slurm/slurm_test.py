@@ -100,8 +100,9 @@ class Scripts(unittest.TestCase):
 
     def submit(self, command, **environment):
         """What a command that hands a job to SLURM prints, in a folder that is not the project's."""
-        # Two nodes that are one machine must not share memory segments of one name, and ranks share cores.
-        settings = {"SWITCHYARD_ROOT": str(ROOT), "SWITCHYARD": PROGRAM, "OMPI_MCA_btl": "self,tcp",
+        # Two nodes that are one machine must not share memory segments of one name, ranks share cores, and other jobs of
+        # this user that end must not take away the folder that Open MPI keeps in /tmp.
+        settings = {"OMPI_MCA_orte_tmpdir_base": str(self.folder), "SWITCHYARD_ROOT": str(ROOT), "SWITCHYARD": PROGRAM, "OMPI_MCA_btl": "self,tcp",
                     "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_mpi_yield_when_idle": "1",
                     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True,
@@ -152,7 +153,7 @@ class Train(Scripts):
         self.assertNotIn("warning", job.text())
 
     def test_a_gpu_job_asks_for_a_gpu_per_rank(self):
-        job = self.train(*TWO_NODES, "--cpus-per-task=1", script="gpu")
+        job = self.train(*TWO_NODES, "--gpus-per-node=2", "--cpus-per-task=1", script="gpu")
         self.assertEqual(job.end(), "FAILED")
         self.assertIn("ranks 4, threads per rank 1, GPUs per node 2, by mpirun\n", job.text())
         self.assertIn("compute.device = cuda", job.text())  # there is none
