@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
 #include "kernels/cpu/gemm_pack.hpp"
 #include "kernels/cpu/gemm_tile.hpp"
 #include "kernels/cpu/operations.hpp"
@@ -109,6 +110,9 @@ void pack_bs(const Context& context, std::span<const Plan> plans) {
 }  // namespace
 
 void gemm(const Context& context, std::span<const Gemm> products) {
+  for (const Gemm& g : products)
+    if (g.bias && g.num_addends > 0)
+      fail("gemm: a bias and addends: give one of the two, the order of sums being open");
   thread_local Scratch<Plan> plan_scratch;
   thread_local Scratch<std::uint32_t> packed_scratch;
   const std::span<Plan> plans(plan_scratch.get(static_cast<Index>(products.size())), products.size());

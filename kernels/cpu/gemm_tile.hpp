@@ -21,7 +21,7 @@ struct GemmTile {
   const float* bias = nullptr;  // (cols); null: none
   std::span<const float* const> addends;
 };
-// C = A B plus the bias and the addends in turn. Each element of C is summed along the depth in order, whatever the
+// C = A B plus the bias, or the addends in turn. Each element of C is summed along the depth in order, whatever the
 // tile it lies in.
 template <typename Unit>
 void gemm_tile(const GemmTile& tile);
