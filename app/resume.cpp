@@ -88,12 +88,20 @@ void warn_of_other_bits(const io::CheckpointInfo& info, const std::string& path,
 }  // namespace
 
 void start_from(World& world, Trainer& trainer, const Config& config) {
-  if (config.train.start.empty()) return;
+  const std::string& file = config.train.start;
+  if (file.empty()) return;
+  const auto explained = [](std::string_view problem) {
+    return fmt::format("train.start: {}; give a checkpoint of the model that is trained", problem);
+  };
+  world.together([&] {
+    std::error_code error;
+    if (fs::is_regular_file(file, error)) return;
+    fail_usage("{}", explained(fmt::format("{}: no such file{}", file, error ? " (" + error.message() + ")" : "")));
+  });
   try {
-    trainer.start_from(world.comm(), config.train.start);
+    trainer.start_from(world.comm(), file);
   } catch (const AgreedError& error) {
-    throw AgreedError(fmt::format("train.start: {}; give a checkpoint of the model that is trained", error.what()),
-                      error.code());
+    throw AgreedError(explained(error.what()), error.code());
   }
   if (world.speaks()) fmt::print("starting from {}\n", trainer.origin());
 }

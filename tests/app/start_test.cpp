@@ -67,15 +67,15 @@ TEST_F(Start, ResumedWithoutACheckpointBeginsWithTheFile) {
 }
 
 TEST_F(Start, RefusesWhatItCannotTake) {
-  const auto refuses = [&](const std::string& file, const Words& parts, const Words& words = {}) {
+  const auto refuses = [&](const std::string& file, const Words& parts, const Words& words = {}, int code = kFailure) {
     SCOPED_TRACE(file);
-    expect_message(2, training(kTuning + Words{"soft", "--overwrite", "--train.start", file} + words), kFailure,
+    expect_message(2, training(kTuning + Words{"soft", "--overwrite", "--train.start", file} + words), code,
                    parts + Words{"train.start: " + file});
   };
   fs::copy_file(path(kSoft), path("cut.h5"));
   fs::resize_file(path("cut.h5"), fs::file_size(path("cut.h5")) / 2);
-  refuses("none.h5", {"no such file", "give a checkpoint"});
-  refuses("runs", {"no such file"});
+  refuses("none.h5", {"no such file", "give a checkpoint"}, {}, kUsage);
+  refuses("runs", {"no such file"}, {}, kUsage);
   refuses("small.cfg", {"not an HDF5 file"});
   refuses("cut.h5", {"damaged or cut short"});
   refuses(kSoft, {"parameters/blocks.0.leaves.w1", "(8, 4, 24)", "(8, 5, 24)", "another model"}, {"--ffn.leaf", "5"});
