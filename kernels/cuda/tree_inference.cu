@@ -11,8 +11,9 @@ namespace switchyard::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarpSize;
-constexpr int kRows = 8;   // of a block that visits leaves
-constexpr int kUnits = 4;  // hidden units that a warp computes together
+constexpr int kRows = 8;       // of a block that visits leaves
+constexpr int kUnits = 4;      // hidden units that a warp computes together
+constexpr Index kTile = 1024;  // hidden units of a leaf that a block holds at a time: 32 KB
 constexpr Index kMostSorted = 1024;
 
 template <bool kInFours>
@@ -33,7 +34,8 @@ __global__ void descent_kernel(TreeDescent args) {
 }
 
 // hidden[unit * kRows + r] = max(x[rows[r]] w1[unit] + b1[unit], 0) for `count` rows; NaN stays. A warp has kUnits
-// units at a time: each value that it loads is used for as many units, or rows, as there are.
+// units at a time: each value that it loads is used for as many units, or rows, as there are. Here and in outputs()
+// `leaf` is a tile of a leaf.
 template <bool kInFours>
 __device__ void hidden_units(const LeafForward& leaf, const Index* rows, int count, float* hidden) {
   const auto width = static_cast<int>(leaf.width), units = static_cast<int>(leaf.leaf_width);
@@ -66,13 +68,14 @@ __device__ void hidden_units(const LeafForward& leaf, const Index* rows, int cou
   }
 }
 
-// y[rows[r]] = residual[rows[r]] + hidden w2 + b2; a thread has every kThreads-th column.
-__device__ void outputs(const LeafForward& leaf, const Index* rows, int count, const float* residual,
+// y[rows[r]] = residual[rows[r]] + hidden w2 + b2; a thread has every kThreads-th column. Units are added in their
+// order: between tiles the sums wait in y, and the last tile adds the residual.
+__device__ void outputs(const LeafForward& leaf, const Index* rows, int count, bool is_first, const float* residual,
                         const float* hidden) {
   for (Index col = threadIdx.x; col < leaf.out; col += kThreads) {
     float sums[kRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) sums[r] = leaf.b2[col];
+    for (int r = 0; r < kRows; ++r) sums[r] = is_first || r >= count ? leaf.b2[col] : leaf.y[rows[r] * leaf.out + col];
     for (Index unit = 0; unit < leaf.leaf_width; ++unit) {
       const float w = leaf.w2[unit * leaf.out + col];
 #pragma unroll
@@ -87,15 +90,23 @@ __device__ void outputs(const LeafForward& leaf, const Index* rows, int count, c
   }
 }
 
-// The whole block: at most kRows rows at one leaf. hidden: (leaf_width, kRows), shared, of which the columns that no
+// The whole block: at most kRows rows at one leaf. hidden: (kTile or less, kRows), shared, of which the columns that no
 // row has are never used.
 template <bool kInFours>
 __device__ void visit_leaf(const LeafForward& leaf, const Index* rows, int count, const float* residual,
                            float* hidden) {
-  hidden_units<kInFours>(leaf, rows, count, hidden);
-  __syncthreads();
-  outputs(leaf, rows, count, residual, hidden);
-  __syncthreads();  // hidden can be overwritten
+  LeafForward tile = leaf;
+  for (Index first = 0; first < leaf.leaf_width; first += kTile) {
+    const Index left = leaf.leaf_width - first;
+    tile.leaf_width = left < kTile ? left : kTile;
+    tile.w1 = leaf.w1 + first * leaf.width;
+    tile.b1 = leaf.b1 + first;
+    tile.w2 = leaf.w2 + first * leaf.out;
+    hidden_units<kInFours>(tile, rows, count, hidden);
+    __syncthreads();
+    outputs(tile, rows, count, first == 0, left <= kTile ? residual : nullptr, hidden);
+    __syncthreads();  // hidden can be overwritten
+  }
 }
 
 // As many leaves as a kernel's arguments hold.
@@ -151,7 +162,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 LaunchShape visit_shape(Index blocks, Index leaf_width) {
-  return {.blocks = blocks, .threads = kThreads, .shared_bytes = leaf_width * kRows * Index{sizeof(float)}};
+  const Index units = leaf_width < kTile ? leaf_width : kTile;
+  return {.blocks = blocks, .threads = kThreads, .shared_bytes = units * kRows * Index{sizeof(float)}};
 }
 
 void visit_leaves(const Context& context, const Leaves& leaves, bool fours) {

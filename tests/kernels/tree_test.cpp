@@ -171,9 +171,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Tree, testing::ValuesIn(kCases), [](const auto&
 struct LeafCase {
   Index rows, depth, width, leaf_width, out;
 };
-constexpr LeafCase kLeafCases[] = {
-    {0, 2, 5, 3, 2},       {1, 1, 1, 1, 1},      {7, 2, 17, 3, 10},  {33, 3, 25, 8, 25},   {65, 4, 100, 1, 7},
-    {40, 2, 128, 32, 128}, {300, 2, 33, 16, 65}, {37, 6, 40, 2, 20}, {260, 1, 784, 6, 10}, {90, 7, 128, 1, 128}};
+constexpr LeafCase kLeafCases[] = {{0, 2, 5, 3, 2},      {1, 1, 1, 1, 1},    {7, 2, 17, 3, 10},
+                                   {33, 3, 25, 8, 25},   {65, 4, 100, 1, 7}, {40, 2, 128, 32, 128},
+                                   {300, 2, 33, 16, 65}, {37, 6, 40, 2, 20}, {260, 1, 784, 6, 10},
+                                   {90, 7, 128, 1, 128}, {2, 1, 3, 7300, 5}};
 
 class Leaves : public testing::TestWithParam<LeafCase> {
  protected:

@@ -32,6 +32,8 @@ namespace emulated {
 
 namespace {
 
+constexpr int kSharedBytes = 227 << 10;  // that a block may have, as on an H100
+
 // Device memory by its first byte.
 struct Memory {
   std::byte* pages;
@@ -271,11 +273,13 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"emulated GPU", 0, 0, 4, 227 << 10};
+  *properties = {"emulated GPU", 0, 0, 4, emulated::kSharedBytes};
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* place, int size, int) {
   std::snprintf(place, static_cast<std::size_t>(size), "emulated");
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+  return bytes <= emulated::kSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
+}
