@@ -31,27 +31,33 @@ constexpr Load kLoads[] = {
 };
 
 // One microbatch's way to its experts and back, and the same messages for MPI_Alltoallv. Every rank has the same load.
+// Rows travel as training's do: rounded, where the device multiplies operands that are rounded already.
 class Journey {
  public:
   Journey(const Context& context, Communicator& group, const Config& config, const Load& load, Index tokens)
       : context_(context),
         group_(group),
         width_(config.model.width),
+        rounds_(kernels::reads_rounded(context.device, product_precision(config))),
+        row_bytes_(rounds_ ? kernels::rounded_cols(width_) * Index{sizeof(kernels::Bf16)}
+                           : width_ * Index{sizeof(float)}),
         arena_(context.device),
         experts_(context.device, tokens),
         counts_(context.device, config.ffn.experts),
         assignment_of_slot_(context.device, tokens),
         slot_of_assignment_(context.device, tokens),
         ids_(context.device, tokens),
-        rows_(context.device, tokens * width_),
-        slots_(context.device, tokens * width_),
+        x_(context.device, tokens * row_bytes_),
+        slots_(context.device, tokens * row_bytes_),
+        residual_(context.device, tokens * width_),
         result_(context.device, tokens * width_) {
-    for (kernels::Array<float>* array : {&rows_, &slots_, &result_})
+    for (kernels::Array<std::byte>* array : {&x_, &slots_}) fill_array(context, array->data(), array->size());
+    for (kernels::Array<float>* array : {&residual_, &result_})
       fill_array(context, array->data(), array->size() * Index{sizeof(float)});
     if (context.device == Device::kCuda) {
-      host_slots_ = kernels::HostArray<float>(context.device, slots_.size());
+      host_slots_ = kernels::HostArray<std::byte>(context.device, slots_.size());
       host_ids_ = kernels::HostArray<std::int32_t>(context.device, tokens);
-      fill_operand(host_slots_.data(), static_cast<std::size_t>(slots_.size()) * sizeof(float));
+      fill_operand(host_slots_.data(), static_cast<std::size_t>(slots_.size()));
       std::fill_n(host_ids_.data(), tokens, 0);
     }
     route(load, tokens, config.ffn.experts);
@@ -66,15 +72,15 @@ class Journey {
       sent[static_cast<std::size_t>(expert / local)] += plan_.tokens_per_expert[static_cast<std::size_t>(expert)];
     for (const Segment& segment : exchange.segments())
       received[static_cast<std::size_t>(segment.source)] += segment.rows;
-    const Index row_bytes = width_ * Index{sizeof(float)}, id_bytes = sizeof(std::int32_t);
-    rows_there_ = BareAllToAll::messages(sent, received, row_bytes);
+    const Index id_bytes = sizeof(std::int32_t);
+    rows_there_ = BareAllToAll::messages(sent, received, row_bytes_);
     ids_there_ = BareAllToAll::messages(sent, received, id_bytes);
-    rows_back_ = BareAllToAll::messages(received, sent, row_bytes);
-    bare_received_ = kernels::HostArray<float>(context_.device, exchange.num_received() * width_);
+    rows_back_ = BareAllToAll::messages(received, sent, row_bytes_);
+    bare_received_ = kernels::HostArray<std::byte>(context_.device, exchange.num_received() * row_bytes_);
     bare_ids_ = kernels::HostArray<std::int32_t>(context_.device, exchange.num_received());
-    bare_returned_ = kernels::HostArray<float>(context_.device, exchange.num_slots() * width_);
+    bare_returned_ = kernels::HostArray<std::byte>(context_.device, exchange.num_slots() * row_bytes_);
     const Index own = sent[static_cast<std::size_t>(group_.rank())];
-    bytes_ = (exchange.num_slots() - own) * (row_bytes + id_bytes) + (exchange.num_received() - own) * row_bytes;
+    bytes_ = (exchange.num_slots() - own) * (row_bytes_ + id_bytes) + (exchange.num_received() - own) * row_bytes_;
   }
   // That this rank sends to others.
   Index bytes() const { return bytes_; }
@@ -82,7 +88,7 @@ class Journey {
   void run_exchange() {
     const kernels::ArenaScope scope(arena_);
     Exchange exchange(context_, group_, plan_, seconds_);
-    float* received = exchange.to_experts(arena_, slots_.data(), width_);
+    const kernels::Operand received = exchange.to_experts(arena_, operand(slots_), width_);
     exchange.to_experts(arena_, ids_.data(), 1);
     exchange.to_tokens(arena_, received, width_);
   }
@@ -97,15 +103,15 @@ class Journey {
   void run_kernels() {
     kernels::dispatch(context_, {.num_slots = plan_.tokens,
                                  .cols = width_,
-                                 .rows = rows_.data(),
+                                 .rows = operand(x_),
                                  .assignment_of_slot = plan_.assignment_of_slot,
-                                 .slots = slots_.data(),
+                                 .slots = operand(slots_),
                                  .slot_ids = ids_.data()});
     kernels::combine(context_, {.tokens = plan_.tokens,
                                 .cols = width_,
-                                .slots = slots_.data(),
+                                .slots = operand(slots_),
                                 .slot_of_assignment = plan_.slot_of_assignment,
-                                .residual = rows_.data(),
+                                .residual = residual_.data(),
                                 .y = result_.data()});
   }
 
@@ -133,19 +139,27 @@ class Journey {
     kernels::copy_to_host(context_, plan_.tokens_per_expert.data(), counts_.data(), num_experts * 4);
   }
 
+  kernels::NewOperand operand(kernels::Array<std::byte>& rows) const {
+    if (rounds_) return {nullptr, reinterpret_cast<kernels::Bf16*>(rows.data())};
+    return reinterpret_cast<float*>(rows.data());
+  }
+
   const Context& context_;
   Communicator& group_;
   Index width_;
+  bool rounds_;
+  Index row_bytes_;  // that travel
   kernels::Arena arena_;
   PhaseSeconds seconds_;
   RoutePlan plan_;
   kernels::Array<std::int32_t> experts_, counts_, assignment_of_slot_, slot_of_assignment_, ids_;
-  kernels::Array<float> rows_, slots_, result_;  // (tokens, width)
+  kernels::Array<std::byte> x_, slots_;      // (tokens, row_bytes)
+  kernels::Array<float> residual_, result_;  // (tokens, width)
   BareAllToAll::Messages rows_there_, ids_there_, rows_back_;
-  kernels::HostArray<float> bare_received_, bare_returned_;
+  kernels::HostArray<std::byte> bare_received_, bare_returned_;
   kernels::HostArray<std::int32_t> bare_ids_;
   // What MPI sends in place of a GPU's slots_ and ids_.
-  kernels::HostArray<float> host_slots_;
+  kernels::HostArray<std::byte> host_slots_;
   kernels::HostArray<std::int32_t> host_ids_;
   Index bytes_ = 0;
 };

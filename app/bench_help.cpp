@@ -83,7 +83,8 @@ slowest rank, and columns are medians over N steps:
   kernels          microseconds beside it: the kernels that sort rows by expert before, and restore their order after
 
 With compute.device = cuda rows lie in the GPU's memory and travel as parallel.exchange says, NCCL or by way of host
-memory; MPI_Alltoallv moves as many bytes from host memory to host memory, which NCCL should beat. Rows are fp32.
+memory; MPI_Alltoallv moves as many bytes from host memory to host memory, which NCCL should beat. Rows travel as in
+training: with compute.dtype = bf16 on a GPU rounded to bf16 and padded to 8 elements, else fp32.
 )"},
     {"routers", "switchyard bench routers --config FILE [--steps N] [--KEY VALUE ...]\n",
      R"(routers: times training steps of the dense model and of every router, each with one expert per token and its other

@@ -127,5 +127,19 @@ TEST_F(BenchOnGpu, ExchangeGoesByWayOfHostMemoryWhereRanksShareAGpu) {
     expect_positive(table.numbers(each), 6, each.path);
 }
 
+// Rows of 20 elements, rounded, are padded to 24; the numbers of tokens travel with them.
+TEST_F(BenchOnGpu, ExchangeSendsTheRowsThatTrainingSends) {
+  const auto bytes_of_16_tokens = [&](const char* dtype) {
+    const Outcome outcome =
+        bench({"exchange", "--config", "small.cfg", "--model.width", "20", "--model.heads", "2", "--parallel.experts",
+               "2", "--parallel.exchange", "host", "--compute.dtype", dtype, "--output", "e.h5", "--overwrite"},
+              2);
+    EXPECT_EQ(outcome.code, 0) << outcome;
+    return Table(path("e.h5")).numbers(schema::kExchangeBytes).at(0);
+  };
+  EXPECT_EQ(bytes_of_16_tokens("fp32"), 8 * (20 * 4 + 4) + 8 * 20 * 4);
+  EXPECT_EQ(bytes_of_16_tokens("bf16"), 8 * (24 * 2 + 4) + 8 * 24 * 2);
+}
+
 }  // namespace
 }  // namespace switchyard::test
