@@ -23,6 +23,19 @@ std::string device_place(Device device);
 // Work of one stream is done in order. CPU: null, and nothing to wait for.
 void* make_stream(Device device);
 void destroy_stream(Device device, void* stream);
+// A stream that ends with its owner.
+class Stream {
+ public:
+  explicit Stream(Device device) : device_(device), stream_(make_stream(device)) {}
+  ~Stream() { destroy_stream(device_, stream_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  void* get() const { return stream_; }
+
+ private:
+  Device device_;
+  void* stream_;
+};
 // What the one context's stream is given from now on begins when all that the other's has been given is done.
 void wait_for(const Context& waiting, const Context& earlier);
 // The host waits for all work given to the context's stream; fails where it failed.

@@ -23,8 +23,8 @@ void add(const Context& context, float* left, const float* right, Index size) {
 }  // namespace
 
 void all_to_all_v(const Context& context, Communicator& comm, std::string_view what, const void* send,
-                  std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
-                  Index row_bytes) {
+                  std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows, Index row_bytes,
+                  const Communicator::Meanwhile& meanwhile) {
   std::vector<Transfer> transfers(static_cast<std::size_t>(comm.size()));
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
@@ -34,7 +34,7 @@ void all_to_all_v(const Context& context, Communicator& comm, std::string_view w
     from += transfers[i].send_bytes;
     to += transfers[i].receive_bytes;
   }
-  comm.exchange_arrays(context, what, transfers);
+  comm.exchange_arrays(context, what, transfers, meanwhile);
 }
 
 void gather_arrays(const Context& context, Communicator& comm, std::string_view what, const void* send, Index bytes,

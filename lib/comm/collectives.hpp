@@ -11,9 +11,11 @@
 namespace switchyard {
 
 // Rank i receives what each rank sends to i, in rank order. Counts are rows of row_bytes bytes, one per rank.
-void all_to_all_v(const Context& context, Communicator& comm, std::string_view what, const void* send,
-                  std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
-                  Index row_bytes);
+// meanwhile: as in Communicator::exchange_arrays().
+void all_to_all_v(
+    const Context& context, Communicator& comm, std::string_view what, const void* send,
+    std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows, Index row_bytes,
+    const Communicator::Meanwhile& meanwhile = [] {});
 
 // receive holds every rank's `bytes` bytes in rank order, on every rank.
 void gather_arrays(const Context& context, Communicator& comm, std::string_view what, const void* send, Index bytes,

@@ -3,6 +3,7 @@
 // exchange() moves host memory; exchange_arrays() moves that of the device.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "core/context.hpp"
@@ -13,9 +14,13 @@ namespace switchyard {
 
 class Communicator : public Ranks {
  public:
+  using Meanwhile = std::function<void()>;
+
   // exchange() of arrays in the context's memory, in order with its stream: what they hold is there for whatever is
-  // given to the stream later.
-  virtual void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) = 0;
+  // given to the stream later. meanwhile(): called once, while they travel; it may exchange arrays itself.
+  virtual void exchange_arrays(
+      const Context& context, std::string_view what, std::span<const Transfer> transfers,
+      const Meanwhile& meanwhile = [] {}) = 0;
 
   // Whether exchange_arrays() keeps neither the host nor other streams' exchanges waiting.
   virtual bool exchanges_overlap() const { return false; }

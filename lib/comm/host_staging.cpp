@@ -1,18 +1,19 @@
 #include "comm/host_staging.hpp"
 
-#include <vector>
+#include <utility>
 
 namespace switchyard {
 
-void HostStaging::exchange(const Context& context, Ranks& ranks, std::string_view what,
-                           std::span<const Transfer> transfers) {
+void HostStaging::exchange(const Context& context, int rank, std::span<const Transfer> transfers,
+                           const HostExchange& ranks) {
   Index bytes = 0;
   for (const Transfer& each : transfers) bytes += each.send_bytes + each.receive_bytes;
-  std::byte* next = room(context.device, bytes);
+  kernels::HostArray<std::byte> room = take_room(context.device, bytes);
+  std::byte* next = room.data();
   std::vector<Transfer> staged;
   std::vector<kernels::HostCopy> downloads;
   for (const Transfer& each : transfers) {
-    if (each.peer == ranks.rank()) {
+    if (each.peer == rank) {
       kernels::copy(context, each.receive, each.send, each.send_bytes);
       continue;
     }
@@ -21,27 +22,35 @@ void HostStaging::exchange(const Context& context, Ranks& ranks, std::string_vie
     next += each.send_bytes + each.receive_bytes;
   }
   kernels::copy_to_host(context, downloads);
-  ranks.exchange(what, staged);
+  ranks(staged);
   auto arrived = staged.begin();
   for (const Transfer& each : transfers)
-    if (each.peer != ranks.rank()) {
+    if (each.peer != rank) {
       kernels::copy_to_device(context, each.receive, arrived->receive, each.receive_bytes);
       ++arrived;
     }
+  free_.push_back(std::move(room));
 }
 
 void HostStaging::in_host_memory(const Context& context, float* data, Index size,
                                  const std::function<void(float*)>& work) {
   const Index bytes = size * Index{sizeof(float)};
-  auto* copy = reinterpret_cast<float*>(room(context.device, bytes));
+  kernels::HostArray<std::byte> room = take_room(context.device, bytes);
+  auto* copy = reinterpret_cast<float*>(room.data());
   kernels::copy_to_host(context, copy, data, bytes);
   work(copy);
   kernels::copy_to_device(context, data, copy, bytes);
+  free_.push_back(std::move(room));
 }
 
-std::byte* HostStaging::room(Device device, Index bytes) {
-  if (bytes > memory_.size()) memory_ = kernels::HostArray<std::byte>(device, bytes);
-  return memory_.data();
+kernels::HostArray<std::byte> HostStaging::take_room(Device device, Index bytes) {
+  kernels::HostArray<std::byte> room;
+  if (!free_.empty()) {
+    room = std::move(free_.back());
+    free_.pop_back();
+  }
+  if (bytes > room.size()) room = kernels::HostArray<std::byte>(device, bytes);
+  return room;
 }
 
 }  // namespace switchyard

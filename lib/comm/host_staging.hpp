@@ -3,7 +3,7 @@
 
 #include <functional>
 #include <span>
-#include <string_view>
+#include <vector>
 
 #include "core/context.hpp"
 #include "core/ranks.hpp"
@@ -13,16 +13,19 @@ namespace switchyard {
 
 class HostStaging {
  public:
-  // The transfers of device memory, done by ranks.exchange(). Waits for the context's stream.
-  void exchange(const Context& context, Ranks& ranks, std::string_view what, std::span<const Transfer> transfers);
+  // What exchanges host memory; it may begin another exchange of arrays before its own is done.
+  using HostExchange = std::function<void(std::span<const Transfer>)>;
+
+  // The transfers of device memory of this rank, done by `ranks`. Waits for the context's stream.
+  void exchange(const Context& context, int rank, std::span<const Transfer> transfers, const HostExchange& ranks);
 
   // Copies data (size floats) to host memory, gives that to `work`, and copies it back.
   void in_host_memory(const Context& context, float* data, Index size, const std::function<void(float*)>& work);
 
  private:
-  std::byte* room(Device device, Index bytes);
+  kernels::HostArray<std::byte> take_room(Device device, Index bytes);
 
-  kernels::HostArray<std::byte> memory_;
+  std::vector<kernels::HostArray<std::byte>> free_;
 };
 
 }  // namespace switchyard

@@ -66,30 +66,44 @@ class MpiCommunicator final : public Communicator {
   void all_reduce(const Context& context, float* data, Index size) override {
     if (context.device != Device::kCpu)
       return staging_.in_host_memory(context, data, size, [&](float* copy) { all_reduce({}, copy, size); });
-    requests_.clear();
-    peers_.clear();
+    Requests requests;
     for (Index done = 0; done < size; done += kLargestMessage / 4) {
       const int count = static_cast<int>(std::min(size - done, kLargestMessage / 4));
-      check(MPI_Iallreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_, add_request(kAllOthers)),
+      check(MPI_Iallreduce(MPI_IN_PLACE, data + done, count, MPI_FLOAT, MPI_SUM, comm_, requests.add(kAllOthers)),
             "sum over ranks");
     }
-    wait_for_all("sum over ranks");
+    wait_for_all("sum over ranks", requests);
   }
 
-  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
-    if (context.device == Device::kCpu)
-      exchange(what, transfers);
-    else
-      staging_.exchange(context, *this, what, transfers);
+  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers,
+                       const Meanwhile& meanwhile) override {
+    if (context.device == Device::kCpu) return exchange_meanwhile(what, transfers, meanwhile);
+    staging_.exchange(context, rank(), transfers, [&](std::span<const Transfer> in_host_memory) {
+      exchange_meanwhile(what, in_host_memory, meanwhile);
+    });
   }
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
-    requests_.clear();
-    peers_.clear();
+    exchange_meanwhile(what, transfers, [] {});
+  }
+
+ private:
+  struct Requests {
+    std::vector<MPI_Request> all;
+    std::vector<int> peers;  // of each
+
+    MPI_Request* add(int peer) {
+      peers.push_back(peer);
+      return &all.emplace_back(MPI_REQUEST_NULL);
+    }
+  };
+
+  void exchange_meanwhile(std::string_view what, std::span<const Transfer> transfers, const Meanwhile& meanwhile) {
+    Requests requests;
     for (const Transfer& transfer : transfers)
-      if (transfer.peer != rank()) post_receives(what, transfer);
+      if (transfer.peer != rank()) post_receives(what, transfer, requests);
     for (const Transfer& transfer : transfers)
-      if (transfer.peer != rank()) post_sends(what, transfer);
+      if (transfer.peer != rank()) post_sends(what, transfer, requests);
     for (const Transfer& transfer : transfers) {
       if (transfer.peer != rank()) continue;
       if (transfer.send_bytes != transfer.receive_bytes)
@@ -98,41 +112,36 @@ class MpiCommunicator final : public Communicator {
       if (transfer.send_bytes > 0)
         std::memcpy(transfer.receive, transfer.send, static_cast<std::size_t>(transfer.send_bytes));
     }
-    wait_for_all(what);
+    meanwhile();
+    wait_for_all(what, requests);
   }
 
- private:
   int world_rank(int rank) const { return world_ranks()[static_cast<std::size_t>(rank)]; }
 
   // A transfer of 0 bytes still sends a message: it says that the peer has come this far.
-  void post_receives(std::string_view what, const Transfer& transfer) {
+  void post_receives(std::string_view what, const Transfer& transfer, Requests& requests) {
     auto* bytes = static_cast<std::byte*>(transfer.receive);
     for (Index done = 0; done == 0 || done < transfer.receive_bytes; done += kLargestMessage) {
       const int count = static_cast<int>(std::min(transfer.receive_bytes - done, kLargestMessage));
-      check(MPI_Irecv(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, add_request(transfer.peer)), what);
+      check(MPI_Irecv(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, requests.add(transfer.peer)), what);
     }
   }
 
-  void post_sends(std::string_view what, const Transfer& transfer) {
+  void post_sends(std::string_view what, const Transfer& transfer, Requests& requests) {
     const auto* bytes = static_cast<const std::byte*>(transfer.send);
     for (Index done = 0; done == 0 || done < transfer.send_bytes; done += kLargestMessage) {
       const int count = static_cast<int>(std::min(transfer.send_bytes - done, kLargestMessage));
-      check(MPI_Isend(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, add_request(transfer.peer)), what);
+      check(MPI_Isend(bytes + done, count, MPI_BYTE, transfer.peer, kTag, comm_, requests.add(transfer.peer)), what);
     }
   }
 
-  MPI_Request* add_request(int peer) {
-    peers_.push_back(peer);
-    return &requests_.emplace_back(MPI_REQUEST_NULL);
-  }
-
-  void wait_for_all(std::string_view what) {
+  void wait_for_all(std::string_view what, Requests& requests) {
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
     auto next_look = Clock::now() + kBetweenLooks;
     for (Index polls = 0;; ++polls) {
       int done = 0;
-      check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), what);
+      check(MPI_Testall(static_cast<int>(requests.all.size()), requests.all.data(), &done, MPI_STATUSES_IGNORE), what);
       if (done) return;
       if (polls < kPollsBeforeSleep) continue;
       // More ranks than cores must still make progress, so give the core away.
@@ -140,23 +149,23 @@ class MpiCommunicator final : public Communicator {
       const auto now = Clock::now();
       if (now < next_look) continue;
       next_look = now + kBetweenLooks;
-      while (const auto asker = roll_call_->next_asker()) roll_call_->answer(*asker, waits_for(what));
+      while (const auto asker = roll_call_->next_asker()) roll_call_->answer(*asker, waits_for(what, requests));
       if (now < deadline) continue;
-      const std::set<int> peers = waits_for(what);
+      const std::set<int> peers = waits_for(what, requests);
       if (peers.empty()) return;
       fail_missing(what, peers);
     }
   }
 
   // World ranks. MPI_Testall leaves every request as it is until all are done, so each is asked on its own.
-  std::set<int> waits_for(std::string_view what) {
+  std::set<int> waits_for(std::string_view what, Requests& requests) {
     std::set<int> found;
-    for (std::size_t i = 0; i < requests_.size(); ++i) {
+    for (std::size_t i = 0; i < requests.all.size(); ++i) {
       int done = 0;
-      check(MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE), what);
+      check(MPI_Test(&requests.all[i], &done, MPI_STATUS_IGNORE), what);
       if (done) continue;
-      if (peers_[i] != kAllOthers) found.insert(world_rank(peers_[i]));
-      for (int peer = 0; peer < size() && peers_[i] == kAllOthers; ++peer)
+      if (requests.peers[i] != kAllOthers) found.insert(world_rank(requests.peers[i]));
+      for (int peer = 0; peer < size() && requests.peers[i] == kAllOthers; ++peer)
         if (peer != rank()) found.insert(world_rank(peer));
     }
     return found;
@@ -176,8 +185,6 @@ class MpiCommunicator final : public Communicator {
   MPI_Comm comm_;
   Index timeout_;
   std::shared_ptr<RollCall> roll_call_;
-  std::vector<MPI_Request> requests_;
-  std::vector<int> peers_;  // of each request
   HostStaging staging_;
 };
 

@@ -92,8 +92,9 @@ class NcclCommunicator final : public Communicator {
 
   // Counts and the like come in host memory. One group, so that NCCL runs all sends and receives at once and none waits
   // for another.
-  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers) override {
-    if (context.device == Device::kCpu) return host_->exchange_arrays(context, what, transfers);
+  void exchange_arrays(const Context& context, std::string_view what, std::span<const Transfer> transfers,
+                       const Meanwhile& meanwhile) override {
+    if (context.device == Device::kCpu) return host_->exchange_arrays(context, what, transfers, meanwhile);
     const auto stream = static_cast<cudaStream_t>(context.stream);
     latest() = what;
     check(ncclGroupStart(), what);
@@ -110,6 +111,7 @@ class NcclCommunicator final : public Communicator {
     begun(ncclGroupEnd(), what);
     for (const Transfer& each : transfers)
       if (each.peer == rank()) kernels::copy(context, each.receive, each.send, each.send_bytes);
+    meanwhile();
   }
 
   bool exchanges_overlap() const override { return keeps_launch_order(); }

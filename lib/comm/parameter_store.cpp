@@ -8,7 +8,6 @@
 
 #include "comm/collectives.hpp"
 #include "core/random.hpp"
-#include "kernels/api/device.hpp"
 #include "kernels/api/reduce.hpp"
 
 namespace switchyard {
@@ -76,7 +75,6 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
                            const Reduction& reduction, Index num_metrics)
     : mesh_(mesh),
       reduction_(reduction),
-      device_(device),
       num_metrics_(num_metrics),
       part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
   const ParameterTable& table = store.table();
@@ -101,11 +99,7 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
   scratch_ = kernels::Array<float>(device, (std::max(replicated_->size(), expert_size) + 1) / 2);
   reduced_ = nothing_reduced();
-  if (reduction_.overlap) stream_ = kernels::make_stream(device);
-}
-
-GradientSums::~GradientSums() {
-  if (stream_) kernels::destroy_stream(device_, stream_);
+  if (reduction_.overlap) stream_.emplace(device);
 }
 
 Index GradientSums::expert_part(ParameterId id, Index local_expert) const {
@@ -157,7 +151,8 @@ GradientSums::Reduced GradientSums::nothing_reduced() const {
 
 Context GradientSums::reducing(const Context& context) const {
   Context own = context;
-  if (reduction_.overlap) own.stream = stream_;
+  own.turns = nullptr;  // only the last strand comes by here with sums that are complete
+  if (reduction_.overlap) own.stream = stream_->get();
   return own;
 }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/mesh.hpp"
 #include "comm/tree_sum.hpp"
 #include "core/parameter_table.hpp"
+#include "kernels/api/device.hpp"
 #include "kernels/api/gemm.hpp"
 #include "kernels/api/memory.hpp"
 
@@ -67,9 +69,6 @@ class GradientSums {
   // microbatches. Each rank of the mesh's expert group is a source, which sends its own microbatches' tokens.
   GradientSums(Device device, const ParameterStore& store, Index num_leaves, Index block, Mesh& mesh,
                const Reduction& reduction, Index num_metrics);
-  ~GradientSums();
-  GradientSums(const GradientSums&) = delete;
-  GradientSums& operator=(const GradientSums&) = delete;
 
   // A gradient being computed: write to data, then give it to add().
   struct Leaf {
@@ -115,8 +114,7 @@ class GradientSums {
 
   Mesh& mesh_;
   Reduction reduction_;
-  void* stream_ = nullptr;  // for reductions, where they overlap
-  Device device_;
+  std::optional<kernels::Stream> stream_;  // for reductions, where they overlap
   Reduced reduced_{};
   Index num_metrics_;
   std::vector<Index> part_of_parameter_;  // in replicated_ or, for expert 0, in by_source_

@@ -19,9 +19,13 @@ struct PhaseSeconds {
 class ScopedSeconds {
  public:
   explicit ScopedSeconds(double& seconds) : seconds_(seconds), start_(seconds_now()) {}
-  ~ScopedSeconds() { seconds_ += seconds_now() - start_; }
+  ~ScopedSeconds() { pause(); }
   ScopedSeconds(const ScopedSeconds&) = delete;
   ScopedSeconds& operator=(const ScopedSeconds&) = delete;
+
+  // Once: what lies between does not count.
+  void pause() { seconds_ += seconds_now() - start_; }
+  void go_on() { start_ = seconds_now(); }
 
  private:
   double& seconds_;

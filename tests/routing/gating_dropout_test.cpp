@@ -129,7 +129,8 @@ TEST(GatingDropout, AllStayHomeExactlyWhereTheLayoutsMatch) {
 class CountingCommunicator final : public Communicator {
  public:
   explicit CountingCommunicator(Communicator& inner) : Communicator(inner.rank(), inner.world_ranks()), inner_(inner) {}
-  void exchange_arrays(const Context&, std::string_view what, std::span<const Transfer> transfers) override {
+  void exchange_arrays(const Context&, std::string_view what, std::span<const Transfer> transfers,
+                       const Meanwhile&) override {
     exchange(what, transfers);
   }
   std::unique_ptr<Communicator> split(int color) override { return inner_.split(color); }
