@@ -20,7 +20,8 @@ void fill_zero(const Context& context, void* pointer, Index bytes);
 void copy(const Context& context, void* to, const void* from, Index bytes);  // device to device
 // From host memory, which may change as soon as this returns; the copy itself is made in order with the stream.
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes);
-void copy_to_host(const Context& context, void* to, const void* from, Index bytes);  // waits for the stream
+// Waits for the stream; where the context has turns, others have theirs meanwhile.
+void copy_to_host(const Context& context, void* to, const void* from, Index bytes);
 
 struct HostCopy {
   void* to = nullptr;          // host memory

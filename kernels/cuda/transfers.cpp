@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <map>
+#include <utility>
 
 #include "kernels/cuda/operations.hpp"
 #include "kernels/cuda/runtime.hpp"
@@ -62,15 +63,31 @@ std::map<void*, UploadRoom>& uploads() {
   return by_stream;
 }
 
-std::map<void*, HostArray<std::byte>>& downloads() {
-  static std::map<void*, HostArray<std::byte>> by_stream;
-  return by_stream;
-}
+// Page-locked memory on the way from the GPU, for one wait of the host.
+class DownloadRoom {
+ public:
+  DownloadRoom() { check(cudaEventCreateWithFlags(&written_, cudaEventDisableTiming), "making an event of the GPU"); }
+  ~DownloadRoom() { (void)cudaEventDestroy(written_); }
+  DownloadRoom(const DownloadRoom&) = delete;
+  DownloadRoom& operator=(const DownloadRoom&) = delete;
 
-std::byte* download_room(const Context& context) {
-  HostArray<std::byte>& memory = downloads()[context.stream];
-  if (memory.size() == 0) memory = HostArray<std::byte>(Device::kCuda, kMostStaged);
-  return memory.data();
+  std::byte* data() { return memory_.data(); }
+  // Until all that the stream has been given is done; it may be given more meanwhile.
+  void wait_for_stream(const Context& context) {
+    check(cudaEventRecord(written_, stream_of(context)), "marking a place in a stream");
+    if (context.turns) context.turns->give("wait for the GPU");
+    wait("waiting for the GPU", [&] { return cudaEventQuery(written_); });
+  }
+
+ private:
+  HostArray<std::byte> memory_{Device::kCuda, kMostStaged};
+  cudaEvent_t written_ = nullptr;
+};
+
+// By stream and strand.
+std::map<std::pair<void*, int>, DownloadRoom>& downloads() {
+  static std::map<std::pair<void*, int>, DownloadRoom> rooms;
+  return rooms;
 }
 
 // Calls visit(copy, place) with a place in `room` for each copy's bytes.
@@ -86,7 +103,7 @@ void for_each_staged(std::span<const HostCopy> copies, std::byte* room, const Vi
 
 void release_staging(void* stream) {
   uploads().erase(stream);
-  downloads().erase(stream);
+  std::erase_if(downloads(), [&](const auto& room) { return room.first.first == stream; });
 }
 
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
@@ -107,12 +124,12 @@ void copy_to_host(const Context& context, std::span<const HostCopy> copies) {
     for (const HostCopy& each : copies) copy_bytes(context, each.to, each.from, each.bytes, cudaMemcpyDeviceToHost);
     return synchronize(context);
   }
-  std::byte* const room = download_room(context);
-  for_each_staged(copies, room, [&](const HostCopy& copy, std::byte* staged) {
+  DownloadRoom& room = downloads()[{context.stream, context.turns ? context.turns->running() : 0}];
+  for_each_staged(copies, room.data(), [&](const HostCopy& copy, std::byte* staged) {
     copy_bytes(context, staged, copy.from, copy.bytes, cudaMemcpyDeviceToHost);
   });
-  synchronize(context);
-  for_each_staged(copies, room, [](const HostCopy& copy, const std::byte* staged) {
+  room.wait_for_stream(context);
+  for_each_staged(copies, room.data(), [](const HostCopy& copy, const std::byte* staged) {
     std::memcpy(copy.to, staged, static_cast<std::size_t>(copy.bytes));
   });
 }

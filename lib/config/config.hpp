@@ -98,7 +98,7 @@ struct Config {
     Index threads = 1;               // per rank
     std::string reduction = "tree";  // tree | library
     std::string exchange = "auto";   // auto | nccl | host: how arrays of GPUs travel
-    std::string overlap = "auto";    // auto | on | off: of reduction and backward pass
+    std::string overlap = "auto";    // auto | on | off: of what travels and what is computed
     Index timeout = 600;             // seconds that a collective waits for a rank
   } parallel;
   struct Compute {

@@ -2,6 +2,7 @@
 
 #include "core/profile.hpp"
 #include "core/thread_pool.hpp"
+#include "core/turns.hpp"
 
 namespace switchyard {
 
@@ -13,6 +14,7 @@ struct Context {
   ThreadPool* threads = nullptr;  // CPU: never null
   void* stream = nullptr;         // CUDA: a cudaStream_t
   Profile* profile = nullptr;     // null: times are not wanted
+  Turns* turns = nullptr;         // with others who go on while the host waits for the device; null: nobody
 };
 
 }  // namespace switchyard

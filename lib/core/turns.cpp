@@ -8,6 +8,10 @@
 
 #include "core/error.hpp"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace switchyard {
 
 namespace {
@@ -34,11 +38,27 @@ class Stack {
 
 Turns* starting = nullptr;  // for start(), which takes no arguments
 
+// AddressSanitizer has to be told of stacks that it did not make: before one is left for another, and in the other.
+// state: of the one left; null: it ends, or it begins.
+void leave_stack([[maybe_unused]] void** state, [[maybe_unused]] const void* next, [[maybe_unused]] std::size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_start_switch_fiber(state, next, bytes);
+#endif
+}
+void enter_stack([[maybe_unused]] void* state, [[maybe_unused]] const void** last = nullptr,
+                 [[maybe_unused]] std::size_t* bytes = nullptr) {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(state, last, bytes);
+#endif
+}
+
 }  // namespace
 
 struct Turns::Strand {
   ucontext_t context{};
-  std::unique_ptr<Stack> stack;
+  std::unique_ptr<Stack> stack;  // null: the thread's own
+  const void* stack_bottom = nullptr;
+  std::size_t stack_bytes = 0;
   std::size_t places = 0;  // that it came by
   bool begun = false, done = false;
 };
@@ -47,6 +67,9 @@ Turns::Turns(int count) : count_(count), taker_(std::make_unique<Strand>()) {
   for (int i = 0; i < count && count > 1; ++i) {
     strands_.push_back(std::make_unique<Strand>());
     strands_.back()->stack = std::make_unique<Stack>();
+    const stack_t range = strands_.back()->stack->range();
+    strands_.back()->stack_bottom = range.ss_sp;
+    strands_.back()->stack_bytes = range.ss_size;
   }
 }
 
@@ -83,11 +106,20 @@ void Turns::resume(Strand& strand) {
     makecontext(&strand.context, start, 0);
     starting = this;
   }
-  swapcontext(&taker_->context, &strand.context);
+  go_on(*taker_, strand);
+}
+
+// Returns when somebody goes on with `from`.
+void Turns::go_on(Strand& from, Strand& with) {
+  void* state = nullptr;
+  leave_stack(&state, with.stack_bottom, with.stack_bytes);
+  swapcontext(&from.context, &with.context);
+  enter_stack(state);
 }
 
 void Turns::start() {
   Turns& turns = *starting;
+  enter_stack(nullptr, &turns.taker_->stack_bottom, &turns.taker_->stack_bytes);
   try {
     (*turns.work_)(turns.running_);
   } catch (const Unwind&) {
@@ -95,6 +127,7 @@ void Turns::start() {
     if (!turns.failure_) turns.failure_ = std::current_exception();
   }
   turns.strands_[static_cast<std::size_t>(turns.running_)]->done = true;
+  leave_stack(nullptr, turns.taker_->stack_bottom, turns.taker_->stack_bytes);
 }
 
 void Turns::give(std::string_view place) {
@@ -105,7 +138,7 @@ void Turns::give(std::string_view place) {
     fail("strand {} gives its turn away at \"{}\", where strand 0 did not: sums would not keep their order", running_,
          place);
   ++strand.places;
-  swapcontext(&strand.context, &taker_->context);
+  go_on(strand, *taker_);
   if (failure_) throw Unwind{};
 }
 

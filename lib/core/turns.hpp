@@ -38,6 +38,7 @@ class Turns {
 
   static void start();
   void resume(Strand& strand);
+  static void go_on(Strand& from, Strand& with);
 
   int count_;
   int running_ = 0;

@@ -126,7 +126,7 @@ class MoeFfn final : public Ffn {
     plan_ = router_->route(route_input(pass), losses);
     plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
                                         pass.expert_group.size(), pass.microbatches_per_rank);
-    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds);
+    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds, pass.exchange_stream);
   }
 
   kernels::SlotsOfRows slots_of_rows() const { return {plan_.top_k, plan_.slot_of_assignment}; }

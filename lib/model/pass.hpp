@@ -30,6 +30,7 @@ struct Pass {
   const ParameterStore& parameters;
   Communicator& expert_group;
   PhaseSeconds& seconds;
+  void* exchange_stream = nullptr;          // where the context has turns: as in Exchange
   GradientSums* gradients = nullptr;        // null: no backward pass follows
   PackedWeights* packed_weights = nullptr;  // null: every product packs its weights for itself
   FiniteProbe* probe = nullptr;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "comm/collectives.hpp"
+#include "kernels/api/device.hpp"
 
 namespace switchyard {
 
@@ -31,10 +32,12 @@ std::vector<std::int32_t> counts_by_source(Communicator& group, const RoutePlan&
 
 }  // namespace
 
-Exchange::Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds)
+Exchange::Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds,
+                   void* stream)
     : context_(context),
       group_(expert_group),
       seconds_(seconds),
+      stream_(context.turns ? stream : context.stream),
       moves_(expert_group.size() > 1 && !plan.all_stay_home) {
   const Index ranks = group_.size();
   const Index num_local = plan.num_experts / ranks;
@@ -61,9 +64,20 @@ Exchange::Exchange(const Context& context, Communicator& expert_group, const Rou
 
 void Exchange::move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
                     const std::vector<Index>& receive_rows, Index row_bytes) {
-  const ScopedSeconds exchanging(seconds_.exchange);
-  const ProfiledKernel profiled(context_.profile, "exchange");
-  all_to_all_v(context_, group_, what, from, send_rows, to, receive_rows, row_bytes);
+  Context travelling = context_;
+  travelling.stream = stream_;
+  travelling.turns = nullptr;  // given once, below
+  kernels::wait_for(travelling, context_);
+  {
+    ScopedSeconds exchanging(seconds_.exchange);
+    const ProfiledKernel profiled(context_.profile, "exchange");
+    all_to_all_v(travelling, group_, what, from, send_rows, to, receive_rows, row_bytes, [&] {
+      exchanging.pause();
+      give_turn();
+      exchanging.go_on();
+    });
+  }
+  kernels::wait_for(context_, travelling);
 }
 
 }  // namespace switchyard

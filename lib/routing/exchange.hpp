@@ -22,8 +22,10 @@ struct Segment {
 
 class Exchange {
  public:
-  // Agrees on the counts of the plan with the expert group. Collective over it, as is everything below.
-  Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds);
+  // Agrees on the counts of the plan with the expert group. Collective over it, as is everything below. Where the
+  // context has turns, others have theirs while rows travel, on a stream of their own (CPU: null).
+  Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds,
+           void* stream = nullptr);
 
   const std::vector<Segment>& segments() const { return segments_; }
   Index num_slots() const { return num_slots_; }        // rows that this rank sends: its own microbatch's
@@ -33,7 +35,7 @@ class Exchange {
   // travels this returns `slots` itself; otherwise an array of the arena.
   template <typename T>
   T* to_experts(kernels::Arena& arena, T* slots, Index row_size) {
-    if (!moves_) return slots;
+    if (!moves_) return give_turn(), slots;
     auto* received = arena.take<std::remove_const_t<T>>(num_received_ * row_size);
     move("dispatch", slots, send_rows_, received, receive_rows_, row_size * Index{sizeof(T)});
     return received;
@@ -48,7 +50,7 @@ class Exchange {
   // The way back: (num_received, row_size) -> (num_slots, row_size).
   template <typename T>
   T* to_tokens(kernels::Arena& arena, T* rows, Index row_size) {
-    if (!moves_) return rows;
+    if (!moves_) return give_turn(), rows;
     auto* slots = arena.take<std::remove_const_t<T>>(num_slots_ * row_size);
     move("combine", rows, receive_rows_, slots, send_rows_, row_size * Index{sizeof(T)});
     return slots;
@@ -59,12 +61,17 @@ class Exchange {
   }
 
  private:
+  // At every exchange, whether this microbatch's rows travel or not, so that all microbatches do so at the same places.
+  void give_turn() const {
+    if (context_.turns && group_.size() > 1) context_.turns->give("exchange");
+  }
   void move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
             const std::vector<Index>& receive_rows, Index row_bytes);
 
   const Context& context_;
   Communicator& group_;
   PhaseSeconds& seconds_;
+  void* stream_;
   bool moves_;  // a group of one rank, or one that stays home, moves nothing
   std::vector<Segment> segments_;
   std::vector<Index> send_rows_, receive_rows_;  // by rank of the group

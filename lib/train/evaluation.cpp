@@ -20,8 +20,9 @@ Measures Trainer::measure() {
 Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
   const double start = seconds_now();
   PhaseSeconds unused;
+  Strand& strand = strands_.front();
   const Pass pass{.context = context_,
-                  .arena = arena_,
+                  .arena = strand.arena,
                   .parameters = *parameters_,
                   .expert_group = mesh_.expert_group(),
                   .seconds = unused,
@@ -29,7 +30,7 @@ Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
                   .seed = config_.run.seed,
                   .step = step_,
                   .precision = product_precision(config_)};
-  model_->prepare_evaluation(pass);
+  strand.model->prepare_evaluation(pass);
 
   // Each rank takes the same number of microbatches, some of which may be short or empty: experts need all ranks.
   const Index size = config_.train.microbatch, count = split.count;
@@ -38,12 +39,12 @@ Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
   std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
   std::vector<float> local(static_cast<std::size_t>(2 * per_rank * size));  // losses, then 1 for each correct answer
   const auto evaluate_microbatch = [&](const Pass& with, Index i) {
-    const kernels::ArenaScope activations(arena_);
+    const kernels::ArenaScope activations(strand.arena);
     const Index begin = std::min(count, first + i * size), end = std::min(count, begin + size);
     std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(begin));
     const Microbatch microbatch =
-        load_microbatch(split, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
-    const Model::Losses losses = model_->forward(with, microbatch);
+        load_microbatch(strand.arena, split, std::span(samples).first(static_cast<std::size_t>(end - begin)), begin);
+    const Model::Losses losses = strand.model->forward(with, microbatch);
     const Index bytes = (end - begin) * Index{sizeof(float)};
     kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
     kernels::copy_to_host(context_, local.data() + (per_rank + i) * size, losses.correct, bytes);

@@ -28,13 +28,13 @@ enum Metric : std::size_t {
 }  // namespace
 
 Index Trainer::num_metrics() const {
-  const auto mixtures = std::ssize(model_->mixture_blocks()), trees = std::ssize(model_->tree_blocks());
+  const auto mixtures = std::ssize(model().mixture_blocks()), trees = std::ssize(model().tree_blocks());
   const Index parts = experts_or_leaves(config_);
   return Index{kNumScalars} + mixtures * (3 * parts + 1) + trees * (2 * parts - 1);
 }
 
-void Trainer::add_metrics(const Pass& pass, const Model::Losses& losses, bool stop_requested) {
-  const auto leaf = gradients_->metrics_leaf(arena_);
+void Trainer::add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses, bool stop_requested) {
+  const auto leaf = gradients_->metrics_leaf(pass.arena);
   for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
     kernels::column_sum(pass.context, {.rows = losses.rows, .cols = 1, .x = values, .sums = leaf.data + place});
   const auto write = [&](float* device, std::span<const float> values) {
@@ -48,8 +48,8 @@ void Trainer::add_metrics(const Pass& pass, const Model::Losses& losses, bool st
   write(leaf.data + kStop, scalars);
 
   float* of_layer = leaf.data + kNumScalars;
-  for (const Index block : model_->mixture_blocks()) {
-    const RoutePlan& plan = *model_->ffn(block).plan();
+  for (const Index block : model.mixture_blocks()) {
+    const RoutePlan& plan = *model.ffn(block).plan();
     const Index experts = plan.num_experts;
     counts_.assign(plan.chosen.begin(), plan.chosen.end());
     for (std::size_t e = 0; e < plan.chosen.size(); ++e)
@@ -65,9 +65,9 @@ void Trainer::add_metrics(const Pass& pass, const Model::Losses& losses, bool st
                                              .entropy_sum = of_layer + 3 * experts});
     of_layer += 3 * experts + 1;
   }
-  const Index leaves = experts_or_leaves(config_), rows = losses.rows * model_->options().num_tokens();
-  for (const Index block : model_->tree_blocks()) {
-    const TreeState& tree = *model_->ffn(block).tree();
+  const Index leaves = experts_or_leaves(config_), rows = losses.rows * model.options().num_tokens();
+  for (const Index block : model.tree_blocks()) {
+    const TreeState& tree = *model.ffn(block).tree();
     kernels::copy(pass.context, of_layer, tree.entropy_sums, (leaves - 1) * Index{sizeof(float)});
     kernels::column_sum(pass.context, {.rows = rows, .cols = leaves, .x = tree.mixture, .sums = of_layer + leaves - 1});
     of_layer += 2 * leaves - 1;
@@ -99,19 +99,19 @@ StepMetrics Trainer::read_metrics(const GradientSums::Totals& totals) {
 
 RoutingLoad Trainer::read_routing(std::span<const float> sums) const {
   RoutingLoad load;
-  load.layers = static_cast<Index>(model_->mixture_blocks().size());
+  load.layers = static_cast<Index>(model().mixture_blocks().size());
   if (load.layers == 0) return load;
   load.experts = config_.ffn.experts;
   const auto experts = static_cast<std::size_t>(load.experts);
-  const auto batch_tokens = static_cast<float>(batch_rows() * model_->options().num_tokens());
+  const auto batch_tokens = static_cast<float>(batch_rows() * model().options().num_tokens());
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-  for (const Index block : model_->mixture_blocks()) {
+  for (const Index block : model().mixture_blocks()) {
     for (std::size_t e = 0; e < experts; ++e) {
       load.tokens.push_back(sums[e]);
       load.dropped.push_back(sums[experts + e]);
       load.weight.push_back(sums[e] > 0 ? sums[2 * experts + e] / sums[e] : kNone);
     }
-    load.gate_entropy.push_back(model_->ffn(block).plan()->probabilities ? sums[3 * experts] / batch_tokens : kNone);
+    load.gate_entropy.push_back(model().ffn(block).plan()->probabilities ? sums[3 * experts] / batch_tokens : kNone);
     sums = sums.subspan(3 * experts + 1);
   }
   return load;
@@ -119,9 +119,9 @@ RoutingLoad Trainer::read_routing(std::span<const float> sums) const {
 
 TreeLoad Trainer::read_trees(std::span<const float> sums) const {
   TreeLoad load{
-      .layers = std::ssize(model_->tree_blocks()), .leaves = experts_or_leaves(config_), .entropy = {}, .share = {}};
+      .layers = std::ssize(model().tree_blocks()), .leaves = experts_or_leaves(config_), .entropy = {}, .share = {}};
   const auto leaves = static_cast<std::size_t>(load.leaves);
-  const auto batch_tokens = static_cast<float>(batch_rows() * model_->options().num_tokens());
+  const auto batch_tokens = static_cast<float>(batch_rows() * model().options().num_tokens());
   for (Index layer = 0; layer < load.layers; ++layer) {
     for (std::size_t i = 0; i < 2 * leaves - 1; ++i)
       (i < leaves - 1 ? load.entropy : load.share).push_back(sums[i] / batch_tokens);

@@ -11,25 +11,27 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   const double start = seconds_now();
   PhaseSeconds seconds;
   ProfiledStep profiled(context_.profile);
-  profiled.phase("load");
-  const Pass pass = training_pass(seconds);
-  const std::span<const std::uint32_t> batch = batch_samples();
 
-  // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree.
-  for (Index i = 0; i < local_microbatches_; ++i) {
-    profiled.phase("load");
-    const kernels::ArenaScope activations(arena_);
-    const Index first_sample = (first_microbatch_ + i) * config_.train.microbatch;
-    const Microbatch microbatch = load_microbatch(
-        dataset_.train,
-        batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch)),
-        first_sample);
-    profiled.phase("forward");
-    const Model::Losses losses = model_->forward(pass, microbatch);
-    profiled.phase("backward");
-    model_->backward(pass);
-    add_metrics(pass, losses, stop_requested);
-  }
+  // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
+  // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before.
+  Context context = context_;
+  if (turns_->count() > 1 && !context_.profile) context.turns = turns_.get();
+  const auto train_microbatches = [&](int first) {
+    Strand& strand = strands_[static_cast<std::size_t>(first)];
+    const Pass pass = training_pass(context, strand, seconds);
+    for (Index i = first; i < local_microbatches_; i += turns_->count()) {
+      turns_->give("microbatch");
+      profiled.phase("load");
+      const kernels::ArenaScope activations(strand.arena);
+      const Microbatch microbatch = load_training_microbatch(strand.arena, i);
+      profiled.phase("forward");
+      const Model::Losses losses = strand.model->forward(pass, microbatch);
+      profiled.phase("backward");
+      strand.model->backward(pass);
+      add_metrics(pass, *strand.model, losses, stop_requested);
+    }
+  };
+  turns_->take(train_microbatches);
 
   // Dense gradients over all ranks, experts' over their replicas: the upper levels of the same tree.
   profiled.phase("wait");
@@ -54,7 +56,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   metrics.learning_rate = learning_rate(schedule_, step_) * rate_factor(scores_, score_rules_);
   optimizer_->update(context_, *parameters_, totals.gradients, *gradient_squares_, metrics.learning_rate, scale,
                      step_ + 1);
-  model_->after_step(context_, metrics.routing.tokens, *parameters_);
+  strands_.front().model->after_step(context_, metrics.routing.tokens, *parameters_);
 
   ++step_;
   metrics.seconds = seconds_now() - start;
@@ -62,12 +64,13 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   return metrics;
 }
 
-Pass Trainer::training_pass(PhaseSeconds& seconds) {
-  return {.context = context_,
-          .arena = arena_,
+Pass Trainer::training_pass(const Context& context, Strand& strand, PhaseSeconds& seconds) {
+  return {.context = context,
+          .arena = strand.arena,
           .parameters = *parameters_,
           .expert_group = mesh_.expert_group(),
           .seconds = seconds,
+          .exchange_stream = exchange_stream_ ? exchange_stream_->get() : nullptr,
           .gradients = gradients_.get(),
           .packed_weights = packed_weights_.get(),
           .seed = config_.run.seed,
@@ -91,20 +94,23 @@ std::span<const std::uint32_t> Trainer::batch_samples() {
   return std::span(order_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(config_.train.batch));
 }
 
+Microbatch Trainer::load_training_microbatch(kernels::Arena& arena, Index i) {
+  const Index size = config_.train.microbatch, first_sample = (first_microbatch_ + i) * size;
+  const auto samples = batch_samples().subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(size));
+  return load_microbatch(arena, dataset_.train, samples, first_sample);
+}
+
 // The forward pass once more, looking at every layer: parameters have not changed, so neither has the failure.
 void Trainer::fail_not_finite(const StepMetrics& metrics) {
   PhaseSeconds unused;
   FiniteProbe probe;
-  Pass pass = training_pass(unused);
+  Strand& strand = strands_.front();
+  Pass pass = training_pass(context_, strand, unused);
   pass.gradients = nullptr;
   pass.probe = &probe;
-  const std::span<const std::uint32_t> batch = batch_samples();
   for (Index i = 0; i < local_microbatches_; ++i) {
-    const kernels::ArenaScope activations(arena_);
-    const Index first_sample = (first_microbatch_ + i) * config_.train.microbatch;
-    const auto samples =
-        batch.subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(config_.train.microbatch));
-    model_->forward(pass, load_microbatch(dataset_.train, samples, first_sample));
+    const kernels::ArenaScope activations(strand.arena);
+    strand.model->forward(pass, load_training_microbatch(strand.arena, i));
   }
   const std::string where =
       first_bad_layer(probe, "every layer's output is finite, so a gradient overflowed in the backward pass");
@@ -120,7 +126,7 @@ std::string Trainer::first_bad_layer(const FiniteProbe& probe, const std::string
   all_gather(mesh_.world(), "search for the first bad layer", &probe.first_bad, sizeof(int), first_bad.data());
   const int place = *std::min_element(first_bad.begin(), first_bad.end());
   if (place == FiniteProbe::kNone) return none;
-  return "the first layer whose output is not finite is " + model_->place_name(place);
+  return "the first layer whose output is not finite is " + model().place_name(place);
 }
 
 }  // namespace switchyard

@@ -99,8 +99,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
       context_(context),
       mesh_(mesh),
       dataset_(dataset),
-      data_attributes_(switchyard::data_attributes(dataset)),
-      arena_(context.device) {
+      data_attributes_(switchyard::data_attributes(dataset)) {
   const Index batch = config.train.batch;
   steps_per_epoch_ = dataset.train.count / batch;
   if (steps_per_epoch_ == 0)
@@ -112,7 +111,13 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   first_microbatch_ = local_microbatches_ * mesh.world().rank();
 
   const ImageShape image{dataset.height, dataset.width, dataset.channels, dataset.classes};
-  model_ = make_model(model_options(config, image), table_);
+  strands_.push_back({make_model(model_options(config, image), table_), kernels::Arena(context.device)});
+  while (std::ssize(strands_) < num_strands()) {
+    ParameterTable same;  // strands share the parameters
+    strands_.push_back({make_model(model_options(config, image), same), kernels::Arena(context.device)});
+  }
+  turns_ = std::make_unique<Turns>(static_cast<int>(std::ssize(strands_)));
+  if (turns_->count() > 1) exchange_stream_.emplace(context.device);
   const Index local_experts = experts_or_leaves(config) / config.parallel.experts;
   parameters_ = std::make_unique<ParameterStore>(context.device, table_, local_experts * mesh.expert_group().rank(),
                                                  local_experts);
@@ -143,6 +148,19 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
                   config.train.plateau_factor, config.train.plateau_of == "training"};
 }
 
+Index Trainer::num_strands() const {
+  const bool exchanges = mesh_.expert_group().size() > 1, waits = context_.device != Device::kCpu;
+  if (config_.parallel.overlap == "off" || model().mixture_blocks().empty() || !(exchanges || waits)) return 1;
+  if (config_.parallel.overlap == "auto" && exchanges && !mesh_.world().exchanges_overlap()) return 1;
+  return std::min<Index>(2, local_microbatches_);
+}
+
+Index Trainer::num_arena_allocations() const {
+  Index sum = 0;
+  for (const Strand& strand : strands_) sum += strand.arena.num_allocations();
+  return sum;
+}
+
 namespace {
 
 // The samples' rows of `size` elements of `values`, one after the other, by way of `staged` to an array of the arena.
@@ -160,14 +178,15 @@ T* gather_rows(const Context& context, kernels::Arena& arena, const std::vector<
 
 }  // namespace
 
-Microbatch Trainer::load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample) {
+Microbatch Trainer::load_microbatch(kernels::Arena& arena, const Split& split, std::span<const std::uint32_t> samples,
+                                    Index first_sample) {
   const Index size = dataset_.height * dataset_.width * dataset_.channels;
   Microbatch microbatch{.samples = std::ssize(samples), .first_sample = first_sample};
   if (split.features.empty())
-    microbatch.images = gather_rows(context_, arena_, split.images, size, samples, staged_images_);
+    microbatch.images = gather_rows(context_, arena, split.images, size, samples, staged_images_);
   else
-    microbatch.features = gather_rows(context_, arena_, split.features, size, samples, staged_features_);
-  microbatch.labels = gather_rows(context_, arena_, split.labels, 1, samples, staged_labels_);
+    microbatch.features = gather_rows(context_, arena, split.features, size, samples, staged_features_);
+  microbatch.labels = gather_rows(context_, arena, split.labels, 1, samples, staged_labels_);
   return microbatch;
 }
 

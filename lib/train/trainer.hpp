@@ -14,6 +14,7 @@
 #include "config/config.hpp"
 #include "data/dataset.hpp"
 #include "io/checkpoint.hpp"
+#include "kernels/api/device.hpp"
 #include "model/model.hpp"
 #include "train/optimizer.hpp"
 #include "train/schedule.hpp"
@@ -72,12 +73,12 @@ class Trainer {
   // data_attributes() of its dataset; checkpoints carry them.
   const std::map<std::string, std::string>& data_attributes() const { return data_attributes_; }
   const ParameterTable& table() const { return table_; }
-  const Model& model() const { return *model_; }
+  const Model& model() const { return *strands_[0].model; }
   // Parameters that a token meets.
-  Index num_active() const { return table_.num_active(model_->options().ffn.parts_per_token()); }
+  Index num_active() const { return table_.num_active(model().options().ffn.parts_per_token()); }
   const ParameterStore& parameters() const { return *parameters_; }
   ParameterStore& parameters() { return *parameters_; }
-  Index num_arena_allocations() const { return arena_.num_allocations(); }
+  Index num_arena_allocations() const;
 
   // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
   std::string digest();
@@ -91,11 +92,22 @@ class Trainer {
   const std::string& origin() const { return origin_; }
 
  private:
-  Pass training_pass(PhaseSeconds& seconds);
-  Microbatch load_microbatch(const Split& split, std::span<const std::uint32_t> samples, Index first_sample);
+  // What holds the activations of a microbatch at hand. Those that take turns have one each.
+  struct Strand {
+    std::unique_ptr<Model> model;
+    kernels::Arena arena;
+  };
+
+  // The strands of a step: two where one has something to do while the other waits.
+  Index num_strands() const;
+  Pass training_pass(const Context& context, Strand& strand, PhaseSeconds& seconds);
+  Microbatch load_microbatch(kernels::Arena& arena, const Split& split, std::span<const std::uint32_t> samples,
+                             Index first_sample);
+  // Of this rank's microbatch i in the batch.
+  Microbatch load_training_microbatch(kernels::Arena& arena, Index i);
   std::span<const std::uint32_t> batch_samples();
-  void add_metrics(const Pass& pass, const Model::Losses& losses, bool stop_requested);
-  Index batch_rows() const { return config_.train.batch * model_->options().training_passes(); }
+  void add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses, bool stop_requested);
+  Index batch_rows() const { return config_.train.batch * model().options().training_passes(); }
   // The step's gradient norm among them, whose sums the host reads with the metrics: one wait for the device.
   StepMetrics read_metrics(const GradientSums::Totals& totals);
   RoutingLoad read_routing(std::span<const float> sums) const;
@@ -121,7 +133,9 @@ class Trainer {
   Index step_ = 0;
 
   ParameterTable table_;
-  std::unique_ptr<Model> model_;
+  std::vector<Strand> strands_;
+  std::unique_ptr<Turns> turns_;
+  std::optional<kernels::Stream> exchange_stream_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;
@@ -131,8 +145,6 @@ class Trainer {
   ScoreRules score_rules_;
   Scores scores_;
   std::string origin_;
-  kernels::Arena arena_;
-
   Index order_epoch_ = -1;
   std::vector<std::uint32_t> order_;  // of the epoch
   std::vector<std::uint8_t> staged_images_;

@@ -9,6 +9,7 @@
 
 namespace emulated {
 long num_host_waits();
+long num_idle_waits();
 long num_launches();
 }  // namespace emulated
 
@@ -38,8 +39,9 @@ TEST_P(OneDevice, TrainsAsTheCpuDoes) {
   EXPECT_NEAR(gpu->evaluate().loss, cpu->evaluate().loss, 1e-3);
 }
 
-// In bf16, too, where arrays between the GPU's kernels and products are rounded, and tokens travel so both ways;
-// and with gradients summed over ranks on a stream of their own.
+// In bf16, too, where arrays between the GPU's kernels and products are rounded, and tokens travel so both ways; and
+// with overlap: gradients are summed over ranks, and tokens travel, on streams of their own, while other microbatches
+// compute.
 TEST_P(ManyDevices, GiveTheSameBitsOnAllRanks) {
   if (world_size() == 1) return;  // the same twice
   for (const char* dtype : {"fp32", "bf16"}) {
@@ -172,6 +174,24 @@ INSTANTIATE_TEST_SUITE_P(Kinds, HostWaits,
                                            Waits{"switch", kMetrics + kLayers},
                                            Waits{"noisy_top_k", kMetrics + kLayers}),
                          kName);
+
+// While the host waits for one microbatch's counts, the GPU has the other's work. It runs out at a step's ends alone.
+TEST(Turns, LeaveTheGpuNoGapWhereAGateIsAwaited) {
+  if (world_size() > 1) return;
+  for (const auto& [overlap, most] : {std::pair{"off", kMetrics + kLayers}, std::pair{"auto", kMetrics + 2}}) {
+    Config config = on_gpu(config_of(kind_named("switch")));
+    config.parallel.overlap = overlap;
+    SmallRun gpu = run_alone(config);
+    gpu.train(2);
+    const long before = emulated::num_idle_waits();
+    gpu.train(1);
+    const long waits = emulated::num_idle_waits() - before;
+    EXPECT_LE(waits, most) << overlap;
+    if (config.parallel.overlap == "off") {
+      EXPECT_EQ(waits, most);
+    }
+  }
+}
 
 // Two products forward, four backward; biases, activations, sums over rows and packed weights of all experts together.
 TEST(Launches, OfAStepGrowWithTheNumberOfExpertsByTheirProductsAlone) {

@@ -30,7 +30,8 @@ void expect_same(const StepMetrics& found, const StepMetrics& expected) {
   EXPECT_TRUE(same_bits(found.routing.gate_entropy, expected.routing.gate_entropy));
 }
 
-// Calls body(config) for each expert-parallel size and the numbers of threads.
+// Calls body(config) for each expert-parallel size and the numbers of threads; with one thread microbatches take turns
+// where tokens travel, and gradients are summed over ranks as they come.
 template <typename Body>
 void for_each_layout(Config config, const std::vector<Index>& thread_counts, const Body& body) {
   for (Index experts : expert_parallel_sizes(config, world_size())) {
@@ -38,6 +39,7 @@ void for_each_layout(Config config, const std::vector<Index>& thread_counts, con
       SCOPED_TRACE("expert-parallel size " + std::to_string(experts) + ", threads " + std::to_string(threads));
       config.parallel.experts = experts;
       config.parallel.threads = threads;
+      config.parallel.overlap = threads == 1 ? "on" : "off";
       body(config);
     }
   }

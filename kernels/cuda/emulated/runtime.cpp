@@ -106,7 +106,7 @@ void do_everything() {
   for (const cudaStream_t stream : streams()) do_all(stream);
 }
 
-long host_waits = 0, launches = 0;
+long host_waits = 0, idle_waits = 0, launches = 0;
 cudaError_t last_error = cudaSuccess;
 
 // The first question about work that has not been done is answered by "not ready", and has it done.
@@ -114,6 +114,7 @@ cudaError_t answer(cudaStream_t stream, long num_done, bool& refused) {
   refused = !refused && stream->num_done < num_done;
   if (!refused) return cudaSuccess;
   ++host_waits;
+  idle_waits += num_done == num_given(stream);
   do_for_host(stream, num_done);
   return last_error = cudaErrorNotReady;
 }
@@ -121,6 +122,8 @@ cudaError_t answer(cudaStream_t stream, long num_done, bool& refused) {
 }  // namespace
 
 long num_host_waits() { return host_waits; }
+// Those after which the stream has nothing to do until the host gives it something.
+long num_idle_waits() { return idle_waits; }
 long num_launches() { return launches; }
 
 void give(cudaStream_t stream, std::function<void()> work) {
