@@ -4,6 +4,7 @@
 #include "core/clock.hpp"
 #include "core/error.hpp"
 #include "kernels/api/device.hpp"
+#include "kernels/api/graph.hpp"
 #include "kernels/api/version.hpp"
 #include "kernels/cpu/operations.hpp"
 #ifdef SWITCHYARD_HAS_CUDA
@@ -178,6 +179,13 @@ double seconds_on_cpu(const std::function<void()>& work) {
 }
 
 }  // namespace
+
+std::unique_ptr<Graph> record(const Context& context, [[maybe_unused]] const std::function<void()>& work) {
+#ifdef SWITCHYARD_HAS_CUDA
+  if (context.device == Device::kCuda) return cuda::record(context, work);
+#endif
+  fail("{}: launches are recorded for a GPU, and this is none", device_name(context.device));
+}
 
 double seconds_of(const Context& context, const std::function<void()>& work) {
   SWITCHYARD_ON(context.device, "seconds_of", seconds_on_cpu(work), cuda::seconds_of(context, work));

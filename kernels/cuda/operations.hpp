@@ -2,10 +2,12 @@
 // context's stream and return at once, but copy_to_host and count_not_finite, which wait.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 
 #include "kernels/api/device.hpp"
+#include "kernels/api/graph.hpp"
 #include "kernels/api/operations.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -39,6 +41,7 @@ void* make_stream();
 void destroy_stream(void* stream);
 void wait_for(const Context& waiting, const Context& earlier);
 void synchronize(const Context& context);
+std::unique_ptr<Graph> record(const Context& context, const std::function<void()>& work);
 double seconds_of(const Context& context, const std::function<void()>& work);
 void watch_waits(WaitWatch watch);
 

@@ -5,6 +5,8 @@
 #include <exception>
 #include <map>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "core/clock.hpp"
 #include "core/error.hpp"
@@ -21,25 +23,35 @@ void fail_operation(const std::string& message) { fail("{}", message); }
 
 namespace {
 
-std::map<void*, Array<std::byte>>& workspaces() {
-  static std::map<void*, Array<std::byte>> by_stream;
+struct Workspace {
+  Array<std::byte> memory;
+  bool is_recorded = false;
+  std::vector<Array<std::byte>> recorded;  // that were too small for others
+};
+std::map<void*, Workspace>& workspaces() {
+  static std::map<void*, Workspace> by_stream;
   return by_stream;
 }
 
 }  // namespace
 
 void* workspace_bytes(const Context& context, Index bytes) {
-  Array<std::byte>& memory = workspaces()[context.stream];
+  Workspace& workspace = workspaces()[context.stream];
+  Array<std::byte>& memory = workspace.memory;
   if (bytes > memory.size()) {
     synchronize(context);  // what was given out before may still be in use
+    if (workspace.is_recorded) workspace.recorded.push_back(std::move(memory));
+    workspace.is_recorded = false;
     memory = Array<std::byte>();
     memory = Array<std::byte>(Device::kCuda, bytes + bytes / 4);
   }
+  workspace.is_recorded = workspace.is_recorded || is_recording();
   return memory.data();
 }
 
 void* allocate(Index bytes) {
   if (bytes == 0) return nullptr;
+  refuse_to_record("allocation on the GPU");
   void* pointer = nullptr;
   const cudaError_t error = cudaMalloc(&pointer, static_cast<std::size_t>(bytes));
   if (error == cudaErrorMemoryAllocation)
@@ -155,6 +167,7 @@ WaitWatch& wait_watch() {
 void watch_waits(WaitWatch watch) { wait_watch() = std::move(watch); }
 
 void wait(std::string_view what, const std::function<cudaError_t()>& ask) {
+  refuse_to_record(what);
   const double start = seconds_now();
   cudaError_t answer = ask();
   for (; answer == cudaErrorNotReady; answer = ask()) {

@@ -107,7 +107,9 @@ void release_staging(void* stream) {
 }
 
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
-  if (bytes > 0 && to != from) uploads()[context.stream].copy(context, to, from, bytes);
+  if (bytes == 0 || to == from) return;
+  if (is_recording()) return copy_bytes(context, to, keep_for_graph(to, from, bytes), bytes, cudaMemcpyHostToDevice);
+  uploads()[context.stream].copy(context, to, from, bytes);
 }
 
 void copy_to_host(const Context& context, void* to, const void* from, Index bytes) {

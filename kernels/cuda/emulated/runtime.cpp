@@ -2,31 +2,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
 #include <set>
 #include <utility>
 
-#include <cuda_runtime.h>
-
-struct CUstream_st {
-  std::deque<std::function<void()>> work;  // what has been given to it and not been done
-  long num_done = 0;
-  bool refused = false;  // the last question about it was answered by "not ready"
-};
-
-struct CUevent_st {
-  using Clock = std::chrono::steady_clock;
-
-  std::shared_ptr<Clock::time_point> reached;  // null: not timed
-  cudaStream_t stream = nullptr;               // null: not recorded
-  long num_before = 0;                         // how much of the stream's work came before it
-  bool refused = false;
-};
+#include "kernels/cuda/emulated/streams.hpp"
 
 namespace emulated {
 
@@ -71,6 +54,8 @@ std::set<cudaStream_t>& streams() {
   return *all;
 }
 
+}  // namespace
+
 cudaStream_t known(cudaStream_t stream) {
   static auto* const default_stream = [] {
     auto* const made = new CUstream_st;
@@ -79,6 +64,8 @@ cudaStream_t known(cudaStream_t stream) {
   }();
   return stream ? stream : default_stream;
 }
+
+namespace {
 
 // The stream's work, until so much of it has been done in all.
 void do_until(cudaStream_t stream, long num_done) {
@@ -127,6 +114,7 @@ long num_idle_waits() { return idle_waits; }
 long num_launches() { return launches; }
 
 void give(cudaStream_t stream, std::function<void()> work) {
+  if (known(stream)->capture) return capture_work(known(stream), std::move(work));
   ++launches;
   known(stream)->work.push_back([work = std::move(work)] {
     const Access access;
@@ -141,9 +129,11 @@ using emulated::give;
 using emulated::host_waits;
 using emulated::known;
 using emulated::memories;
+using emulated::refuse;
 
 // The last byte lies as near to the end of its last page as an alignment of 256 bytes allows.
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+  if (emulated::refuses_memory()) return cudaErrorStreamCaptureUnsupported;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t rounded = (bytes + 255) / 256 * 256, size = (rounded + page - 1) / page * page;
   void* pages = mmap(nullptr, size + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -159,6 +149,7 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
 
 cudaError_t cudaFree(void* pointer) {
   if (!pointer) return cudaSuccess;
+  if (emulated::refuses_memory()) return cudaErrorStreamCaptureUnsupported;
   ++host_waits;
   emulated::do_everything();
   const auto found = memories.find(pointer);
@@ -169,6 +160,7 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
+  if (emulated::refuses_memory()) return cudaErrorStreamCaptureUnsupported;
   *pointer = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!*pointer) return cudaErrorMemoryAllocation;
   const auto* first = static_cast<const std::byte*>(*pointer);
@@ -177,6 +169,7 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
+  if (emulated::refuses_memory()) return cudaErrorStreamCaptureUnsupported;
   ++host_waits;
   emulated::do_everything();
   emulated::page_locked().erase(static_cast<const std::byte*>(pointer));
@@ -186,9 +179,11 @@ cudaError_t cudaFreeHost(void* pointer) {
 
 // What goes to or from memory that is not page-locked, the host waits for.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  give(stream, [=] { std::memmove(to, from, bytes); });
   const void* host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : nullptr;
-  if (!host || emulated::is_page_locked(host)) return cudaSuccess;
+  const bool waits = host && !emulated::is_page_locked(host);
+  if (waits && known(stream)->capture) return refuse(known(stream)->capture, cudaErrorStreamCaptureUnsupported);
+  give(stream, [=] { std::memmove(to, from, bytes); });
+  if (!waits) return cudaSuccess;
   ++host_waits;
   emulated::do_for_host(known(stream), emulated::num_given(known(stream)));
   return cudaSuccess;
@@ -214,10 +209,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const cudaStream_t asked = known(stream);
+  if (asked->capture) return refuse(asked->capture, cudaErrorStreamCaptureUnsupported);
   return emulated::answer(asked, emulated::num_given(asked), asked->refused);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (event->capture || known(stream)->capture) return emulated::capture_wait(known(stream), *event);
   if (event->stream)
     known(stream)->work.push_back(
         [from = event->stream, num_before = event->num_before] { emulated::do_until(from, num_before); });
@@ -237,6 +234,12 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const cudaStream_t marked = known(stream);
+  event->capture = marked->capture;
+  if (marked->capture) {
+    event->stream = marked;
+    event->num_before = marked->num_captured;
+    return cudaSuccess;
+  }
   if (event->reached) marked->work.push_back([reached = event->reached] { *reached = CUevent_st::Clock::now(); });
   event->stream = marked;
   event->num_before = emulated::num_given(marked);
@@ -252,6 +255,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEve
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event->capture) return refuse(event->capture, cudaErrorCapturedEvent);
   if (!event->stream) return cudaSuccess;
   return emulated::answer(event->stream, event->num_before, event->refused);
 }
@@ -259,7 +263,20 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaGetLastError() { return std::exchange(emulated::last_error, cudaSuccess); }
 
 const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    default:
+      return "invalid value";
+  }
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = 0;
