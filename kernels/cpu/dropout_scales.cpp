@@ -81,6 +81,7 @@ template <typename Write>
 inline void for_philox_blocks(const RandomKey& key, std::uint32_t first_row, Index num_rows, std::uint32_t first_block,
                               Index num_blocks, const Write& write) {
   const std::uint64_t layer = (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer;
+  const std::uint32_t step = with_step_read(key).step;
   // Lane l of group n does block number 8 n + l of all, row after row: `row` and `block` step accordingly.
   const auto blocks_in_row = static_cast<std::uint64_t>(num_blocks);
   const std::uint64_t row_step = kBlocksInGroup / blocks_in_row, block_step = kBlocksInGroup % blocks_in_row;
@@ -92,7 +93,7 @@ inline void for_philox_blocks(const RandomKey& key, std::uint32_t first_row, Ind
     for (Words(&c)[4] : groups) {
       c[0] = block + std::uint64_t{first_block};
       c[1] = row + std::uint64_t{first_row};
-      c[2] = Words{} + key.step;
+      c[2] = Words{} + std::uint64_t{step};
       c[3] = Words{} + layer;
       block += block_step;
       row += row_step;

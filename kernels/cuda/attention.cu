@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 64 ? 4 : 2)
     return HeadRows{args.qkv.values + first_token * 3 * width + offset, 3 * width, args.bias + offset, factor};
   };
   load_rows<kSize>(part(0, 1.0f / sqrtf(static_cast<float>(size))), place.first_row, kTileRows, tokens, size, shared.q);
-  const KeptKeys keys = kept_keys(dropout, place.sample, place.head, tokens);
+  const KeptKeys keys = kept_keys(dropout.with_step_read(), place.sample, place.head, tokens);
   const bool has_rows = place.first_row + warp() * 2 * kGroupRows < tokens;  // the warp, to keep its lanes together
   RunningRows<kSize> rows;
   for (int first_key = 0; first_key < tokens; first_key += kTileCols) {

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kTileThreads, kSize <= 32   ? 4
   const SharedRows<kSize> shared(dynamic_shared<float>());
   const Head head(args, tile_place(blockIdx.x, static_cast<int>(args.heads), scratch.num_tiles));
   const int tokens = head.tokens, first_row = head.place.first_row;
-  const KeptKeys keys = kept_keys(dropout, head.place.sample, head.place.head, tokens);
+  const KeptKeys keys = kept_keys(dropout.with_step_read(), head.place.sample, head.place.head, tokens);
   constexpr bool kQueryRows = kRows == Rows::kQueries;
   const auto load = [&](bool queries, int first, int num_rows, float* to_first, float* to_second) {
     load_rows<kSize>(head.part(queries ? 0 : 1), first, num_rows, tokens, head.size, to_first);

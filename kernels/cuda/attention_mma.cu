@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarpSize, kBlocks<kSize>)
   load(0, first_query, keys);
   __syncwarp();
   const HeldRows<kSize> queries(keys + first_of_warp * kRowStride<kSize>);
-  const KeptKeys kept = kept_keys(dropout, sample, head, tokens);
+  const KeptKeys kept = kept_keys(dropout.with_step_read(), sample, head, tokens);
   const float factor = 1.0f / sqrtf(static_cast<float>(size));
   RunningRows<kSize> rows;
   for (int tile = 0; tile < (kOneTile ? 1 : tiles.count); ++tile) {

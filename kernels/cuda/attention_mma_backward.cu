@@ -230,6 +230,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarpSize, kBlocks<kSize>)
   const Index sample = static_cast<Index>(blockIdx.x) / args.heads;
   const int head_idx = static_cast<int>(static_cast<Index>(blockIdx.x) - sample * args.heads);
   const Head head(args, sample, head_idx);
+  // With the step read here, in one register more, others would be spilled.
   const KeptKeys keys = kept_keys(dropout, sample, head_idx, head.tokens);
   const float factor = 1.0f / sqrtf(static_cast<float>(head.size));
   const int num_tiles = kOneTile ? 1 : tiles.count, first_of_warp = warp() * kWarpTokens;

@@ -72,6 +72,11 @@ struct DropoutFactors {
   __device__ std::uint32_t philox_row(Index row) const {
     return row_ids ? static_cast<std::uint32_t>(row_ids[row]) : first_row + static_cast<std::uint32_t>(row);
   }
+  __device__ DropoutFactors with_step_read() const {
+    DropoutFactors read = *this;
+    read.key = switchyard::with_step_read(key);
+    return read;
+  }
   // The four words of columns block * 8 .. block * 8 + 7.
   __device__ std::array<std::uint32_t, 4> words(Index row, Index block) const {
     return random_words(key, philox_row(row), static_cast<std::uint32_t>(block));

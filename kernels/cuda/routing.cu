@@ -33,7 +33,8 @@ __device__ float4 sum_over_choices(const Operand& slots, const std::int32_t* slo
 }
 
 template <bool kInFours>
-__global__ void combine_kernel(Combine args, DropoutFactors dropout) {
+__global__ void combine_kernel(Combine args, DropoutFactors given_dropout) {
+  const DropoutFactors dropout = given_dropout.with_step_read();
   const auto cols = static_cast<int>(args.cols);
   for (Index token = row_of_warp(); token < args.tokens; token += warps_together()) {
     const std::int32_t* slots_of = args.slot_of_assignment + token * args.top_k;
@@ -49,7 +50,8 @@ __global__ void combine_kernel(Combine args, DropoutFactors dropout) {
 }
 
 template <bool kInFours>
-__global__ void combine_backward_kernel(CombineBackward args, DropoutFactors dropout) {
+__global__ void combine_backward_kernel(CombineBackward args, DropoutFactors given_dropout) {
+  const DropoutFactors dropout = given_dropout.with_step_read();
   const auto cols = static_cast<int>(args.cols);
   for (Index token = row_of_warp(); token < args.tokens; token += warps_together())
     for (Index a = token * args.top_k; a < (token + 1) * args.top_k; ++a) {

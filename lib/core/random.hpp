@@ -43,13 +43,24 @@ struct RandomKey {
   Purpose purpose = Purpose::kInitialise;
   std::uint32_t layer = 0;  // below 2^24
   std::uint32_t step = 0;
+  // Added to step where random words are made: what is launched again in another step finds that one there. In the
+  // memory of whoever makes them; null: none.
+  const std::uint32_t* step_in_memory = nullptr;
 };
+
+// The same words, without a look into memory for each four of them.
+SWITCHYARD_HOST_DEVICE inline RandomKey with_step_read(RandomKey key) {
+  if (key.step_in_memory) key.step += *key.step_in_memory;
+  key.step_in_memory = nullptr;
+  return key;
+}
 
 // Four independent words, uniform over [0, 2^32).
 SWITCHYARD_HOST_DEVICE inline std::array<std::uint32_t, 4> random_words(const RandomKey& key, std::uint32_t row,
                                                                         std::uint32_t block) {
+  const std::uint32_t step = key.step_in_memory ? key.step + *key.step_in_memory : key.step;
   const r123::Philox4x32::ctr_type counter = {
-      {block, row, key.step, (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer}};
+      {block, row, step, (static_cast<std::uint32_t>(key.purpose) << 24) | key.layer}};
   const r123::Philox4x32::key_type seed = {
       {static_cast<std::uint32_t>(key.seed), static_cast<std::uint32_t>(key.seed >> 32)}};
   const auto words = r123::Philox4x32()(counter, seed);

@@ -52,6 +52,16 @@ TEST(Dropout, EveryPartOfTheKeyMatters) {
   for (const Dropout& other : others) EXPECT_NE(scales(test_context(threads), 1, 256, other), of_base);
 }
 
+TEST(Dropout, TakesItsStepFromMemoryToo) {
+  ThreadPool threads(1);
+  const Dropout base = some_dropout(0.5f);
+  const TestVector<std::uint32_t> step(1, base.key.step - 7);
+  Dropout other = base;
+  other.key.step = 7;
+  other.key.step_in_memory = step.data();
+  EXPECT_TRUE(same_bits(scales(test_context(threads), 3, 256, other), scales(test_context(threads), 3, 256, base)));
+}
+
 TEST(Dropout, DropsTheRightFraction) {
   ThreadPool threads(1);
   constexpr Index kRows = 1000, kCols = 1000;
