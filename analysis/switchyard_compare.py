@@ -7,7 +7,7 @@ import pandas as pd
 # Keys that say where and how a run ran, not what it computed.
 LAYOUT_KEYS = ("run.name", "run.out", "run.log_every", "run.eval_every", "data.path", "parallel.experts",
                "parallel.threads", "parallel.exchange", "parallel.overlap", "parallel.timeout",
-               "checkpoint.every", "checkpoint.keep")
+               "compute.graphs", "checkpoint.every", "checkpoint.keep")
 SEED = "run.seed"
 
 

@@ -145,6 +145,18 @@ void GradientSums::skip_expert(const Context& context, ParameterId id, Index loc
   by_source_[static_cast<std::size_t>(source)]->skip(context, expert_part(id, local_expert));
 }
 
+GradientSums::State GradientSums::state() const {
+  State state{replicated_->state(), {}};
+  for (const auto& sum : by_source_) state.by_source.push_back(sum->state());
+  return state;
+}
+
+void GradientSums::set_state(const State& state) {
+  replicated_->set_state(state.replicated);
+  for (std::size_t source = 0; source < by_source_.size(); ++source)
+    by_source_[source]->set_state(state.by_source[source]);
+}
+
 GradientSums::Reduced GradientSums::nothing_reduced() const {
   return {replicated_->num_parts(), by_source_.empty() ? 0 : by_source_[0]->num_parts()};
 }

@@ -94,6 +94,15 @@ class GradientSums {
   // all ranks at the same places of a backward pass.
   void reduce_complete(const Context& context);
 
+  // As TreeSum's, of all trees.
+  struct State {
+    TreeSum::State replicated;
+    std::vector<TreeSum::State> by_source;
+    bool operator==(const State&) const = default;
+  };
+  State state() const;
+  void set_state(const State& state);
+
   // The sums over the whole world: gradients in the store's layout, then this rank's copy of the metrics.
   struct Totals {
     const float* gradients;  // (store.trained_size())

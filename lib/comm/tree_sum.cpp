@@ -25,11 +25,11 @@ TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index
   }
   offsets_.push_back(0);
   for (Index size : part_sizes) offsets_.push_back(offsets_.back() + size);
-  taken_.assign(part_sizes.size(), 0);
+  state_.taken.assign(part_sizes.size(), 0);
   for (int buffer = 0; buffer < num_levels + (block > 1); ++buffer) {
     if (buffer != root_ || !total) arrays_.emplace_back(device, size());
     buffers_.push_back(buffer == root_ && total ? total : arrays_.back().data());
-    present_.emplace_back(part_sizes.size(), 0);
+    state_.present.emplace_back(part_sizes.size(), 0);
   }
 }
 
@@ -49,7 +49,7 @@ kernels::TreeCarry TreeSum::take_leaf(Index part) {
     present(buffer, part) = false;
   }
   present(next.out, part) = true;
-  ++taken_[static_cast<std::size_t>(part)];
+  ++state_.taken[static_cast<std::size_t>(part)];
   return sum;
 }
 
@@ -73,7 +73,7 @@ void TreeSum::skip(const Context& context, Index part) {
 
 float* TreeSum::finish(const Context& context, Index first, Index end) {
   for (Index part = first; part < end; ++part) {
-    Index& taken = taken_[static_cast<std::size_t>(part)];
+    Index& taken = state_.taken[static_cast<std::size_t>(part)];
     if (taken != std::ssize(carries_))
       fail("reduction tree: part {} has {} of its {} leaves", part, taken, carries_.size());
     taken = 0;
@@ -85,7 +85,7 @@ float* TreeSum::finish(const Context& context, Index first, Index end) {
 }
 
 Index TreeSum::complete_from(Index end) const {
-  while (end > 0 && taken_[static_cast<std::size_t>(end - 1)] == std::ssize(carries_)) --end;
+  while (end > 0 && state_.taken[static_cast<std::size_t>(end - 1)] == std::ssize(carries_)) --end;
   return end;
 }
 

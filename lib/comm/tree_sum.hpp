@@ -37,6 +37,16 @@ class TreeSum {
   // The first part from which on, up to `end`, each has had all its leaves.
   Index complete_from(Index end) const;
 
+  // What leaves have changed beside the sums in memory. Who has leaves added by launches recorded before gives it the
+  // state that it had after these.
+  struct State {
+    std::vector<Index> taken;                        // leaves so far, by part
+    std::vector<std::vector<std::uint8_t>> present;  // [buffer][part]: holds a sum that is not known to be zero
+    bool operator==(const State&) const = default;
+  };
+  const State& state() const { return state_; }
+  void set_state(const State& state) { state_ = state; }
+
   Index num_parts() const { return std::ssize(offsets_) - 1; }
   Index size() const { return offsets_.back(); }
   Index offset(Index part) const { return offsets_[static_cast<std::size_t>(part)]; }
@@ -47,18 +57,17 @@ class TreeSum {
     int out = 0;               // buffer that takes the sum
   };
   const Carry& carry(Index part) const {
-    return carries_[static_cast<std::size_t>(taken_[static_cast<std::size_t>(part)])];
+    return carries_[static_cast<std::size_t>(state_.taken[static_cast<std::size_t>(part)])];
   }
   float* data(int buffer, Index part) { return buffers_[static_cast<std::size_t>(buffer)] + offset(part); }
   std::uint8_t& present(int buffer, Index part) {
-    return present_[static_cast<std::size_t>(buffer)][static_cast<std::size_t>(part)];
+    return state_.present[static_cast<std::size_t>(buffer)][static_cast<std::size_t>(part)];
   }
   std::vector<Carry> carries_;  // by leaf
   std::vector<Index> offsets_;  // of parts, then the end
-  std::vector<Index> taken_;    // leaves so far, by part
   std::vector<kernels::Array<float>> arrays_;
-  std::vector<float*> buffers_;                     // in arrays_, but for the total
-  std::vector<std::vector<std::uint8_t>> present_;  // [buffer][part]: holds a sum that is not known to be zero
+  std::vector<float*> buffers_;  // in arrays_, but for the total
+  State state_;
   int root_ = 0;
 };
 

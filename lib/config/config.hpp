@@ -102,9 +102,10 @@ struct Config {
     Index timeout = 600;             // seconds that a collective waits for a rank
   } parallel;
   struct Compute {
-    std::string device = "cpu";  // cpu | cuda
-    std::string dtype = "fp32";  // fp32 | bf16
-    bool tf32 = false;           // of fp32's products
+    std::string device = "cpu";   // cpu | cuda
+    std::string dtype = "fp32";   // fp32 | bf16
+    bool tf32 = false;            // of fp32's products
+    std::string graphs = "auto";  // auto | off: a microbatch's launches as one
   } compute;
   struct Checkpoint {
     Index every = 0;  // steps; 0: at the end of every epoch

@@ -51,6 +51,8 @@ class DenseFfn final : public Ffn {
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
         second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
+  bool is_recordable() const override { return true; }
+
   InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kProducts}; }
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {

@@ -53,10 +53,7 @@ class FffFfn final : public Ffn {
   kernels::Dropout dropout(const Pass& pass) const {
     return residual_dropout(pass, input_, Purpose::kFfnResidualDropout, options_.layer);
   }
-  RandomKey leak_key(const Pass& pass) const {
-    return {pass.seed, Purpose::kRegionLeak, static_cast<std::uint32_t>(options_.layer),
-            static_cast<std::uint32_t>(pass.step)};
-  }
+  RandomKey leak_key(const Pass& pass) const { return pass.key(Purpose::kRegionLeak, options_.layer); }
   Index hidden() const { return leaves_ * options_.tree.leaf; }
 
   FfnOptions options_;

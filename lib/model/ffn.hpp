@@ -34,6 +34,9 @@ class Ffn {
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
+  // As Router: in training, where all experts are this rank's.
+  virtual bool is_recordable() const { return false; }
+
   // How to write the x that forward() is given next, asked before there is one; a model that does not ask gives it in
   // order and in fp32. Collective over the expert group, as forward() is.
   virtual InputForm prepare(const Pass& pass, const Input& input) = 0;

@@ -23,6 +23,11 @@ void Model::add_ffn(FfnOptions ffn, ParameterTable& table) {
   ffns_.push_back(make_ffn(ffn, table));
 }
 
+bool Model::is_recordable() const {
+  return options_.consistency == 0 &&
+         std::all_of(ffns_.begin(), ffns_.end(), [](const auto& ffn) { return ffn->is_recordable(); });
+}
+
 void Model::prepare_evaluation(const Pass& pass) {
   for (const auto& ffn : ffns_) ffn->prepare_evaluation(pass);
 }
@@ -55,7 +60,7 @@ float* Model::image_patches(const Pass& pass, const Microbatch& microbatch, Inde
     patchify.flip_vertical = options_.flip_vertical;
     patchify.rotation = options_.rotation;
     patchify.scaling = options_.scaling;
-    patchify.key = {pass.seed, Purpose::kAugment, 0, static_cast<std::uint32_t>(pass.step)};
+    patchify.key = pass.key(Purpose::kAugment, 0);
     patchify.first_row = static_cast<std::uint32_t>(microbatch.first_sample);
   }
   for (Index i = 0; i < passes_; ++i) {

@@ -38,6 +38,8 @@ class MoeFfn final : public Ffn {
     shared_ = make_dense_ffn(shared, table, "shared", kSharedDropout);
   }
 
+  bool is_recordable() const override { return router_->is_recordable(); }
+
   InputForm prepare(const Pass& pass, const Input& input) override {
     if (shared_ || router_->needs_x() || takes_average(pass)) return {readers(pass)};
     input_ = input;
@@ -145,6 +147,7 @@ class MoeFfn final : public Ffn {
             .num_microbatches = pass.num_microbatches,
             .layer = options_.layer,
             .step = pass.step,
+            .recording = pass.recording,
             .seed = pass.seed,
             .training = pass.training};
   }

@@ -22,12 +22,17 @@ class PackedWeights {
   // are.
   void pack(std::span<kernels::Gemm> products);
 
+  // Packs all parameters at once that have been packed before and have changed since, so that nothing is left for
+  // products like those before.
+  void refresh();
+
   Index bytes() const;
 
  private:
   struct Pack {
     kernels::Array<std::byte> data;
-    Index version = -1;  // of the parameters
+    Index version = -1;     // of the parameters; -1: never packed
+    kernels::Gemm product;  // the last that it was packed for
   };
 
   // A weight, whether it is multiplied transposed, the format, and whether a bias comes with it, and C is rounded.

@@ -11,6 +11,7 @@
 #include "kernels/api/operand.hpp"
 #include "kernels/api/reduce.hpp"
 #include "model/packed_weights.hpp"
+#include "routing/recording.hpp"
 
 namespace switchyard {
 
@@ -34,6 +35,7 @@ struct Pass {
   GradientSums* gradients = nullptr;        // null: no backward pass follows
   PackedWeights* packed_weights = nullptr;  // null: every product packs its weights for itself
   FiniteProbe* probe = nullptr;
+  Recording* recording = nullptr;  // null: what the pass launches is not recorded
   std::uint64_t seed = 0;
   Index step = 0;
   bool training = false;
@@ -67,10 +69,13 @@ struct Pass {
     return is_rounded_for(kernels::Readers::kProducts) ? operand(rows, cols) : kernels::NewOperand{values};
   }
 
+  // For kernels to draw with in this step.
+  RandomKey key(Purpose purpose, Index layer) const { return key_of_step(seed, purpose, layer, step, recording); }
+
   kernels::Dropout dropout_for(Purpose purpose, Index layer, Index first_row) const {
     kernels::Dropout dropout_of_layer;
     dropout_of_layer.probability = dropout;
-    dropout_of_layer.key = {seed, purpose, static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(step)};
+    dropout_of_layer.key = key(purpose, layer);
     dropout_of_layer.first_row = static_cast<std::uint32_t>(first_row);
     return dropout_of_layer;
   }
@@ -87,6 +92,7 @@ struct Microbatch {
   const std::uint8_t* images = nullptr;  // (samples, height, width, channels) device; null where features are given
   const std::int32_t* labels = nullptr;  // (samples) device
   const float* features = nullptr;       // as images, of data that are real numbers
+  bool operator==(const Microbatch&) const = default;
 };
 
 }  // namespace switchyard

@@ -42,6 +42,9 @@ class ExpertChoiceRouter final : public GatedRouter {
           options.capacity_eval, options.num_experts);
   }
 
+  // The host reads the sums of losses.
+  bool is_recordable() const override { return options_.z_loss == 0; }
+
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     RoutePlan plan = gate_.score(input, gate_.logits(input, gate_.perturbed(input)));
     plan.top_k = plan.num_experts;

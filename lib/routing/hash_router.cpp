@@ -23,6 +23,7 @@ class HashRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
+  bool is_recordable() const override { return !by_content_; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     if (experts_of_words_.empty()) make_table(input);

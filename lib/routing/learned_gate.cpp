@@ -40,16 +40,15 @@ kernels::Readers LearnedGate::readers() const {
 }
 
 kernels::PerturbInput LearnedGate::perturbation(const RouteInput& input) const {
-  const auto layer = static_cast<std::uint32_t>(input.layer), step = static_cast<std::uint32_t>(input.step);
   const auto first_row = static_cast<std::uint32_t>(input.first_token());
   kernels::PerturbInput perturb;
   perturb.rows = input.tokens();
   perturb.cols = options_.width;
   perturb.jitter = static_cast<float>(options_.gate_jitter);
-  perturb.jitter_key = {input.seed, Purpose::kGateJitter, layer, step};
+  perturb.jitter_key = input.key(Purpose::kGateJitter);
   perturb.first_row = first_row;
   perturb.dropout.probability = static_cast<float>(options_.gate_dropout);
-  perturb.dropout.key = {input.seed, Purpose::kGateDropout, layer, step};
+  perturb.dropout.key = input.key(Purpose::kGateDropout);
   perturb.dropout.first_row = first_row;
   return perturb;
 }

@@ -53,16 +53,14 @@ class NoisyTopKRouter final : public GatedRouter {
     raw_ = gate_.logits(input, x, noise_weight_);
     noise_ = input.arena.take<float>(size);
     noisy_ = input.arena.take<float>(size);
-    kernels::noisy_logits(input.context,
-                          {.tokens = input.tokens(),
-                           .num_experts = num_experts_,
-                           .clean = clean_,
-                           .raw = raw_,
-                           .key = {input.seed, Purpose::kGateNoise, static_cast<std::uint32_t>(input.layer),
-                                   static_cast<std::uint32_t>(input.step)},
-                           .first_row = static_cast<std::uint32_t>(input.first_token()),
-                           .noise = noise_,
-                           .noisy = noisy_});
+    kernels::noisy_logits(input.context, {.tokens = input.tokens(),
+                                          .num_experts = num_experts_,
+                                          .clean = clean_,
+                                          .raw = raw_,
+                                          .key = input.key(Purpose::kGateNoise),
+                                          .first_row = static_cast<std::uint32_t>(input.first_token()),
+                                          .noise = noise_,
+                                          .noisy = noisy_});
     float* load_probability = nullptr;
     if (gate_.losses().weights().load > 0) {
       load_probability = input.arena.take<float>(size);

@@ -44,8 +44,7 @@ class PatchSumRouter final : public Router {
     kernels::noisy_choice(input.context, {.tokens = plan.tokens,
                                           .num_experts = plan.num_experts,
                                           .logits = logits,
-                                          .key = {input.seed, purpose, static_cast<std::uint32_t>(input.layer),
-                                                  static_cast<std::uint32_t>(input.step)},
+                                          .key = input.key(purpose),
                                           .first_row = static_cast<std::uint32_t>(input.first_token()),
                                           .experts = plan.experts,
                                           .weights = plan.weights});

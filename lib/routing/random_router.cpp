@@ -39,6 +39,7 @@ class RandomRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
+  bool is_recordable() const override { return options_.granularity == "balanced"; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     RoutePlan plan;
@@ -49,11 +50,22 @@ class RandomRouter final : public Router {
     experts_.resize(static_cast<std::size_t>(plan.tokens));
     (this->*draw_)(input);
     give_experts(input, experts_, plan);
+    if (input.recording) draw_again_for_each_step(input, plan.experts);
     fill_slots(input, expert_capacity(options_, input, 1, plan.num_experts), plan);
     return plan;
   }
 
  private:
+  void draw_again_for_each_step(const RouteInput& recorded, std::int32_t* experts) {
+    recorded.recording->redraws.push_back([this, recorded, experts](kernels::Graph& graph, Index step) {
+      RouteInput input = recorded;
+      input.step = step;
+      experts_.resize(static_cast<std::size_t>(input.tokens()));
+      (this->*draw_)(input);
+      graph.replace_copy(experts, experts_.data(), std::ssize(experts_) * Index{sizeof(std::int32_t)});
+    });
+  }
+
   RandomKey key(const RouteInput& input) const {
     const auto layer = options_.draw == "layer" ? static_cast<std::uint32_t>(input.layer) + 1 : 0;
     return {input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, layer,

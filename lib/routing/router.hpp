@@ -11,6 +11,7 @@
 #include "core/context.hpp"
 #include "kernels/api/arena.hpp"
 #include "routing/load.hpp"
+#include "routing/recording.hpp"
 #include "routing/route_plan.hpp"
 
 namespace switchyard {
@@ -27,11 +28,14 @@ struct RouteInput {
   Index passes = 1;                            // over the same samples: of each an equal share of `samples`, in turn
   Index microbatch = 0, num_microbatches = 1;  // which of a training batch's it is
   Index layer = 0, step = 0;
+  Recording* recording = nullptr;  // null: what the router launches is not recorded
   std::uint64_t seed = 0;
   bool training = false;
 
   Index tokens() const { return samples * tokens_per_sample; }
   Index first_token() const { return first_sample * tokens_per_sample; }
+  // For kernels to draw with in this step and layer.
+  RandomKey key(Purpose purpose) const { return key_of_step(seed, purpose, layer, step, recording); }
 };
 
 class Router {
@@ -42,6 +46,10 @@ class Router {
   virtual bool needs_x() const { return true; }
   // Who reads x for such a router: kOthers, whoever needs it in fp32, or kProducts, who take it as products do.
   virtual kernels::Readers readers() const { return kernels::Readers::kOthers; }
+
+  // Whether the host waits for nothing of a training microbatch, and every one has the same counts, so that a GPU's
+  // launches can be recorded.
+  virtual bool is_recordable() const { return false; }
 
   // Adds this microbatch's auxiliary losses, already weighted, to *losses.
   virtual RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) = 0;

@@ -11,9 +11,12 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   const double start = seconds_now();
   PhaseSeconds seconds;
   ProfiledStep profiled(context_.profile);
+  // What a profile times, or a rank asks for, is not recorded.
+  if (recorded_) recorded_->begin_step(step_, !context_.profile && !stop_requested);
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
-  // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before.
+  // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. A profile times
+  // one kernel after the other.
   Context context = context_;
   if (turns_->count() > 1 && !context_.profile) context.turns = turns_.get();
   const auto train_microbatches = [&](int first) {
@@ -24,11 +27,17 @@ StepMetrics Trainer::train_step(bool stop_requested) {
       profiled.phase("load");
       const kernels::ArenaScope activations(strand.arena);
       const Microbatch microbatch = load_training_microbatch(strand.arena, i);
-      profiled.phase("forward");
-      const Model::Losses losses = strand.model->forward(pass, microbatch);
-      profiled.phase("backward");
-      strand.model->backward(pass);
-      add_metrics(pass, *strand.model, losses, stop_requested);
+      const auto compute = [&](const Pass& with) {
+        profiled.phase("forward");
+        const Model::Losses losses = strand.model->forward(with, microbatch);
+        profiled.phase("backward");
+        strand.model->backward(with);
+        add_metrics(with, *strand.model, losses, stop_requested);
+      };
+      if (recorded_)
+        recorded_->run(pass, i, microbatch, compute);
+      else
+        compute(pass);
     }
   };
   turns_->take(train_microbatches);

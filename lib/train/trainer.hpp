@@ -17,6 +17,7 @@
 #include "kernels/api/device.hpp"
 #include "model/model.hpp"
 #include "train/optimizer.hpp"
+#include "train/recorded_microbatches.hpp"
 #include "train/schedule.hpp"
 #include "train/scores.hpp"
 
@@ -145,6 +146,8 @@ class Trainer {
   ScoreRules score_rules_;
   Scores scores_;
   std::string origin_;
+  std::unique_ptr<RecordedMicrobatches> recorded_;  // null: none are
+
   Index order_epoch_ = -1;
   std::vector<std::uint32_t> order_;  // of the epoch
   std::vector<std::uint8_t> staged_images_;

@@ -159,7 +159,9 @@ class HostWaits : public ::testing::TestWithParam<Waits> {};
 // steps, which make room, wait more often.)
 TEST_P(HostWaits, AreNoMoreThanRoutingForces) {
   if (world_size() > 1) return;  // exchanges by way of host memory wait, too
-  SmallRun gpu = run_alone(on_gpu(config_of(kind_named(GetParam().kind))));
+  Config config = on_gpu(config_of(kind_named(GetParam().kind)));
+  config.compute.graphs = "off";
+  SmallRun gpu = run_alone(config);
   gpu.train(2);
   const long before = emulated::num_host_waits();
   gpu.train(1);
@@ -200,6 +202,7 @@ TEST(Launches, OfAStepGrowWithTheNumberOfExpertsByTheirProductsAlone) {
     const auto launches = [&](Index experts) {
       Config config = on_gpu(config_of(kind_named("random per balanced")));
       config.compute.dtype = dtype;
+      config.compute.graphs = "off";
       config.ffn.experts = experts;
       config.train.batch = config.train.microbatch = 16;
       SmallRun gpu = run_alone(config);

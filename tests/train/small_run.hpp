@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "data/dataset.hpp"
+#include "kernels/api/device.hpp"
 #include "routing/router.hpp"
 #include "support/ranks.hpp"
 #include "train/trainer.hpp"
@@ -173,12 +174,27 @@ inline Dataset dataset_of(const Config& config) {
                        .validation_seed = config.data.validation_seed});
 }
 
+// A GPU's, made for it: what the default stream is given cannot be recorded.
+class OwnStream {
+ public:
+  explicit OwnStream(Device device) : device_(device), stream_(kernels::make_stream(device)) {}
+  ~OwnStream() { kernels::destroy_stream(device_, stream_); }
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+  void* get() const { return stream_; }
+
+ private:
+  Device device_;
+  void* stream_;
+};
+
 // A trainer with all that it refers to.
 class SmallRun {
  public:
   SmallRun(const Config& config, std::unique_ptr<Communicator> world)
       : threads_(static_cast<int>(config.parallel.threads)),
-        context_{config.compute.device == "cuda" ? Device::kCuda : Device::kCpu, &threads_},
+        stream_(config.compute.device == "cuda" ? Device::kCuda : Device::kCpu),
+        context_{config.compute.device == "cuda" ? Device::kCuda : Device::kCpu, &threads_, stream_.get()},
         mesh_(std::move(world), config.parallel.experts),
         dataset_(dataset_of(config)),
         trainer_(config, context_, mesh_, dataset_) {}
@@ -193,6 +209,7 @@ class SmallRun {
 
  private:
   ThreadPool threads_;
+  OwnStream stream_;
   Context context_;
   Mesh mesh_;
   Dataset dataset_;

@@ -1,0 +1,133 @@
+// Trainings whose microbatches are recorded on the (emulated) GPU and launched again: the same bits as without,
+// whatever comes between steps, in few launches.
+#include <gtest/gtest.h>
+
+#include "train/shared_folder.hpp"
+#include "train/small_run.hpp"
+
+namespace emulated {
+long num_launches();
+}  // namespace emulated
+
+namespace switchyard::testing {
+namespace {
+
+// 4 microbatches of 2.
+Config small_batches(const std::string& kind, const std::string& graphs) {
+  Config config = config_of(kind_named(kind));
+  config.compute.device = "cuda";
+  config.compute.graphs = graphs;
+  config.data.synthetic_samples = 20;
+  config.train.batch = 8;
+  return config;
+}
+
+long launches_of_a_step(SmallRun& run) {
+  const long before = emulated::num_launches();
+  run.train(1);
+  return emulated::num_launches() - before;
+}
+
+struct Case {
+  const char* kind;
+  const char* dtype = "fp32";
+  double gate_jitter = 0;
+  const char* draw = "model";
+};
+
+class SameBits : public ::testing::TestWithParam<Case> {};
+
+// Five steps, after the second an evaluation, which packs weights and leaves other plans behind; after the third
+// a checkpoint, to which the run goes back after the fourth.
+TEST_P(SameBits, WithAndWithoutGraphsAndOnAllRanks) {
+  const SharedFolder folder;
+  const auto world = world_communicator();
+  const auto config = [&](const char* graphs) {
+    Config result = small_batches(GetParam().kind, graphs);
+    result.compute.dtype = GetParam().dtype;
+    result.ffn.gate_jitter = result.ffn.gate_dropout = GetParam().gate_jitter;
+    result.ffn.draw = GetParam().draw;
+    result.parallel.overlap = world_size() > 1 ? "on" : "off";
+    return result;
+  };
+  SmallRun plain = run_alone(config("off")), recorded = run_on_all_ranks(config("auto"));
+  const auto same_step = [&](Index step) {
+    const StepMetrics expected = plain.train(1)[0], found = recorded.train(1)[0];
+    EXPECT_EQ(found.loss, expected.loss) << "step " << step;
+    EXPECT_EQ(found.accuracy, expected.accuracy) << "step " << step;
+    EXPECT_EQ(found.routing.tokens, expected.routing.tokens) << "step " << step;
+    EXPECT_EQ(found.routing.weight, expected.routing.weight) << "step " << step;
+    EXPECT_EQ(recorded->digest(), plain->digest()) << "step " << step;
+  };
+  same_step(1);
+  same_step(2);
+  EXPECT_EQ(recorded->evaluate().loss, plain->evaluate().loss);
+  same_step(3);
+  const std::string digest = plain->digest();
+  recorded->save(*world, folder / "checkpoint.h5", {});
+  same_step(4);
+  SmallRun resumed = run_on_all_ranks(config("auto"));
+  resumed->load(*world, folder / "checkpoint.h5");
+  recorded->load(*world, folder / "checkpoint.h5");
+  EXPECT_EQ(recorded->digest(), digest);
+  resumed.train(2);
+  recorded.train(1);
+  same_step(5);
+  EXPECT_EQ(resumed->digest(), plain->digest());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, SameBits,
+                         ::testing::Values(Case{"dense, images turned, with input dropout"}, Case{"dense", "bf16"},
+                                           Case{"random per balanced", "fp32", 0, "layer"},
+                                           Case{"random per balanced", "bf16"}, Case{"hash", "bf16"},
+                                           Case{"expert_choice"}, Case{"expert_choice", "bf16", 0.1}, Case{"mlp"}),
+                         [](const auto& of) { return "Case" + std::to_string(of.index); });
+
+// Images and labels, a graph; routes at random are copied by the graph.
+TEST(Launches, OfARecordedMicrobatchAreThree) {
+  if (world_size() > 1) return;
+  for (const char* kind : {"dense", "random per balanced", "hash", "expert_choice"}) {
+    SCOPED_TRACE(kind);
+    const auto launches = [&](Index batch) {
+      Config config = small_batches(kind, "auto");
+      config.compute.dtype = "bf16";
+      config.train.batch = batch;
+      SmallRun run = run_alone(config);
+      run.train(1);
+      const long recording = launches_of_a_step(run);
+      EXPECT_EQ(launches_of_a_step(run), recording);
+      return recording;
+    };
+    EXPECT_EQ(launches(8) - launches(4), 2 * 3);
+  }
+}
+
+// The host reads a gate's counts, experts of another rank are sent tokens, or nobody wants it.
+TEST(Launches, AreOneByOneWhereTheHostHasSomethingToDo) {
+  const auto launches = [](Config config) {
+    SmallRun run = run_on_all_ranks(config);
+    run.train(2);
+    return launches_of_a_step(run);
+  };
+  for (const char* kind : {"switch", "hash of content", "random", "random twice, thor", "fff"})
+    EXPECT_EQ(launches(small_batches(kind, "auto")), launches(small_batches(kind, "off"))) << kind;
+  Config config = small_batches("random per balanced", "auto"), off = small_batches("random per balanced", "off");
+  EXPECT_LT(10 * launches(config), launches(off));
+  if (world_size() == 1) return;
+  config.parallel.experts = off.parallel.experts = world_size();
+  EXPECT_EQ(launches(config), launches(off));
+}
+
+// A graph would say again what it said when it was recorded.
+TEST(StopRequest, IsHeardInAnyStep) {
+  if (world_size() > 1) return;
+  SmallRun plain = run_alone(small_batches("dense", "off")), recorded = run_alone(small_batches("dense", "auto"));
+  for (const bool stop : {false, true, false, true, false}) {
+    plain->train_step(stop);
+    EXPECT_EQ(recorded->train_step(stop).stop_requested, stop);
+    EXPECT_EQ(recorded->digest(), plain->digest());
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::testing
