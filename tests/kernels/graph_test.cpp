@@ -1,4 +1,5 @@
 // Launches that are recorded and launched again: done when they are launched, with what lies at their addresses then.
+#include <span>
 #include <string>
 #include <vector>
 
@@ -92,21 +93,23 @@ TEST_F(GraphTest, KeepsWhatItCopiesFromTheHost) {
   EXPECT_THROW(graph->replace_copy(y.data(), other.data(), kSize * Index{sizeof(float)}), Error);
 }
 
-// Intermediate results lie in memory that others use and may need more of.
+// Intermediate results lie in memory of which others may need more: here products side by side, each with its own.
 TEST_F(GraphTest, OutlivesAWorkspaceThatGrows) {
-  const auto square = [&](Index size, const Array<float>& a, Array<float>& c) {
-    gemm(context_, LinearProducts{size, 3000, size}.forward(a.data(), a.data(), c.data()));
-  };
-  constexpr Index kSmall = 8, kLarge = 300;
-  const Array<float> a = on_device(random_floats(kLarge * 3000, 1));
-  Array<float> small(test_device(), kSmall * kSmall), large(test_device(), kLarge * kLarge);
-  square(kSmall, a, small);
-  const Floats expected = on_host(small);
-  const std::unique_ptr<Graph> graph = record(context_, [&] { square(kSmall, a, small); });
-  square(kLarge, a, large);
-  small.clear(context_);
+  constexpr Index kSide = 8, kDepth = 3000, kProducts = 6;
+  const Array<float> x = on_device(random_floats(kSide * kDepth, 1));
+  Array<float> squares(test_device(), kProducts * kSide * kSide);
+  std::vector<Gemm> products;
+  for (Index i = 0; i < kProducts; ++i)
+    products.push_back(
+        LinearProducts{kSide, kDepth, kSide}.forward(x.data(), x.data(), squares.data() + i * kSide * kSide));
+  const auto multiply = [&](std::size_t count) { gemm(context_, std::span(products).first(count)); };
+  multiply(1);
+  const std::unique_ptr<Graph> graph = record(context_, [&] { multiply(1); });
+  multiply(kProducts);
+  const Floats expected = on_host(squares);
+  fill_zero(context_, squares.data(), kSide * kSide * Index{sizeof(float)});
   graph->launch(context_);
-  EXPECT_TRUE(same_bits(on_host(small), expected));
+  EXPECT_TRUE(same_bits(on_host(squares), expected));
 }
 
 TEST_F(GraphTest, RefusesWhatCannotBeRecorded) {

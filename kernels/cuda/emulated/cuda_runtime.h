@@ -1,10 +1,10 @@
 // As much of CUDA as the kernels here use, on the CPU: for tests on machines without a GPU. Every CUDA thread is a
 // fiber; barriers and shuffles switch between them, so a missing barrier shows as a wrong result in one of the orders
 // of threads that set_order() chooses. Device memory cannot be touched but by kernels and copies: whatever else reads
-// or writes it ends with a segmentation fault, as does what lies behind its end. Work given to a stream is done when
-// somebody waits for it and no earlier, so who does not wait sees what was there before; or, in one of the orders, as
-// soon as anybody waits for anything, so that a stream that should have waited does its work too early. Not here:
-// memory models, speed.
+// or writes it ends with a segmentation fault, as does what lies behind its end or has been released. Work given to a
+// stream is done when somebody waits for it and no earlier, so who does not wait sees what was there before; or, in one
+// of the orders, as soon as anybody waits for anything, so that a stream that should have waited does its work too
+// early. Not here: memory models, speed.
 #pragma once
 
 #include <array>

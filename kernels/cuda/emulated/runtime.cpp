@@ -154,7 +154,9 @@ cudaError_t cudaFree(void* pointer) {
   emulated::do_everything();
   const auto found = memories.find(pointer);
   if (found == memories.end()) return cudaErrorInvalidValue;
-  munmap(found->second.pages, found->second.bytes + static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
+  // Its addresses are not given out again, so that who still uses them is found out.
+  mmap(found->second.pages, found->second.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+       0);
   memories.erase(found);
   return cudaSuccess;
 }
