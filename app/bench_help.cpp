@@ -25,10 +25,10 @@ Medians.
                    gradients over ranks, wait is for slower ranks, compute the rest
 
 --profile adds a table of rank 0's milliseconds a step. They are means, so that its rows add up, and may differ from
-the medians above; microbatches do not take turns in it (parallel.overlap). Rows are kernels, the longest first;
-columns are phases of the step: load (images of a microbatch), forward, backward, wait (for slower ranks), reduce (sums
-over ranks), update (clipping and optimiser), step (all of them). Kernels are named as in kernels/api; three rows need a
-word:
+the medians above. Rows are kernels, the longest first; columns are phases of the step: load (images of a microbatch),
+forward, backward, wait (for slower ranks), reduce (sums over ranks), update (clipping and optimiser), step (all of
+them). Kernels are done one by one, a GPU's launched and waited for: compute.graphs has no part in it, and microbatches
+take no turns (parallel.overlap). Kernels are named as in kernels/api; three rows need a word:
 
   pack_b           weights brought into the order that products read, once a step
   tree_carry       sums of gradients over microbatches that no product could add as it stored its own

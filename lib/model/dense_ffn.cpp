@@ -51,7 +51,7 @@ class DenseFfn final : public Ffn {
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
         second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
-  bool is_recordable() const override { return true; }
+  Index num_kinds_of_steps() const override { return 1; }
 
   InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kProducts}; }
 

@@ -34,8 +34,12 @@ class Ffn {
     Index first_row() const { return first_sample * tokens_per_sample; }
   };
 
-  // As Router: in training, where all experts are this rank's.
-  virtual bool is_recordable() const { return false; }
+  // As Router, where all experts are this rank's.
+  virtual Index num_kinds_of_steps() const { return 0; }
+  virtual Index kind_of_step(std::uint64_t seed, Index step) const {
+    static_cast<void>(seed), static_cast<void>(step);
+    return 0;
+  }
 
   // How to write the x that forward() is given next, asked before there is one; a model that does not ask gives it in
   // order and in fp32. Collective over the expert group, as forward() is.

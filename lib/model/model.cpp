@@ -23,9 +23,19 @@ void Model::add_ffn(FfnOptions ffn, ParameterTable& table) {
   ffns_.push_back(make_ffn(ffn, table));
 }
 
-bool Model::is_recordable() const {
-  return options_.consistency == 0 &&
-         std::all_of(ffns_.begin(), ffns_.end(), [](const auto& ffn) { return ffn->is_recordable(); });
+// Where there are several kinds, all mixtures share one draw.
+Index Model::num_kinds_of_steps() const {
+  Index most = 0;
+  for (const auto& ffn : ffns_) {
+    const Index of_ffn = ffn->num_kinds_of_steps();
+    if (of_ffn == 0 || options_.consistency > 0) return 0;
+    most = std::max(most, of_ffn);
+  }
+  return most;
+}
+
+Index Model::kind_of_step(std::uint64_t seed, Index step) const {
+  return mixture_blocks_.empty() ? 0 : ffn(mixture_blocks_.front()).kind_of_step(seed, step);
 }
 
 void Model::prepare_evaluation(const Pass& pass) {

@@ -62,9 +62,9 @@ class Model {
   // What a FiniteProbe's place stands for: "embedding", "blocks.3.ffn", "head".
   virtual std::string place_name(int place) const = 0;
 
-  // Whether a GPU's launches of a training microbatch are the same in every step, and the host waits for none, where
-  // all experts are this rank's.
-  bool is_recordable() const;
+  // As Router, where all experts are this rank's.
+  Index num_kinds_of_steps() const;
+  Index kind_of_step(std::uint64_t seed, Index step) const;
 
   void prepare_evaluation(const Pass& pass);
   // After the optimiser's step. chosen: (mixture blocks, experts) tokens of the batch that each was chosen for.

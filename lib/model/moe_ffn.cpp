@@ -38,7 +38,8 @@ class MoeFfn final : public Ffn {
     shared_ = make_dense_ffn(shared, table, "shared", kSharedDropout);
   }
 
-  bool is_recordable() const override { return router_->is_recordable(); }
+  Index num_kinds_of_steps() const override { return router_->num_kinds_of_steps(); }
+  Index kind_of_step(std::uint64_t seed, Index step) const override { return router_->kind_of_step(seed, step); }
 
   InputForm prepare(const Pass& pass, const Input& input) override {
     if (shared_ || router_->needs_x() || takes_average(pass)) return {readers(pass)};

@@ -23,7 +23,7 @@ class HashRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
-  bool is_recordable() const override { return !by_content_; }
+  Index num_kinds_of_steps() const override { return by_content_ ? 0 : 1; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     if (experts_of_words_.empty()) make_table(input);

@@ -39,7 +39,14 @@ class RandomRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
-  bool is_recordable() const override { return options_.granularity == "balanced"; }
+  // One for each expert that the batch may go to.
+  Index num_kinds_of_steps() const override {
+    if (options_.granularity == "batch" && options_.draw == "model") return num_experts_;
+    return options_.granularity == "balanced" ? 1 : 0;
+  }
+  Index kind_of_step(std::uint64_t seed, Index step) const override {
+    return options_.granularity == "batch" ? draw(key(seed, Purpose::kRoute, 0, step), 0) : 0;
+  }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     RoutePlan plan;
@@ -50,7 +57,7 @@ class RandomRouter final : public Router {
     experts_.resize(static_cast<std::size_t>(plan.tokens));
     (this->*draw_)(input);
     give_experts(input, experts_, plan);
-    if (input.recording) draw_again_for_each_step(input, plan.experts);
+    if (input.recording && options_.granularity == "balanced") draw_again_for_each_step(input, plan.experts);
     fill_slots(input, expert_capacity(options_, input, 1, plan.num_experts), plan);
     return plan;
   }
@@ -66,10 +73,12 @@ class RandomRouter final : public Router {
     });
   }
 
+  RandomKey key(std::uint64_t seed, Purpose purpose, Index layer, Index step) const {
+    return {seed, purpose, options_.draw == "layer" ? static_cast<std::uint32_t>(layer) + 1 : 0,
+            static_cast<std::uint32_t>(step)};
+  }
   RandomKey key(const RouteInput& input) const {
-    const auto layer = options_.draw == "layer" ? static_cast<std::uint32_t>(input.layer) + 1 : 0;
-    return {input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, layer,
-            static_cast<std::uint32_t>(input.step)};
+    return key(input.seed, input.training ? Purpose::kRoute : Purpose::kRouteEvaluation, input.layer, input.step);
   }
 
   std::int32_t draw(const RandomKey& key, std::uint32_t row) const {

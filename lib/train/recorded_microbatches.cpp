@@ -1,22 +1,34 @@
 #include "train/recorded_microbatches.hpp"
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace switchyard {
 
-RecordedMicrobatches::RecordedMicrobatches(const Context& context, Index count, GradientSums& gradients,
-                                           PackedWeights& packed_weights)
+namespace {
+
+constexpr Index kMostGraphs = 256;  // each takes memory of the GPU for hundreds of launches
+
+}  // namespace
+
+RecordedMicrobatches::RecordedMicrobatches(const Context& context, Index num_kinds, Index count,
+                                           GradientSums& gradients, PackedWeights& packed_weights)
     : context_(context),
       gradients_(gradients),
       packed_weights_(packed_weights),
-      recorded_(static_cast<std::size_t>(count)),
-      step_(context.device, 1) {}
+      kinds_(static_cast<std::size_t>(num_kinds)),
+      step_(context.device, 1) {
+  const Index of_kind = std::min(count, kMostGraphs / num_kinds);
+  for (Kind& kind : kinds_) kind.microbatches.resize(static_cast<std::size_t>(of_kind));
+}
 
 // Whether weights are out of date in the first microbatch depends on evaluations before: so they are packed here.
-void RecordedMicrobatches::begin_step(Index step, bool allowed) {
-  active_ = allowed && has_room_;
-  has_room_ = true;
-  if (!active_) return;
+void RecordedMicrobatches::begin_step(Index step, Index kind, bool allowed) {
+  Kind& next = kinds_[static_cast<std::size_t>(kind)];
+  kind_ = allowed && next.has_room ? &next : nullptr;
+  next.has_room = true;
+  if (!kind_) return;
   const auto number = static_cast<std::uint32_t>(step);
   step_.upload(context_, {&number, 1});
   packed_weights_.refresh();
@@ -24,8 +36,8 @@ void RecordedMicrobatches::begin_step(Index step, bool allowed) {
 
 void RecordedMicrobatches::run(const Pass& pass, Index i, const Microbatch& microbatch,
                                const std::function<void(const Pass&)>& compute) {
-  if (!active_ || i >= std::ssize(recorded_)) return compute(pass);
-  Recorded& recorded = recorded_[static_cast<std::size_t>(i)];
+  if (!kind_ || i >= std::ssize(kind_->microbatches)) return compute(pass);
+  Recorded& recorded = kind_->microbatches[static_cast<std::size_t>(i)];
   if (recorded.graph) {
     prepare(recorded, pass.step, microbatch);
   } else {

@@ -1,7 +1,7 @@
-// Microbatches of a step that the host gives to a GPU as one launch each: forward and backward passes, metrics. They
-// are recorded in the second step, when the first has made all the room that they need, and launched again in each step
-// from then on. Another step is another number in device memory, which random numbers are keyed by, other samples at
-// the same addresses, and what the host draws anew.
+// Microbatches of a step that the host gives to a GPU as one launch each: forward and backward passes, metrics. Those
+// of a kind of step (Router) are recorded when it comes for the second time, and the first has made all the room that
+// it needs, and launched again in each step of the kind from then on. Another step is another number in device memory,
+// which random numbers are keyed by, other samples at the same addresses, and what the host draws anew.
 #pragma once
 
 #include <functional>
@@ -16,11 +16,12 @@ namespace switchyard {
 
 class RecordedMicrobatches {
  public:
-  // count: how many of a step's, from its first on.
-  RecordedMicrobatches(const Context& context, Index count, GradientSums& gradients, PackedWeights& packed_weights);
+  // count: how many of a step's, from its first on; where there are many graphs in all, less.
+  RecordedMicrobatches(const Context& context, Index num_kinds, Index count, GradientSums& gradients,
+                       PackedWeights& packed_weights);
 
   // allowed: whether this step may use what is recorded, or record.
-  void begin_step(Index step, bool allowed);
+  void begin_step(Index step, Index kind, bool allowed);
 
   // Gives the step's microbatch i to the context's stream. compute: what does so where it is not recorded; by the pass
   // that it is given, and the same in every step.
@@ -33,15 +34,19 @@ class RecordedMicrobatches {
     Microbatch microbatch;
     GradientSums::State before, after;
   };
+  struct Kind {
+    bool has_room = false;
+    std::vector<Recorded> microbatches;
+  };
   void record(Recorded& recorded, const Pass& pass, const std::function<void(const Pass&)>& compute);
   void prepare(Recorded& recorded, Index step, const Microbatch& microbatch);
 
   const Context& context_;
   GradientSums& gradients_;
   PackedWeights& packed_weights_;
-  std::vector<Recorded> recorded_;
+  std::vector<Kind> kinds_;
+  Kind* kind_ = nullptr;                // of the step at hand; null: it is not recorded
   kernels::Array<std::uint32_t> step_;  // (1)
-  bool has_room_ = false, active_ = false;
 };
 
 }  // namespace switchyard

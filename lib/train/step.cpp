@@ -12,7 +12,8 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   PhaseSeconds seconds;
   ProfiledStep profiled(context_.profile);
   // What a profile times, or a rank asks for, is not recorded.
-  if (recorded_) recorded_->begin_step(step_, !context_.profile && !stop_requested);
+  if (recorded_)
+    recorded_->begin_step(step_, model_->kind_of_step(config_.run.seed, step_), !context_.profile && !stop_requested);
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
   // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. A profile times

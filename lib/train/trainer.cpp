@@ -136,10 +136,10 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block, mesh, reduction,
                                               num_metrics());
   // While the last microbatch's are computed, gradients are summed over ranks.
-  const Index num_recordable = overlap ? local_microbatches_ - 1 : local_microbatches_;
-  if (config.compute.graphs == "auto" && context.device == Device::kCuda && model().is_recordable() &&
-      mesh.expert_group().size() == 1 && num_recordable > 0)
-    recorded_ = std::make_unique<RecordedMicrobatches>(context, num_recordable, *gradients_, *packed_weights_);
+  const Index kinds = mesh.expert_group().size() == 1 ? model().num_kinds_of_steps() : 0;
+  const Index recordable = overlap ? local_microbatches_ - 1 : local_microbatches_;
+  if (config.compute.graphs == "auto" && context.device == Device::kCuda && kinds > 0)
+    recorded_ = std::make_unique<RecordedMicrobatches>(context, kinds, recordable, *gradients_, *packed_weights_);
   gradient_squares_ = std::make_unique<GradientSquares>(context.device, *parameters_);
   optimizer_ = std::make_unique<Optimizer>(
       context,

@@ -272,6 +272,7 @@ TEST(ResultDifferences, LayoutAndNamesDoNotCount) {
   after.parallel.timeout = 5;
   after.parallel.overlap = "off";
   after.compute.device = "cuda";
+  after.compute.graphs = "off";
   after.checkpoint.every = 3;
   after.checkpoint.keep = 7;
   EXPECT_TRUE(result_differences(before, after).empty());

@@ -109,7 +109,7 @@ twin() { # MODEL LOG OPTIONS...
   within 180 "$log" env LD_LIBRARY_PATH="$own_libraries" "$python" analysis/peers/twin.py $(study "$model") \
     --compute.dtype bf16 --device cuda --compile --microbatch 512 "$@"
 }
-study() { echo --config "configs/vit-seed-$1.cfg" --train.batch 512 --train.microbatch 512; }
+study() { echo --config "configs/vit-seed-$1.cfg" --train.batch 512 --train.microbatch "${2:-512}"; } # MODEL [MICROBATCH]
 if wants torch && within 60 "$out/torch.log" env LD_LIBRARY_PATH="$own_libraries" "$python" -c 'import torch'; then
   for model in dense switch random; do twin $model "$out/twin-$model-first.log" --steps 1 --warmup 1 & done
 elif wants torch; then
@@ -162,13 +162,13 @@ check_kernels() {
 if wants kernels; then check_kernels; fi
 
 # --- the promise: one rank; two and four that share the GPU; killed halfway and resumed
-small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 --ffn.kind moe --ffn.router switch
-       --ffn.experts 4 --ffn.hidden 96 --train.batch 64 --train.microbatch 8 --train.schedule constant
-       --compute.device cuda --run.out "$out/runs")
+small=(--data.kind synthetic --model.width 48 --model.heads 4 --model.layers 2 --ffn.experts 4 --ffn.hidden 96
+       --train.batch 64 --train.microbatch 8 --train.schedule constant --compute.device cuda --run.out "$out/runs")
+ffn=(--ffn.kind moe --ffn.router switch)
 train() { # NAME RANKS STEPS KEYS...
   local name=$1 ranks=$2 steps=$3 mpi=(); shift 3
   [ "$ranks" = 1 ] || mpi=(mpirun --quiet --oversubscribe --bind-to none -n "$ranks")
-  within 60 "$out/$name.log" "${mpi[@]}" "$bin/switchyard" train "${small[@]}" --run.name "$name" \
+  within 60 "$out/$name.log" "${mpi[@]}" "$bin/switchyard" train "${small[@]}" "${ffn[@]}" --run.name "$name" \
     --run.steps "$steps" "$@" || { why $? "$out/$name.log"; return; }
   sed -n 's/^digest //p' "$out/$name.log"
 }
@@ -181,7 +181,7 @@ compare() { # TEXT DIGEST
   else fail "$1" "DIFFERS: $2"; fi
 }
 check_digests() {
-  local dtype layout ranks experts
+  local dtype layout ranks experts kind
   for dtype in fp32 bf16; do
     reference=$(train "one-rank-$dtype" 1 12 --compute.dtype $dtype)
     show "digest, $dtype, 1 rank" "$reference"
@@ -205,6 +205,13 @@ check_digests() {
     show 'digest, resumed on the CPU' "$(train to-cpu 1 12 --resume --compute.device cpu)"
     show 'digest, 1 rank, TF32' "$(train tf32 1 12 --compute.tf32 true)"
   done
+  # A gate's microbatches are not recorded; these are.
+  for kind in dense moe; do
+    ffn=(--ffn.kind $kind --ffn.router random --ffn.granularity balanced)
+    reference=$(train "graphs-$kind-off" 1 12 --compute.dtype bf16 --compute.graphs off)
+    show "digest, $kind at random, without graphs" "$reference"
+    compare "digest, $kind at random, with graphs" "$(train "graphs-$kind" 1 12 --compute.dtype bf16)"
+  done
 }
 if wants digests; then check_digests; fi
 
@@ -226,10 +233,16 @@ profile() { # NAME KEYS...
   awk '/ %$/ { print "    " $1, $(NF - 2), "ms", $(NF - 1) " %" }' "$log" | head -n 5 | tee -a "$summary"
 }
 check_speed() {
-  local model log status row
+  local model graphs log status row
   note 'bench step, bf16' 'images/s   share of products   of a large product'
   for model in dense switch random; do
     step $model "vit-seed-$model, batch 512" $(study $model)
+  done
+  # Whose launches the host is busy with.
+  for model in dense random; do
+    for graphs in off auto; do
+      step "$model-32-$graphs" "vit-seed-$model, microbatch 32, graphs $graphs" $(study $model 32) --compute.graphs $graphs
+    done
   done
   step aligned 'aligned ViT, 768 wide, 8 experts, batch 1024' --config configs/vit-seed-switch.cfg --model.width 768 \
     --model.heads 12 --ffn.hidden 3072 --ffn.experts 8 --train.batch 1024 --train.microbatch 256
