@@ -91,9 +91,9 @@ class CudaGraph final : public Graph {
     of_recording = nullptr;
     cudaGraph_t recorded = nullptr;
     const cudaError_t error = cudaStreamEndCapture(stream_of(context), &recorded);
+    if (failure || error != cudaSuccess) (void)cudaGetLastError();  // else the next launch would be told of it
     if (failure) {
       if (error == cudaSuccess) (void)cudaGraphDestroy(recorded);
-      (void)cudaGetLastError();  // else the next launch would be told of it
       std::rethrow_exception(failure);
     }
     check(error, "recording launches");

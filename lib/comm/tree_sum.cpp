@@ -72,15 +72,21 @@ void TreeSum::skip(const Context& context, Index part) {
 }
 
 float* TreeSum::finish(const Context& context, Index first, Index end) {
+  Index zeros = first;  // where the parts before the one at hand begin whose sums are all zero
+  const auto fill_zeros = [&](Index zeros_end) {
+    if (zeros < zeros_end)
+      kernels::fill_zero(context, data(root_, zeros), (offset(zeros_end) - offset(zeros)) * Index{sizeof(float)});
+    zeros = zeros_end + 1;
+  };
   for (Index part = first; part < end; ++part) {
     Index& taken = state_.taken[static_cast<std::size_t>(part)];
     if (taken != std::ssize(carries_))
       fail("reduction tree: part {} has {} of its {} leaves", part, taken, carries_.size());
     taken = 0;
-    if (!present(root_, part))
-      kernels::fill_zero(context, data(root_, part), (offset(part + 1) - offset(part)) * Index{sizeof(float)});
+    if (present(root_, part)) fill_zeros(part);
     present(root_, part) = false;
   }
+  fill_zeros(end);
   return data(root_, first);
 }
 

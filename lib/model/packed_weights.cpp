@@ -9,6 +9,7 @@ void PackedWeights::pack(std::span<kernels::Gemm> products) {
   for (kernels::Gemm& product : products) {
     if (product.m == 0) continue;
     if (!packs_.contains(key(product.b, product))) make_room(product);
+    if (uses_) uses_->insert(key(product.b, product));
     Pack& pack = packs_.at(key(product.b, product));
     if (pack.version != parameters_.version()) {
       stale_.push_back({product, pack.data.data()});
@@ -20,15 +21,11 @@ void PackedWeights::pack(std::span<kernels::Gemm> products) {
   if (!stale_.empty()) kernels::pack_b(context_, stale_);
 }
 
-// What is made of parameters is not made anew here.
-void PackedWeights::refresh() {
+void PackedWeights::refresh(const Uses& uses) {
   stale_.clear();
-  const float* first = parameters_.values();
-  for (auto& [key, pack] : packs_) {
-    const float* weight = pack.product.b;
-    if (pack.version < 0 || pack.version == parameters_.version()) continue;
-    if (weight < first || weight >= first + parameters_.size()) continue;
-    stale_.push_back({pack.product, pack.data.data()});
+  for (const Key& key : uses) {
+    Pack& pack = packs_.at(key);
+    if (pack.version != parameters_.version()) stale_.push_back({pack.product, pack.data.data()});
     pack.version = parameters_.version();
   }
   if (!stale_.empty()) kernels::pack_b(context_, stale_);

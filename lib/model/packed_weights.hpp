@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <span>
 #include <tuple>
 #include <vector>
@@ -22,21 +23,23 @@ class PackedWeights {
   // are.
   void pack(std::span<kernels::Gemm> products);
 
-  // Packs all parameters at once that have been packed before and have changed since, so that nothing is left for
-  // products like those before.
-  void refresh();
+  // A weight, whether it is multiplied transposed, the format, and whether a bias comes with it, and C is rounded.
+  using Key = std::tuple<const float*, bool, kernels::Precision, bool, bool>;
+  using Uses = std::set<Key>;
+  // From now on notes what is packed, and what is packed already; null: nothing.
+  void note(Uses* uses) { uses_ = uses; }
+  // Packs all of these at once, where parameters have changed since, so that products like those before find them.
+  void refresh(const Uses& uses);
 
   Index bytes() const;
 
  private:
   struct Pack {
     kernels::Array<std::byte> data;
-    Index version = -1;     // of the parameters; -1: never packed
-    kernels::Gemm product;  // the last that it was packed for
+    Index version = -1;     // of the parameters
+    kernels::Gemm product;  // that it was packed for
   };
 
-  // A weight, whether it is multiplied transposed, the format, and whether a bias comes with it, and C is rounded.
-  using Key = std::tuple<const float*, bool, kernels::Precision, bool, bool>;
   static Key key(const float* weight, const kernels::Gemm& product) {
     const bool bias = product.bias != nullptr;
     return {weight, product.transpose_b, product.precision, bias, bias && product.c_rounded};
@@ -47,6 +50,7 @@ class PackedWeights {
   const Context& context_;
   const ParameterStore& parameters_;
   std::map<Key, Pack> packs_;
+  Uses* uses_ = nullptr;
   std::vector<kernels::PackB> stale_;  // of the list at hand
 };
 

@@ -25,18 +25,23 @@ RecordedMicrobatches::RecordedMicrobatches(const Context& context, Index num_kin
 
 // Whether weights are out of date in the first microbatch depends on evaluations before: so they are packed here.
 void RecordedMicrobatches::begin_step(Index step, Index kind, bool allowed) {
-  Kind& next = kinds_[static_cast<std::size_t>(kind)];
-  kind_ = allowed && next.has_room ? &next : nullptr;
-  next.has_room = true;
-  if (!kind_) return;
+  kind_ = &kinds_[static_cast<std::size_t>(kind)];
+  active_ = allowed && kind_->has_room;
+  kind_->has_room = true;
+  if (!active_) return;
   const auto number = static_cast<std::uint32_t>(step);
   step_.upload(context_, {&number, 1});
-  packed_weights_.refresh();
+  packed_weights_.refresh(kind_->weights);
 }
 
 void RecordedMicrobatches::run(const Pass& pass, Index i, const Microbatch& microbatch,
                                const std::function<void(const Pass&)>& compute) {
-  if (!kind_ || i >= std::ssize(kind_->microbatches)) return compute(pass);
+  if (!active_ || i >= std::ssize(kind_->microbatches)) {
+    packed_weights_.note(&kind_->weights);
+    compute(pass);
+    packed_weights_.note(nullptr);
+    return;
+  }
   Recorded& recorded = kind_->microbatches[static_cast<std::size_t>(i)];
   if (recorded.graph) {
     prepare(recorded, pass.step, microbatch);

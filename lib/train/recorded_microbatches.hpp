@@ -36,6 +36,7 @@ class RecordedMicrobatches {
   };
   struct Kind {
     bool has_room = false;
+    PackedWeights::Uses weights;
     std::vector<Recorded> microbatches;
   };
   void record(Recorded& recorded, const Pass& pass, const std::function<void(const Pass&)>& compute);
@@ -45,7 +46,8 @@ class RecordedMicrobatches {
   GradientSums& gradients_;
   PackedWeights& packed_weights_;
   std::vector<Kind> kinds_;
-  Kind* kind_ = nullptr;                // of the step at hand; null: it is not recorded
+  Kind* kind_ = nullptr;                // of the step at hand
+  bool active_ = false;                 // whether that is recorded
   kernels::Array<std::uint32_t> step_;  // (1)
 };
 

@@ -11,9 +11,9 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   const double start = seconds_now();
   PhaseSeconds seconds;
   ProfiledStep profiled(context_.profile);
-  // What a profile times, or a rank asks for, is not recorded.
+  // A profile times each launch, and what a rank asks for is not the same in every step.
   if (recorded_)
-    recorded_->begin_step(step_, model_->kind_of_step(config_.run.seed, step_), !context_.profile && !stop_requested);
+    recorded_->begin_step(step_, model().kind_of_step(config_.run.seed, step_), !context_.profile && !stop_requested);
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
   // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. A profile times

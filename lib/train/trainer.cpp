@@ -135,8 +135,8 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   const GradientSums::Reduction reduction{.by_library = by_library, .overlap = overlap};
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block, mesh, reduction,
                                               num_metrics());
-  // While the last microbatch's are computed, gradients are summed over ranks.
   const Index kinds = mesh.expert_group().size() == 1 ? model().num_kinds_of_steps() : 0;
+  // While the last microbatch computes, gradients may be summed over ranks.
   const Index recordable = overlap ? local_microbatches_ - 1 : local_microbatches_;
   if (config.compute.graphs == "auto" && context.device == Device::kCuda && kinds > 0)
     recorded_ = std::make_unique<RecordedMicrobatches>(context, kinds, recordable, *gradients_, *packed_weights_);
