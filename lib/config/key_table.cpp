@@ -236,9 +236,8 @@ std::vector<Key> keys_of(Config& c) {
       {"compute.tf32", &c.compute.tf32, anything(), kResult,
        "with fp32 on a GPU: products of linear layers read 10 of their operands' 23 bits after the point, for speed"},
       {"compute.graphs", &c.compute.graphs, one_of({"auto", "off"}), kNone,
-       "auto: on a GPU a microbatch's kernels are recorded once and then launched as one, where the host has nothing "
-       "to "
-       "do between them; off: never"},
+       "auto: on a GPU a microbatch's kernels are recorded once and then launched as one, where the host has no "
+       "part in what comes between; off: never"},
 
       {"checkpoint.every", &c.checkpoint.every, from(0, kMany), kNone,
        "steps between checkpoints; 0: one at the end of every epoch"},
