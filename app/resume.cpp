@@ -96,7 +96,7 @@ void start_from(World& world, Trainer& trainer, const Config& config) {
   world.together([&] {
     std::error_code error;
     if (fs::is_regular_file(file, error)) return;
-    fail_usage("{}", explained(fmt::format("{}: no such file{}", file, error ? " (" + error.message() + ")" : "")));
+    fail_usage("{}", explained(file + ": " + (error ? error.message() : "not a file")));
   });
   try {
     trainer.start_from(world.comm(), file);

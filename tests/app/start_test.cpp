@@ -74,8 +74,8 @@ TEST_F(Start, RefusesWhatItCannotTake) {
   };
   fs::copy_file(path(kSoft), path("cut.h5"));
   fs::resize_file(path("cut.h5"), fs::file_size(path("cut.h5")) / 2);
-  refuses("none.h5", {"no such file", "give a checkpoint"}, {}, kUsage);
-  refuses("runs", {"no such file"}, {}, kUsage);
+  refuses("none.h5", {"No such file", "give a checkpoint"}, {}, kUsage);
+  refuses("runs", {"not a file"}, {}, kUsage);
   refuses("small.cfg", {"not an HDF5 file"});
   refuses("cut.h5", {"damaged or cut short"});
   refuses(kSoft, {"parameters/blocks.0.leaves.w1", "(8, 4, 24)", "(8, 5, 24)", "another model"}, {"--ffn.leaf", "5"});
