@@ -191,7 +191,8 @@ def assumptions(step, network, ranks_per_node):
         f"Every rank computes {step.microbatches} microbatches of {step.tokens} tokens a step, each in "
         f"{1e3 * step.compute:.2f} ms as measured here, at any number of ranks.",
         "All messages cross the network, also those between ranks of a node; the load of the experts is even; no "
-        "message slows another down beyond its share of the link; exchange and computation do not overlap (parallel.overlap = off).",
+        "message slows another down beyond its share of the link; nothing is computed while tokens or gradients travel "
+        "(parallel.overlap = off).",
         "Ranks never wait for slower ones: noise, uneven load and file access are left out, so this is a bound from "
         "above on the efficiency.",
     ]

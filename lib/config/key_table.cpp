@@ -221,10 +221,8 @@ std::vector<Key> keys_of(Config& c) {
        "has a GPU of its own, else host, with a warning"},
       {"parallel.overlap", &c.parallel.overlap, one_of({"auto", "on", "off"}), kNone,
        "compute while arrays travel: gradients are summed over ranks layer by layer, and two microbatches of a rank "
-       "take "
-       "turns where tokens go to experts, or a GPU is awaited, with room for the activations of both; auto: on GPUs, "
-       "and "
-       "between them where nccl can"},
+       "take turns where tokens go to experts, or a GPU is awaited, with room for the activations of both; auto: on "
+       "GPUs, and between them where nccl can"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
        "seconds that a collective waits for a rank before the run is given up"},
 
