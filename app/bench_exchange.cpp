@@ -88,8 +88,8 @@ class Journey {
   void run_exchange() {
     const kernels::ArenaScope scope(arena_);
     Exchange exchange(context_, group_, plan_, seconds_);
+    exchange.ids_to_experts(arena_, ids_.data());
     const kernels::Operand received = exchange.to_experts(arena_, operand(slots_), width_);
-    exchange.to_experts(arena_, ids_.data(), 1);
     exchange.to_tokens(arena_, received, width_);
   }
 

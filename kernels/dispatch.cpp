@@ -150,8 +150,8 @@ std::string device_place(Device device) {
   SWITCHYARD_ON(device, "device_place", std::string("CPU"), cuda::device_place());
 }
 
-void* make_stream(Device device) {
-  SWITCHYARD_ON(device, "make_stream", static_cast<void*>(nullptr), cuda::make_stream());
+void* make_stream(Device device, [[maybe_unused]] Priority priority) {
+  SWITCHYARD_ON(device, "make_stream", static_cast<void*>(nullptr), cuda::make_stream(priority));
 }
 
 void destroy_stream(Device device, [[maybe_unused]] void* stream) {

@@ -20,13 +20,15 @@ std::string device_name(Device device);
 // Where it sits in its machine: equal texts of one machine name one device. Of the one in use.
 std::string device_place(Device device);
 
+// kHigh: where a GPU's units have room for one of two streams' blocks, for that one's. For what others wait for.
+enum class Priority { kUsual, kHigh };
 // Work of one stream is done in order. CPU: null, and nothing to wait for.
-void* make_stream(Device device);
+void* make_stream(Device device, Priority priority = Priority::kUsual);
 void destroy_stream(Device device, void* stream);
 // A stream that ends with its owner.
 class Stream {
  public:
-  explicit Stream(Device device) : device_(device), stream_(make_stream(device)) {}
+  Stream(Device device, Priority priority) : device_(device), stream_(make_stream(device, priority)) {}
   ~Stream() { destroy_stream(device_, stream_); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;

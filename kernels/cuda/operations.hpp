@@ -37,7 +37,7 @@ void use_device(int index);
 std::string device_name();
 std::string device_place();
 std::string device_libraries();
-void* make_stream();
+void* make_stream(Priority priority);
 void destroy_stream(void* stream);
 void wait_for(const Context& waiting, const Context& earlier);
 void synchronize(const Context& context);

@@ -55,7 +55,10 @@ void* allocate(Index bytes) {
   void* pointer = nullptr;
   const cudaError_t error = cudaMalloc(&pointer, static_cast<std::size_t>(bytes));
   if (error == cudaErrorMemoryAllocation)
-    fail("No memory on the GPU for {} bytes: use a smaller model or train.microbatch, or more GPUs.", bytes);
+    fail(
+        "No memory on the GPU for {} bytes: use a smaller model or train.microbatch, more GPUs, or "
+        "parallel.overlap = off.",
+        bytes);
   check(error, "allocation on the GPU");
   return pointer;
 }
@@ -121,9 +124,12 @@ std::string device_libraries() {
   return fmt::format("CUDA runtime {}, driver for CUDA {}, {}", text(runtime), text(driver), product_library());
 }
 
-void* make_stream() {
+void* make_stream(Priority priority) {
+  int least = 0, greatest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for the priorities of streams");
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority == Priority::kHigh ? greatest : least),
+        "making a stream");
   return stream;
 }
 
@@ -137,7 +143,7 @@ Context lane(const Context& context, int index) {
   static std::array<void*, kMostLanes> streams{};
   if (index == 0) return context;
   void*& stream = streams[static_cast<std::size_t>(index)];
-  if (!stream) stream = make_stream();
+  if (!stream) stream = make_stream(Priority::kUsual);
   Context of_lane = context;
   of_lane.stream = stream;
   return of_lane;

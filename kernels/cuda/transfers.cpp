@@ -4,7 +4,9 @@
 #include <array>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "kernels/cuda/operations.hpp"
 #include "kernels/cuda/runtime.hpp"
@@ -84,10 +86,17 @@ class DownloadRoom {
   cudaEvent_t written_ = nullptr;
 };
 
-// By stream and strand.
-std::map<std::pair<void*, int>, DownloadRoom>& downloads() {
-  static std::map<std::pair<void*, int>, DownloadRoom> rooms;
+// Those that nobody waits for.
+std::vector<std::unique_ptr<DownloadRoom>>& free_downloads() {
+  static std::vector<std::unique_ptr<DownloadRoom>> rooms;
   return rooms;
+}
+
+std::unique_ptr<DownloadRoom> take_download() {
+  if (free_downloads().empty()) return std::make_unique<DownloadRoom>();
+  std::unique_ptr<DownloadRoom> room = std::move(free_downloads().back());
+  free_downloads().pop_back();
+  return room;
 }
 
 // Calls visit(copy, place) with a place in `room` for each copy's bytes.
@@ -101,10 +110,7 @@ void for_each_staged(std::span<const HostCopy> copies, std::byte* room, const Vi
 
 }  // namespace
 
-void release_staging(void* stream) {
-  uploads().erase(stream);
-  std::erase_if(downloads(), [&](const auto& room) { return room.first.first == stream; });
-}
+void release_staging(void* stream) { uploads().erase(stream); }
 
 void copy_to_device(const Context& context, void* to, const void* from, Index bytes) {
   if (bytes == 0 || to == from) return;
@@ -126,14 +132,15 @@ void copy_to_host(const Context& context, std::span<const HostCopy> copies) {
     for (const HostCopy& each : copies) copy_bytes(context, each.to, each.from, each.bytes, cudaMemcpyDeviceToHost);
     return synchronize(context);
   }
-  DownloadRoom& room = downloads()[{context.stream, context.turns ? context.turns->running() : 0}];
-  for_each_staged(copies, room.data(), [&](const HostCopy& copy, std::byte* staged) {
+  std::unique_ptr<DownloadRoom> room = take_download();
+  for_each_staged(copies, room->data(), [&](const HostCopy& copy, std::byte* staged) {
     copy_bytes(context, staged, copy.from, copy.bytes, cudaMemcpyDeviceToHost);
   });
-  room.wait_for_stream(context);
-  for_each_staged(copies, room.data(), [](const HostCopy& copy, const std::byte* staged) {
+  room->wait_for_stream(context);
+  for_each_staged(copies, room->data(), [](const HostCopy& copy, const std::byte* staged) {
     std::memcpy(copy.to, staged, static_cast<std::size_t>(copy.bytes));
   });
+  free_downloads().push_back(std::move(room));
 }
 
 }  // namespace switchyard::kernels::cuda

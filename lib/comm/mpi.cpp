@@ -112,7 +112,7 @@ class MpiCommunicator final : public Communicator {
       if (transfer.send_bytes > 0)
         std::memcpy(transfer.receive, transfer.send, static_cast<std::size_t>(transfer.send_bytes));
     }
-    meanwhile();
+    meanwhile();  // where it throws the run ends, and with it what is on its way
     wait_for_all(what, requests);
   }
 

@@ -99,7 +99,7 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
   scratch_ = kernels::Array<float>(device, (std::max(replicated_->size(), expert_size) + 1) / 2);
   reduced_ = nothing_reduced();
-  if (reduction_.overlap) stream_.emplace(device);
+  if (reduction_.overlap) stream_.emplace(device, kernels::Priority::kHigh);
 }
 
 Index GradientSums::expert_part(ParameterId id, Index local_expert) const {

@@ -23,13 +23,20 @@ class ScopedSeconds {
   ScopedSeconds(const ScopedSeconds&) = delete;
   ScopedSeconds& operator=(const ScopedSeconds&) = delete;
 
-  // Once: what lies between does not count.
-  void pause() { seconds_ += seconds_now() - start_; }
-  void go_on() { start_ = seconds_now(); }
+  // What lies between does not count.
+  void pause() {
+    if (counts_) seconds_ += seconds_now() - start_;
+    counts_ = false;
+  }
+  void go_on() {
+    start_ = seconds_now();
+    counts_ = true;
+  }
 
  private:
   double& seconds_;
   double start_;
+  bool counts_ = true;
 };
 
 }  // namespace switchyard

@@ -24,7 +24,8 @@ class Stack {
   Stack()
       : memory_(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)) {
     if (memory_ == MAP_FAILED) fail("no memory for a stack of {} bytes", kStackBytes);
-    mprotect(memory_, static_cast<std::size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE);
+    if (mprotect(memory_, static_cast<std::size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE) != 0)
+      fail("no page before a stack of {} bytes can be protected", kStackBytes);
   }
   ~Stack() { munmap(memory_, kStackBytes); }
   Stack(const Stack&) = delete;

@@ -25,12 +25,10 @@ class Turns {
   // comes out of here. One strand alone runs as any function does.
   void take(const std::function<void(int)>& work);
 
-  // By the running strand: returns when it has its turn again. All strands must come by the same places, literals, in
-  // the same order, strand 0 first: fails otherwise. Nothing happens outside of take(), and where there is one strand.
+  // By the running strand: returns when it has its turn again. Strands must come by the same places, literals, in the
+  // same order, those after strand 0 perhaps by fewer in the end: fails otherwise. Nothing happens outside of take(),
+  // and where there is one strand.
   void give(std::string_view place);
-
-  // The strand that runs; 0 outside of take().
-  int running() const { return running_; }
 
  private:
   struct Strand;

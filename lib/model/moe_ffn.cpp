@@ -129,7 +129,7 @@ class MoeFfn final : public Ffn {
     plan_ = router_->route(route_input(pass), losses);
     plan_.all_stay_home = all_stay_home(router_options_, route_input(pass), pass.expert_group.rank(),
                                         pass.expert_group.size(), pass.microbatches_per_rank);
-    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds, pass.exchange_stream);
+    exchange_.emplace(pass.context, pass.expert_group, plan_, pass.seconds, pass.exchange_turns);
   }
 
   kernels::SlotsOfRows slots_of_rows() const { return {plan_.top_k, plan_.slot_of_assignment}; }
@@ -168,7 +168,7 @@ class MoeFfn final : public Ffn {
                                      .first_id = static_cast<std::int32_t>(input_.first_row()),
                                      .slots = sorted,
                                      .slot_ids = ids});
-    received_ids_ = exchange_->to_experts(pass.arena, ids, 1);
+    received_ids_ = exchange_->ids_to_experts(pass.arena, ids);
     return exchange_->to_experts(pass.arena, in_order ? sorted : input_.x, options_.width);
   }
 

@@ -11,6 +11,7 @@
 #include "kernels/api/operand.hpp"
 #include "kernels/api/reduce.hpp"
 #include "model/packed_weights.hpp"
+#include "routing/exchange.hpp"
 #include "routing/recording.hpp"
 
 namespace switchyard {
@@ -31,7 +32,7 @@ struct Pass {
   const ParameterStore& parameters;
   Communicator& expert_group;
   PhaseSeconds& seconds;
-  void* exchange_stream = nullptr;          // where the context has turns: as in Exchange
+  ExchangeTurns exchange_turns{};
   GradientSums* gradients = nullptr;        // null: no backward pass follows
   PackedWeights* packed_weights = nullptr;  // null: every product packs its weights for itself
   FiniteProbe* probe = nullptr;

@@ -33,12 +33,14 @@ std::vector<std::int32_t> counts_by_source(Communicator& group, const RoutePlan&
 }  // namespace
 
 Exchange::Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds,
-                   void* stream)
+                   const ExchangeTurns& turns)
     : context_(context),
+      travelling_(context),
       group_(expert_group),
       seconds_(seconds),
-      stream_(context.turns ? stream : context.stream),
+      turns_(turns.turns),
       moves_(expert_group.size() > 1 && !plan.all_stay_home) {
+  if (turns_) travelling_.stream = turns.stream;
   const Index ranks = group_.size();
   const Index num_local = plan.num_experts / ranks;
   // Counts are a few bytes: the time they take is the time that others take to come here.
@@ -62,22 +64,23 @@ Exchange::Exchange(const Context& context, Communicator& expert_group, const Rou
   }
 }
 
+void Exchange::send(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
+                    const std::vector<Index>& receive_rows, Index row_bytes, const Communicator::Meanwhile& meanwhile) {
+  ScopedSeconds exchanging(seconds_.exchange);
+  const ProfiledKernel profiled(context_.profile, "exchange");
+  kernels::wait_for(travelling_, context_);
+  all_to_all_v(travelling_, group_, what, from, send_rows, to, receive_rows, row_bytes, [&] {
+    if (!meanwhile) return;
+    exchanging.pause();
+    meanwhile();
+    exchanging.go_on();
+  });
+}
+
 void Exchange::move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
                     const std::vector<Index>& receive_rows, Index row_bytes) {
-  Context travelling = context_;
-  travelling.stream = stream_;
-  travelling.turns = nullptr;  // given once, below
-  kernels::wait_for(travelling, context_);
-  {
-    ScopedSeconds exchanging(seconds_.exchange);
-    const ProfiledKernel profiled(context_.profile, "exchange");
-    all_to_all_v(travelling, group_, what, from, send_rows, to, receive_rows, row_bytes, [&] {
-      exchanging.pause();
-      give_turn();
-      exchanging.go_on();
-    });
-  }
-  kernels::wait_for(context_, travelling);
+  send(what, from, send_rows, to, receive_rows, row_bytes, [this] { give_turn(); });
+  kernels::wait_for(context_, travelling_);
 }
 
 }  // namespace switchyard

@@ -20,12 +20,18 @@ struct Segment {
   Index first_row = 0, rows = 0;  // rows may be 0
 };
 
+// Who has a turn while a microbatch's rows travel (null: nobody), and the stream that they travel on (CPU: null). No
+// other microbatch's may travel on that one: whoever waits for it would wait for them, too.
+struct ExchangeTurns {
+  Turns* turns = nullptr;
+  void* stream = nullptr;
+};
+
 class Exchange {
  public:
-  // Agrees on the counts of the plan with the expert group. Collective over it, as is everything below. Where the
-  // context has turns, others have theirs while rows travel, on a stream of their own (CPU: null).
+  // Agrees on the counts of the plan with the expert group. Collective over it, as is everything below.
   Exchange(const Context& context, Communicator& expert_group, const RoutePlan& plan, PhaseSeconds& seconds,
-           void* stream = nullptr);
+           const ExchangeTurns& turns = {});
 
   const std::vector<Segment>& segments() const { return segments_; }
   Index num_slots() const { return num_slots_; }        // rows that this rank sends: its own microbatch's
@@ -38,6 +44,15 @@ class Exchange {
     if (!moves_) return give_turn(), slots;
     auto* received = arena.take<std::remove_const_t<T>>(num_received_ * row_size);
     move("dispatch", slots, send_rows_, received, receive_rows_, row_size * Index{sizeof(T)});
+    return received;
+  }
+
+  // The same of an id for each row, which is there when the rows sent next are: a few bytes, for which nobody else has
+  // a turn.
+  std::int32_t* ids_to_experts(kernels::Arena& arena, std::int32_t* ids) {
+    if (!moves_) return ids;
+    auto* received = arena.take<std::int32_t>(num_received_);
+    send("dispatch of ids", ids, send_rows_, received, receive_rows_, Index{sizeof *ids}, {});
     return received;
   }
 
@@ -63,15 +78,17 @@ class Exchange {
  private:
   // At every exchange, whether this microbatch's rows travel or not, so that all microbatches do so at the same places.
   void give_turn() const {
-    if (context_.turns && group_.size() > 1) context_.turns->give("exchange");
+    if (turns_ && group_.size() > 1) turns_->give("exchange");
   }
+  void send(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
+            const std::vector<Index>& receive_rows, Index row_bytes, const Communicator::Meanwhile& meanwhile);
   void move(std::string_view what, const void* from, const std::vector<Index>& send_rows, void* to,
             const std::vector<Index>& receive_rows, Index row_bytes);
 
-  const Context& context_;
+  Context context_, travelling_;  // the same but for the stream
   Communicator& group_;
   PhaseSeconds& seconds_;
-  void* stream_;
+  Turns* turns_;
   bool moves_;  // a group of one rank, or one that stays home, moves nothing
   std::vector<Segment> segments_;
   std::vector<Index> send_rows_, receive_rows_;  // by rank of the group

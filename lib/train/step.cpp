@@ -16,13 +16,17 @@ StepMetrics Trainer::train_step(bool stop_requested) {
     recorded_->begin_step(step_, model().kind_of_step(config_.run.seed, step_), !context_.profile && !stop_requested);
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
-  // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. A profile times
-  // one kernel after the other.
+  // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. One goes on
+  // while another's tokens travel, or, where none do, while the host waits for what a GPU computes for the other. A
+  // profile times one kernel after the other.
+  Turns* const turns = turns_->count() > 1 && !context_.profile ? turns_.get() : nullptr;
+  const bool tokens_travel = mesh_.expert_group().size() > 1;
   Context context = context_;
-  if (turns_->count() > 1 && !context_.profile) context.turns = turns_.get();
+  if (!tokens_travel) context.turns = turns;
   const auto train_microbatches = [&](int first) {
     Strand& strand = strands_[static_cast<std::size_t>(first)];
-    const Pass pass = training_pass(context, strand, seconds);
+    Pass pass = training_pass(context, strand, seconds);
+    if (turns && tokens_travel) pass.exchange_turns = {turns, strand.exchange_stream->get()};
     for (Index i = first; i < local_microbatches_; i += turns_->count()) {
       turns_->give("microbatch");
       profiled.phase("load");
@@ -80,7 +84,6 @@ Pass Trainer::training_pass(const Context& context, Strand& strand, PhaseSeconds
           .parameters = *parameters_,
           .expert_group = mesh_.expert_group(),
           .seconds = seconds,
-          .exchange_stream = exchange_stream_ ? exchange_stream_->get() : nullptr,
           .gradients = gradients_.get(),
           .packed_weights = packed_weights_.get(),
           .seed = config_.run.seed,

@@ -111,13 +111,15 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   first_microbatch_ = local_microbatches_ * mesh.world().rank();
 
   const ImageShape image{dataset.height, dataset.width, dataset.channels, dataset.classes};
-  strands_.push_back({make_model(model_options(config, image), table_), kernels::Arena(context.device)});
+  strands_.push_back({make_model(model_options(config, image), table_), kernels::Arena(context.device), nullptr});
   while (std::ssize(strands_) < num_strands()) {
     ParameterTable same;  // strands share the parameters
-    strands_.push_back({make_model(model_options(config, image), same), kernels::Arena(context.device)});
+    strands_.push_back({make_model(model_options(config, image), same), kernels::Arena(context.device), nullptr});
   }
   turns_ = std::make_unique<Turns>(static_cast<int>(std::ssize(strands_)));
-  if (turns_->count() > 1) exchange_stream_.emplace(context.device);
+  if (turns_->count() > 1)
+    for (Strand& strand : strands_)
+      strand.exchange_stream = std::make_unique<kernels::Stream>(context.device, kernels::Priority::kHigh);
   const Index local_experts = experts_or_leaves(config) / config.parallel.experts;
   parameters_ = std::make_unique<ParameterStore>(context.device, table_, local_experts * mesh.expert_group().rank(),
                                                  local_experts);
@@ -130,8 +132,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   if (local_microbatches_ % block != 0)
     block = local_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(local_microbatches_));
   const bool by_library = config.parallel.reduction == "library";
-  const bool overlap = config.parallel.overlap == "on" ||
-                       (config.parallel.overlap == "auto" && mesh.world().exchanges_overlap() && !by_library);
+  const bool overlap = overlaps_exchanges() && !by_library;
   const GradientSums::Reduction reduction{.by_library = by_library, .overlap = overlap};
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block, mesh, reduction,
                                               num_metrics());
@@ -153,11 +154,17 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
                   config.train.plateau_factor, config.train.plateau_of == "training"};
 }
 
+bool Trainer::overlaps_exchanges() const {
+  const std::string& overlap = config_.parallel.overlap;
+  return overlap == "on" || (overlap == "auto" && mesh_.world().exchanges_overlap());
+}
+
+// Without other ranks' experts there is only the host that waits: for a GPU, where a router's steps are not alike.
 Index Trainer::num_strands() const {
-  const bool exchanges = mesh_.expert_group().size() > 1, waits = context_.device != Device::kCpu;
-  if (config_.parallel.overlap == "off" || model().mixture_blocks().empty() || !(exchanges || waits)) return 1;
-  if (config_.parallel.overlap == "auto" && exchanges && !mesh_.world().exchanges_overlap()) return 1;
-  return std::min<Index>(2, local_microbatches_);
+  const bool waits = context_.device != Device::kCpu && model().num_kinds_of_steps() == 0;
+  const bool overlaps =
+      mesh_.expert_group().size() > 1 ? overlaps_exchanges() : waits && config_.parallel.overlap != "off";
+  return overlaps && !model().mixture_blocks().empty() ? std::min<Index>(2, local_microbatches_) : 1;
 }
 
 Index Trainer::num_arena_allocations() const {

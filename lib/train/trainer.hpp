@@ -97,8 +97,11 @@ class Trainer {
   struct Strand {
     std::unique_ptr<Model> model;
     kernels::Arena arena;
+    std::unique_ptr<kernels::Stream> exchange_stream;  // null: there is but one strand
   };
 
+  // Whether ranks compute while others' data travel (parallel.overlap).
+  bool overlaps_exchanges() const;
   // The strands of a step: two where one has something to do while the other waits.
   Index num_strands() const;
   Pass training_pass(const Context& context, Strand& strand, PhaseSeconds& seconds);
@@ -136,7 +139,6 @@ class Trainer {
   ParameterTable table_;
   std::vector<Strand> strands_;
   std::unique_ptr<Turns> turns_;
-  std::optional<kernels::Stream> exchange_stream_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;

@@ -21,7 +21,6 @@ TEST(Turns, GoRoundInAFixedOrder) {
       for (const char* place : {"1", "2", "3"}) {
         order += static_cast<char>('a' + strand) + std::string(place) + " ";
         turns.give("somewhere");
-        EXPECT_EQ(turns.running(), strand);
       }
       order += static_cast<char>('a' + strand) + std::string("- ");
     });

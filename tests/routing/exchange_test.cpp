@@ -121,7 +121,7 @@ TEST(Exchange, CarriesTokenIdentitiesToo) {
   for (Index slot = 0; slot < exchange.num_slots(); ++slot)
     ids.push_back(static_cast<std::int32_t>(group->rank() * 100000 + slot));
   const std::vector<std::int32_t> sent = ids;
-  std::int32_t* received = exchange.to_experts(arena, ids.data(), 1);
+  std::int32_t* received = exchange.ids_to_experts(arena, ids.data());
   for (const Segment& segment : exchange.segments()) {
     // A source's slots of one expert begin after those of all experts before it.
     const Index expert = kExperts / group->size() * group->rank() + segment.local_expert;
