@@ -51,11 +51,11 @@ inline FourFloats sums_of(const FloatLanes& a, const FloatLanes& b, const FloatL
 #endif
 }
 
-// GCC would load a value that it multiplies several times once for each of them.
-inline void keep_in_register(FloatLanes& value) {
+// GCC would load a value that it multiplies several times once for each of them. Without AVX no register holds one.
+inline void keep_in_register([[maybe_unused]] FloatLanes& value) {
 #ifdef __AVX512F__
   asm("" : "+v"(value));
-#else
+#elif defined(__AVX__)
   asm("" : "+x"(value));
 #endif
 }
