@@ -67,8 +67,16 @@ std::unique_ptr<Communicator> RankDevice::communicator(const Config& config, Wor
     fail_usage(
         "parallel.exchange = nccl: ranks share a GPU, which NCCL does not allow: "
         "start fewer ranks, or set parallel.exchange = host.");
-  if (way == "nccl" || (has_nccl() && !shared_))
-    return make_nccl_communicator(std::move(host), config.parallel.timeout);
+  if (way == "nccl" || (has_nccl() && !shared_)) {
+    auto nccl = make_nccl_communicator(std::move(host), config.parallel.timeout);
+    if (config.parallel.overlap == "on" && world.size() > 1 && !nccl->exchanges_overlap())
+      fail_usage(
+          "parallel.overlap = on: {} does not launch what travels in the order in which it is told to, so ranks could "
+          "wait for one another for ever: take NCCL 2.26 or later, without NCCL_LAUNCH_ORDER_IMPLICIT=0 in the "
+          "environment, or set parallel.overlap = off.",
+          nccl_version());
+    return nccl;
+  }
   if (world.speaks())
     fmt::print(stderr, "switchyard: warning: {}: arrays go from GPU to GPU by way of host memory, which is slow\n",
                shared_ ? "ranks share a GPU" : "this program was built without NCCL");
