@@ -65,18 +65,24 @@ class CudaGraph final : public Graph {
     const cudaGraph_t recorded = capture(context, work);
     const cudaError_t error = cudaGraphInstantiate(&graph_, recorded, 0);
     (void)cudaGraphDestroy(recorded);
-    check(error, "making a graph of recorded launches");
+    check_graph(error, "making a graph of recorded launches");
   }
   ~CudaGraph() override { (void)cudaGraphExecDestroy(graph_); }
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;
 
   void launch(const Context& context) override {
-    check(cudaGraphLaunch(graph_, stream_of(context)), "launch of a graph");
+    check_graph(cudaGraphLaunch(graph_, stream_of(context)), "launch of a graph");
   }
   void replace_copy(const void* to, const void* from, Index bytes) override { copies_.replace(to, from, bytes); }
 
  private:
+  static void check_graph(cudaError_t error, std::string_view what) {
+    if (error == cudaErrorMemoryAllocation)
+      fail("No memory on the GPU for recorded launches: set compute.graphs = off, or use a smaller train.microbatch.");
+    check(error, what);
+  }
+
   // Thread-local: what other threads do with the GPU, those of NCCL for instance, is none of its business.
   cudaGraph_t capture(const Context& context, const std::function<void()>& work) {
     if (of_recording) fail("recorded launches: a recording within another");
