@@ -181,7 +181,7 @@ compare() { # TEXT DIGEST
   else fail "$1" "DIFFERS: $2"; fi
 }
 check_digests() {
-  local dtype layout ranks experts kind
+  local dtype layout ranks experts
   for dtype in fp32 bf16; do
     reference=$(train "one-rank-$dtype" 1 12 --compute.dtype $dtype)
     show "digest, $dtype, 1 rank" "$reference"
@@ -205,12 +205,20 @@ check_digests() {
     show 'digest, resumed on the CPU' "$(train to-cpu 1 12 --resume --compute.device cpu)"
     show 'digest, 1 rank, TF32' "$(train tf32 1 12 --compute.tf32 true)"
   done
-  # A gate's microbatches are not recorded; these are.
-  for kind in dense moe; do
-    ffn=(--ffn.kind $kind --ffn.router random --ffn.granularity balanced)
-    reference=$(train "graphs-$kind-off" 1 12 --compute.dtype bf16 --compute.graphs off)
-    show "digest, $kind at random, without graphs" "$reference"
-    compare "digest, $kind at random, with graphs" "$(train "graphs-$kind" 1 12 --compute.dtype bf16)"
+  # Microbatches whose experts the host has to wait for are not recorded; these are.
+  local name keys
+  local -a ffn
+  for name in dense balanced batch expert_choice hash; do
+    case $name in
+      dense) keys='--ffn.kind dense' ;;
+      balanced | batch) keys="--ffn.kind moe --ffn.router random --ffn.granularity $name" ;;
+      expert_choice) keys='--ffn.kind moe --ffn.router expert_choice --ffn.capacity_train 1' ;;
+      hash) keys='--ffn.kind moe --ffn.router hash --ffn.hash position' ;;
+    esac
+    read -ra ffn <<<"$keys"
+    reference=$(train "graphs-$name-off" 1 12 --compute.dtype bf16 --compute.graphs off)
+    show "digest, $name, without graphs" "$reference"
+    compare "digest, $name, with graphs" "$(train "graphs-$name" 1 12 --compute.dtype bf16)"
   done
 }
 if wants digests; then check_digests; fi
