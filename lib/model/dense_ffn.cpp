@@ -51,8 +51,6 @@ class DenseFfn final : public Ffn {
         first_(Linear::add(table, name + ".w1", name + ".b1", options.width, options.hidden)),
         second_(Linear::add(table, name + ".w2", name + ".b2", options.hidden, options.out)) {}
 
-  Index num_kinds_of_steps() const override { return 1; }
-
   InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kProducts}; }
 
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses*) override {

@@ -20,6 +20,8 @@ class FffFfn final : public Ffn {
  public:
   FffFfn(const FfnOptions& options, ParameterTable& table);
 
+  bool host_waits() const override { return true; }  // for the entropies of nodes
+
   // Products in training, whole trees in evaluation.
   InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kBoth}; }
   float* forward(const Pass& pass, const Input& input, AuxiliaryLosses* losses) override {

@@ -35,7 +35,8 @@ class Ffn {
   };
 
   // As Router, where all experts are this rank's.
-  virtual Index num_kinds_of_steps() const { return 0; }
+  virtual bool host_waits() const { return false; }
+  virtual Index num_kinds_of_steps() const { return host_waits() ? 0 : 1; }
   virtual Index kind_of_step(std::uint64_t seed, Index step) const {
     static_cast<void>(seed), static_cast<void>(step);
     return 0;

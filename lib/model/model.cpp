@@ -23,12 +23,18 @@ void Model::add_ffn(FfnOptions ffn, ParameterTable& table) {
   ffns_.push_back(make_ffn(ffn, table));
 }
 
+bool Model::host_waits() const {
+  return options_.consistency > 0 ||
+         std::any_of(ffns_.begin(), ffns_.end(), [](const auto& ffn) { return ffn->host_waits(); });
+}
+
 // Where there are several kinds, all mixtures share one draw.
 Index Model::num_kinds_of_steps() const {
+  if (host_waits()) return 0;
   Index most = 0;
   for (const auto& ffn : ffns_) {
     const Index of_ffn = ffn->num_kinds_of_steps();
-    if (of_ffn == 0 || options_.consistency > 0) return 0;
+    if (of_ffn == 0) return 0;
     most = std::max(most, of_ffn);
   }
   return most;

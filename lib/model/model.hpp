@@ -63,6 +63,7 @@ class Model {
   virtual std::string place_name(int place) const = 0;
 
   // As Router, where all experts are this rank's.
+  bool host_waits() const;
   Index num_kinds_of_steps() const;
   Index kind_of_step(std::uint64_t seed, Index step) const;
 

@@ -38,6 +38,7 @@ class MoeFfn final : public Ffn {
     shared_ = make_dense_ffn(shared, table, "shared", kSharedDropout);
   }
 
+  bool host_waits() const override { return router_->host_waits(); }
   Index num_kinds_of_steps() const override { return router_->num_kinds_of_steps(); }
   Index kind_of_step(std::uint64_t seed, Index step) const override { return router_->kind_of_step(seed, step); }
 

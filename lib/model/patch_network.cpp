@@ -72,8 +72,6 @@ class PatchNetwork final : public Ffn {
     bias_ = table.add({name + ".b1", {options.hidden}, false, start(options, 1)});
   }
 
-  Index num_kinds_of_steps() const override { return 1; }
-
   // Products read patches, not rows.
   InputForm prepare(const Pass&, const Input&) override { return {kernels::Readers::kOthers}; }
 

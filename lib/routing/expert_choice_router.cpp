@@ -43,7 +43,7 @@ class ExpertChoiceRouter final : public GatedRouter {
   }
 
   // The host reads the sums of losses.
-  Index num_kinds_of_steps() const override { return options_.z_loss == 0 ? 1 : 0; }
+  bool host_waits() const override { return options_.z_loss > 0; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses* losses) override {
     RoutePlan plan = gate_.score(input, gate_.logits(input, gate_.perturbed(input)));

@@ -23,7 +23,7 @@ class HashRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
-  Index num_kinds_of_steps() const override { return by_content_ ? 0 : 1; }
+  bool host_waits() const override { return by_content_; }
 
   RoutePlan route(const RouteInput& input, AuxiliaryLosses*) override {
     if (experts_of_words_.empty()) make_table(input);

@@ -39,6 +39,7 @@ class RandomRouter final : public Router {
   }
 
   bool needs_x() const override { return false; }
+  bool host_waits() const override { return false; }
   // One for each expert that the batch may go to.
   Index num_kinds_of_steps() const override {
     if (options_.granularity == "batch" && options_.draw == "model") return num_experts_;

@@ -47,9 +47,12 @@ class Router {
   // Who reads x for such a router: kOthers, whoever needs it in fp32, or kProducts, who take it as products do.
   virtual kernels::Readers readers() const { return kernels::Readers::kOthers; }
 
+  // Whether the host waits for what a GPU computes before it can give it the rest of a microbatch: for counts, or sums
+  // of losses.
+  virtual bool host_waits() const { return true; }
   // How many kinds of training steps there are, where a microbatch's launches are the same in all steps of a kind, and
   // the host waits for none: then a GPU's can be recorded. 0: it waits, or counts are others in every step.
-  virtual Index num_kinds_of_steps() const { return 0; }
+  virtual Index num_kinds_of_steps() const { return host_waits() ? 0 : 1; }
   virtual Index kind_of_step(std::uint64_t seed, Index step) const {
     static_cast<void>(seed), static_cast<void>(step);
     return 0;

@@ -26,6 +26,8 @@ RecordedMicrobatches::RecordedMicrobatches(const Context& context, Index num_kin
 // Whether weights are out of date in the first microbatch depends on evaluations before: so they are packed here.
 void RecordedMicrobatches::begin_step(Index step, Index kind, bool allowed) {
   kind_ = &kinds_[static_cast<std::size_t>(kind)];
+  prepares_ = allowed && std::any_of(kind_->microbatches.begin(), kind_->microbatches.end(),
+                                     [](const Recorded& recorded) { return !recorded.graph; });
   active_ = allowed && kind_->has_room;
   kind_->has_room = true;
   if (!active_) return;

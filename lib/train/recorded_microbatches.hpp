@@ -22,6 +22,8 @@ class RecordedMicrobatches {
 
   // allowed: whether this step may use what is recorded, or record.
   void begin_step(Index step, Index kind, bool allowed);
+  // Whether the step at hand records, or will in the next one of its kind.
+  bool prepares() const { return prepares_; }
 
   // Gives the step's microbatch i to the context's stream. compute: what does so where it is not recorded; by the pass
   // that it is given, and the same in every step.
@@ -46,8 +48,9 @@ class RecordedMicrobatches {
   GradientSums& gradients_;
   PackedWeights& packed_weights_;
   std::vector<Kind> kinds_;
-  Kind* kind_ = nullptr;                // of the step at hand
-  bool active_ = false;                 // whether that is recorded
+  Kind* kind_ = nullptr;  // of the step at hand
+  bool active_ = false;   // whether that is recorded
+  bool prepares_ = false;
   kernels::Array<std::uint32_t> step_;  // (1)
 };
 

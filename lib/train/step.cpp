@@ -21,11 +21,11 @@ StepMetrics Trainer::train_step(bool stop_requested) {
   // profile times one kernel after the other.
   Turns* const turns = turns_->count() > 1 && !context_.profile ? turns_.get() : nullptr;
   const bool tokens_travel = mesh_.expert_group().size() > 1;
-  Context context = context_;
-  if (!tokens_travel) context.turns = turns;
+  microbatch_context_ = context_;
+  if (!tokens_travel) microbatch_context_.turns = turns;
   const auto train_microbatches = [&](int first) {
     Strand& strand = strands_[static_cast<std::size_t>(first)];
-    Pass pass = training_pass(context, strand, seconds);
+    Pass pass = training_pass(microbatch_context_, strand, seconds);
     if (turns && tokens_travel) pass.exchange_turns = {turns, strand.exchange_stream->get()};
     for (Index i = first; i < local_microbatches_; i += turns_->count()) {
       turns_->give("microbatch");
@@ -72,6 +72,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
                      step_ + 1);
   strands_.front().model->after_step(context_, metrics.routing.tokens, *parameters_);
 
+  metrics.prepares = recorded_ && recorded_->prepares();
   ++step_;
   metrics.seconds = seconds_now() - start;
   metrics.phases = seconds;

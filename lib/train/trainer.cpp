@@ -117,7 +117,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
     strands_.push_back({make_model(model_options(config, image), same), kernels::Arena(context.device), nullptr});
   }
   turns_ = std::make_unique<Turns>(static_cast<int>(std::ssize(strands_)));
-  if (turns_->count() > 1)
+  if (turns_->count() > 1 && mesh.expert_group().size() > 1)
     for (Strand& strand : strands_)
       strand.exchange_stream = std::make_unique<kernels::Stream>(context.device, kernels::Priority::kHigh);
   const Index local_experts = experts_or_leaves(config) / config.parallel.experts;
@@ -132,7 +132,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   if (local_microbatches_ % block != 0)
     block = local_microbatches_ >> std::countr_zero(static_cast<std::uint64_t>(local_microbatches_));
   const bool by_library = config.parallel.reduction == "library";
-  const bool overlap = overlaps_exchanges() && !by_library;
+  const bool overlap = overlaps_exchanges() && !by_library && mesh.world().size() > 1;
   const GradientSums::Reduction reduction{.by_library = by_library, .overlap = overlap};
   gradients_ = std::make_unique<GradientSums>(context.device, *parameters_, local_microbatches_, block, mesh, reduction,
                                               num_metrics());
@@ -159,9 +159,9 @@ bool Trainer::overlaps_exchanges() const {
   return overlap == "on" || (overlap == "auto" && mesh_.world().exchanges_overlap());
 }
 
-// Without other ranks' experts there is only the host that waits: for a GPU, where a router's steps are not alike.
+// Without other ranks' experts there is only the host that waits, for a GPU.
 Index Trainer::num_strands() const {
-  const bool waits = context_.device != Device::kCpu && model().num_kinds_of_steps() == 0;
+  const bool waits = context_.device != Device::kCpu && model().host_waits();
   const bool overlaps =
       mesh_.expert_group().size() > 1 ? overlaps_exchanges() : waits && config_.parallel.overlap != "off";
   return overlaps && !model().mixture_blocks().empty() ? std::min<Index>(2, local_microbatches_) : 1;

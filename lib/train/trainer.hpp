@@ -36,6 +36,7 @@ struct StepMetrics {
   RoutingLoad routing;
   TreeLoad trees;
   bool stop_requested = false;  // by any rank
+  bool prepares = false;  // launches were recorded in it, or will be in the next step of its kind: that one is faster
 };
 
 ModelOptions model_options(const Config& config, const ImageShape& image);
@@ -97,7 +98,7 @@ class Trainer {
   struct Strand {
     std::unique_ptr<Model> model;
     kernels::Arena arena;
-    std::unique_ptr<kernels::Stream> exchange_stream;  // null: there is but one strand
+    std::unique_ptr<kernels::Stream> exchange_stream;  // null: there is but one strand, or no tokens travel
   };
 
   // Whether ranks compute while others' data travel (parallel.overlap).
@@ -139,6 +140,7 @@ class Trainer {
   ParameterTable table_;
   std::vector<Strand> strands_;
   std::unique_ptr<Turns> turns_;
+  Context microbatch_context_;  // of the step at hand
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;

@@ -195,6 +195,21 @@ TEST(Turns, LeaveTheGpuNoGapWhereAGateIsAwaited) {
   }
 }
 
+// Two microbatches at a time have room for the activations of both.
+TEST(Turns, AreTakenOnlyWhereTheHostWaits) {
+  if (world_size() > 1) return;
+  const auto rooms = [](const char* kind, const char* overlap) {
+    Config config = on_gpu(config_of(kind_named(kind)));
+    config.parallel.overlap = overlap;
+    SmallRun gpu = run_alone(config);
+    gpu.train(1);
+    return gpu->num_arena_allocations();
+  };
+  EXPECT_GT(rooms("switch", "auto"), rooms("switch", "off"));
+  for (const char* kind : {"dense", "random per token", "fff"})
+    EXPECT_EQ(rooms(kind, "auto"), rooms(kind, "off")) << kind;
+}
+
 // Two products forward, four backward; biases, activations, sums over rows and packed weights of all experts together.
 TEST(Launches, OfAStepGrowWithTheNumberOfExpertsByTheirProductsAlone) {
   if (world_size() > 1) return;

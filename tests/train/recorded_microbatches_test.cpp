@@ -126,9 +126,10 @@ TEST(Launches, AreRecordedForEachExpertThatABatchMayGoTo) {
   int steps_of[2] = {};
   for (Index step = 0; step < 7; ++step) {
     const long before = emulated::num_launches();
-    const std::size_t drawn = expert(run.train(1)[0]);
-    const bool is_recorded = ++steps_of[drawn] > 1;
-    EXPECT_EQ(emulated::num_launches() - before < 100, is_recorded) << "step " << step;
+    const StepMetrics metrics = run.train(1)[0];
+    const int steps = ++steps_of[expert(metrics)];
+    EXPECT_EQ(emulated::num_launches() - before<100, steps> 1) << "step " << step;
+    EXPECT_EQ(metrics.prepares, steps <= 2) << "step " << step;
   }
   EXPECT_GT(steps_of[0], 1);
   EXPECT_GT(steps_of[1], 1);
