@@ -14,7 +14,7 @@ constexpr Part kParts[] = {
     {"step", "switchyard bench step [--config FILE] [--steps N] [--profile] [--KEY VALUE ...]\n",
      R"(step: times N training steps of the configured model on data of its shape, after two that do not count, and in
 turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them, or on a GPU cuBLASLt.
-Medians.
+Medians. Steps whose launches are recorded for later ones (compute.graphs) do not count either.
 
   training step    seconds of a step, images/s over all ranks, GFLOP/s of the model's matrix products
   products alone   the same at their rate, if nothing but the products took time: the ceiling
