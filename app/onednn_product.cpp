@@ -26,9 +26,14 @@ memory filled(const memory::desc& desc, const dnnl::engine& engine) {
   return array;
 }
 
-dnnl::matmul::primitive_desc describe(const dnnl::matmul::desc& product, const dnnl::engine& engine) {
+dnnl::matmul::primitive_desc describe(const memory::desc& a, const memory::desc& b, const memory::desc& c,
+                                      const dnnl::engine& engine) {
   try {
-    return {product, engine};
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine, a, b, c};
+#else
+    return {dnnl::matmul::desc(a, b, c), engine};
+#endif
   } catch (const dnnl::error& error) {
     fail("oneDNN has no matrix product of this compute.dtype for this processor ({}): time compute.dtype = fp32.",
          error.what());
@@ -63,7 +68,7 @@ OneDnnProduct::OneDnnProduct(const ProductShape& shape, kernels::Precision preci
   const memory::desc a = row_major(shape.m, shape.k, shape.transpose_a, type);
   const memory::desc c = row_major(shape.m, shape.n, false, memory::data_type::f32);
   const memory::desc any_b({shape.k, shape.n}, type, memory::format_tag::any);
-  const dnnl::matmul::primitive_desc description = describe({a, any_b, c}, engine_);
+  const dnnl::matmul::primitive_desc description = describe(a, any_b, c, engine_);
   matmul_ = dnnl::matmul(description);
   a_ = filled(a, engine_);
   b_ = filled(description.weights_desc(), engine_);
