@@ -2,20 +2,26 @@
 # bundle.sh [--without-cuda] PLACE: puts what tests/gpu/check.sh needs of build/cuda into PLACE, a folder or an archive
 # (NAME.tar.xz), for a machine with a GPU but without this one's packages: the programs, Open MPI, and every shared
 # library but the C library's and CUDA's driver. --without-cuda: nor CUDA's own libraries and NCCL, most of a gigabyte,
-# for a machine that has them. If its processor is not this one's, configure with -DSWITCHYARD_NATIVE=OFF first.
+# for a machine that has them. If its processor is not this one's, configure with -DSWITCHYARD_NATIVE=OFF first. An
+# earlier bundle in PLACE is replaced.
 set -euo pipefail
 left_out='libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda'
 if [ "${1:-}" = --without-cuda ]; then
   left_out+='|libcudart|libcublas|libcublasLt|libnccl'
   shift
 fi
-[ $# = 1 ] || { sed -n '2,5s/^# //p' "$0" >&2; exit 2; }
+[ $# = 1 ] || { sed -n '2,6s/^# //p' "$0" >&2; exit 2; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build/cuda
 place=$1
 folder=$place
 case "$place" in *.tar.xz) folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT ;; esac
-[ -x "$build/switchyard" ] || { echo "bundle.sh: build first: cmake --preset cuda && cmake --build build/cuda" >&2; exit 1; }
+[ -x "$build/switchyard" ] && [ -x "$build/test_kernels_reduce" ] || {
+  echo 'bundle.sh: build first, the tests, too: cmake --preset cuda -DSWITCHYARD_TESTS=ON && cmake --build build/cuda' >&2
+  exit 1
+}
+[ ! -e "$folder" ] || [ -x "$folder/bin/switchyard" ] || rmdir "$folder" 2>/dev/null ||
+  { echo "bundle.sh: $folder: is there already, and no bundle: give a new folder, an empty one or NAME.tar.xz" >&2; exit 1; }
 
 rm -rf "$folder"
 mkdir -p "$folder/bin" "$folder/lib"
