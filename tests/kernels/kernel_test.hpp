@@ -35,7 +35,11 @@ namespace switchyard::kernels {
 inline Device test_device() {
   static const Device device = [] {
     const char* const name = std::getenv("SWITCHYARD_TEST_DEVICE");
-    if (!name || std::string(name) != "cuda") return Device::kCpu;
+    if (!name) return Device::kCpu;
+    if (std::string(name) != "cuda") {
+      std::fprintf(stderr, "SWITCHYARD_TEST_DEVICE = %s: there is only cuda\n", name);
+      std::exit(2);
+    }
     if (num_devices(Device::kCuda) > 0) return Device::kCuda;
     std::fprintf(stderr, "no GPU: skipped\n");
     std::exit(77);
