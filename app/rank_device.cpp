@@ -63,6 +63,10 @@ std::unique_ptr<Communicator> RankDevice::communicator(const Config& config, Wor
   auto host = world.comm().split(0);
   const std::string& way = config.parallel.exchange;
   if (device_ == Device::kCpu || way == "host" || (world.size() == 1 && way == "auto")) return host;
+  if (way == "nccl" && !has_nccl())
+    fail_usage(
+        "parallel.exchange = nccl: this program was built without NCCL: set parallel.exchange = host, or build with "
+        "-DSWITCHYARD_CUDA=ON where CMake finds nccl.h and libnccl.");
   if (way == "nccl" && shared_)
     fail_usage(
         "parallel.exchange = nccl: ranks share a GPU, which NCCL does not allow: "
