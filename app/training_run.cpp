@@ -100,6 +100,12 @@ void TrainingRun::describe() const {
              plural(mesh.replicas().size(), "replica"));
   if (session_.context.device != Device::kCpu)
     fmt::print("device: {}\n", kernels::device_name(session_.context.device));
+  const StepPlan plan = trainer_->plan();
+  if (plan.recorded > 0 || plan.in_turn > 1 || plan.sums_meanwhile)
+    fmt::print("a rank's microbatches: {} a step{}{}{}\n", plan.microbatches,
+               plan.recorded > 0 ? fmt::format(", {} of them launched as graphs", plan.recorded) : "",
+               plan.in_turn > 1 ? fmt::format(", {} in turn", plan.in_turn) : "",
+               plan.sums_meanwhile ? ", gradients summed over ranks meanwhile" : "");
   std::fflush(stdout);
 }
 

@@ -90,6 +90,7 @@ class GradientSums {
   // The expert had no token of this source's microbatch.
   void skip_expert(const Context& context, ParameterId id, Index local_expert, Index source);
 
+  bool overlaps() const { return reduction_.overlap; }
   // With overlap, begins to sum over ranks what has had its last leaf, from the last parameter backwards. Called by
   // all ranks at the same places of a backward pass.
   void reduce_complete(const Context& context);

@@ -20,6 +20,9 @@ class RecordedMicrobatches {
   RecordedMicrobatches(const Context& context, Index num_kinds, Index count, GradientSums& gradients,
                        PackedWeights& packed_weights);
 
+  // How many of a step's are.
+  Index count() const { return std::ssize(kinds_.front().microbatches); }
+
   // allowed: whether this step may use what is recorded, or record.
   void begin_step(Index step, Index kind, bool allowed);
   // Whether the step at hand records, or will in the next one of its kind.

@@ -167,6 +167,10 @@ Index Trainer::num_strands() const {
   return overlaps && !model().mixture_blocks().empty() ? std::min<Index>(2, local_microbatches_) : 1;
 }
 
+StepPlan Trainer::plan() const {
+  return {local_microbatches_, recorded_ ? recorded_->count() : 0, std::ssize(strands_), gradients_->overlaps()};
+}
+
 Index Trainer::num_arena_allocations() const {
   Index sum = 0;
   for (const Strand& strand : strands_) sum += strand.arena.num_allocations();

@@ -39,6 +39,14 @@ struct StepMetrics {
   bool prepares = false;  // launches were recorded in it, or will be in the next step of its kind: that one is faster
 };
 
+// How this rank's microbatches of a step are computed.
+struct StepPlan {
+  Index microbatches = 0;
+  Index recorded = 0;           // from the first on, whose launches are recorded (compute.graphs)
+  Index in_turn = 1;            // that take turns (parallel.overlap)
+  bool sums_meanwhile = false;  // whether gradients are summed over ranks before all are computed
+};
+
 ModelOptions model_options(const Config& config, const ImageShape& image);
 // What the ffn section says of the router; width and prefix are left to the mixture.
 RouterOptions router_options(const Config::Ffn& ffn);
@@ -81,6 +89,7 @@ class Trainer {
   const ParameterStore& parameters() const { return *parameters_; }
   ParameterStore& parameters() { return *parameters_; }
   Index num_arena_allocations() const;
+  StepPlan plan() const;
 
   // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
   std::string digest();

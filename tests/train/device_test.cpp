@@ -203,6 +203,7 @@ TEST(Turns, AreTakenOnlyWhereTheHostWaits) {
     config.parallel.overlap = overlap;
     SmallRun gpu = run_alone(config);
     gpu.train(1);
+    EXPECT_EQ(gpu->plan().in_turn, std::string(kind) == "switch" && std::string(overlap) == "auto" ? 2 : 1);
     return gpu->num_arena_allocations();
   };
   EXPECT_GT(rooms("switch", "auto"), rooms("switch", "off"));

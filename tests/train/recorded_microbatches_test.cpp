@@ -122,6 +122,7 @@ TEST(Launches, AreRecordedForEachExpertThatABatchMayGoTo) {
   Config config = small_batches("random", "auto");
   config.ffn.experts = 2;
   SmallRun run = run_alone(config);
+  EXPECT_EQ(run->plan().recorded, run->plan().microbatches);
   const auto expert = [&](const StepMetrics& metrics) { return metrics.routing.tokens[0] > 0 ? 0u : 1u; };
   int steps_of[2] = {};
   for (Index step = 0; step < 7; ++step) {
