@@ -27,10 +27,15 @@ std::map<void*, Memory> memories;
 // While one lives, device memory can be touched.
 class Access {
  public:
-  Access() { protect(PROT_READ | PROT_WRITE); }
-  ~Access() { protect(PROT_NONE); }
+  Access() {
+    if (lives++ == 0) protect(PROT_READ | PROT_WRITE);
+  }
+  ~Access() {
+    if (--lives == 0) protect(PROT_NONE);
+  }
 
  private:
+  static inline int lives = 0;
   static void protect(int how) {
     for (const auto& [pointer, memory] : memories) mprotect(memory.pages, memory.bytes, how);
   }
@@ -69,6 +74,8 @@ namespace {
 
 // The stream's work, until so much of it has been done in all.
 void do_until(cudaStream_t stream, long num_done) {
+  if (stream->num_done >= num_done) return;
+  const Access access;  // once for all of it: to open and close pages takes long
   while (stream->num_done < num_done) {
     const std::function<void()> next = std::move(stream->work.front());
     stream->work.pop_front();
@@ -116,10 +123,7 @@ long num_launches() { return launches; }
 void give(cudaStream_t stream, std::function<void()> work) {
   if (known(stream)->capture) return capture_work(known(stream), std::move(work));
   ++launches;
-  known(stream)->work.push_back([work = std::move(work)] {
-    const Access access;
-    work();
-  });
+  known(stream)->work.push_back(std::move(work));
 }
 
 }  // namespace emulated
