@@ -18,10 +18,10 @@ namespace {
 
 constexpr Index kSteps = 2;
 
-// 4 microbatches of 2.
+// 6 microbatches of 2, of which the tree of sums has blocks of 3.
 Config small_batch(const std::string& kind) {
   Config config = config_of(kind_named(kind));
-  config.train.batch = 8;
+  config.train.batch = 12;
   return config;
 }
 
@@ -173,7 +173,7 @@ TEST_P(HostWaits, AreNoMoreThanRoutingForces) {
 }
 
 constexpr Index kMetrics = 1;     // with the gradient's norm
-constexpr Index kLayers = 4 * 2;  // of all microbatches: each once for counts, losses included
+constexpr Index kLayers = 6 * 2;  // of all microbatches: each once for counts, losses included
 INSTANTIATE_TEST_SUITE_P(Kinds, HostWaits,
                          ::testing::Values(Waits{"dense", kMetrics}, Waits{"random per balanced", kMetrics},
                                            Waits{"hash", kMetrics}, Waits{"expert_choice", kMetrics},

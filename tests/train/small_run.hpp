@@ -174,26 +174,12 @@ inline Dataset dataset_of(const Config& config) {
                        .validation_seed = config.data.validation_seed});
 }
 
-// A GPU's, made for it: what the default stream is given cannot be recorded.
-class OwnStream {
- public:
-  explicit OwnStream(Device device) : device_(device), stream_(kernels::make_stream(device)) {}
-  ~OwnStream() { kernels::destroy_stream(device_, stream_); }
-  OwnStream(const OwnStream&) = delete;
-  OwnStream& operator=(const OwnStream&) = delete;
-  void* get() const { return stream_; }
-
- private:
-  Device device_;
-  void* stream_;
-};
-
 // A trainer with all that it refers to.
 class SmallRun {
  public:
   SmallRun(const Config& config, std::unique_ptr<Communicator> world)
       : threads_(static_cast<int>(config.parallel.threads)),
-        stream_(config.compute.device == "cuda" ? Device::kCuda : Device::kCpu),
+        stream_(config.compute.device == "cuda" ? Device::kCuda : Device::kCpu, kernels::Priority::kUsual),
         context_{config.compute.device == "cuda" ? Device::kCuda : Device::kCpu, &threads_, stream_.get()},
         mesh_(std::move(world), config.parallel.experts),
         dataset_(dataset_of(config)),
@@ -209,7 +195,7 @@ class SmallRun {
 
  private:
   ThreadPool threads_;
-  OwnStream stream_;
+  kernels::Stream stream_;  // what the default stream is given cannot be recorded
   Context context_;
   Mesh mesh_;
   Dataset dataset_;
