@@ -8,13 +8,8 @@
 
 #include "kernels/api/device.hpp"
 #include "kernels/api/memory.hpp"
+#include "kernels/cuda/emulated/streams.hpp"
 #include "routing/exchange.hpp"
-
-#include <cuda_runtime.h>
-
-namespace emulated {
-void give(cudaStream_t stream, std::function<void()> work);
-}
 
 namespace switchyard {
 namespace {

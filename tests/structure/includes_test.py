@@ -39,6 +39,20 @@ class IncludesTest(unittest.TestCase):
         self.assertEqual(len(self.violations_in("lib/data/idx.cpp", '#include "idx.hpp"\n')), 1)
         self.assertEqual(len(self.violations_in("lib/data/idx.cpp", '#include "../io/schema.hpp"\n')), 1)
 
+    def test_cuda_is_seen_by_its_kernels_and_by_nccl_alone(self):
+        for header in ("cuda_runtime.h", "cuda.h", "cublasLt.h", "nccl.h", "mma.h", "cub/cub.cuh", "cooperative_groups.h"):
+            text = f"#include <vector>\n#include <{header}>\n"
+            for path in ("kernels/cuda/gemm.cpp", "kernels/cuda/emulated/graphs.cpp", "lib/comm/nccl.cpp"):
+                self.assertEqual(self.violations_in(path, text), [], path)
+            for path in ("tests/routing/exchange_test.cpp", "lib/comm/nccl.hpp", "lib/core/types.hpp", "app/main.cpp",
+                         "kernels/api/gemm.hpp", "kernels/cpu/gemm.cpp", "kernels/dispatch.cpp"):
+                (found,) = self.violations_in(path, text)
+                self.assertTrue(found.startswith(f"{path}:2: {header} is CUDA's"), found)
+
+    def test_tests_may_include_every_part(self):
+        text = '#include "kernels/cuda/emulated/streams.hpp"\n#include "app/main.hpp"\n#include "support.hpp"\n'
+        self.assertEqual(self.violations_in("tests/routing/exchange_test.cpp", text), [])
+
     def test_a_folder_without_a_rule_is_found(self):
         self.assertEqual(len(self.violations_in("lib/extras/tool.cpp", "")), 1)
 
