@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "app/run_folder.hpp"
 #include "app/text.hpp"
 #include "io/schema.hpp"
 
@@ -29,8 +30,15 @@ void check_output(const World& world, const CommandLine& line, const ConversionF
   std::error_code ignored;
   if (fs::equivalent(files.from, files.to, ignored))
     fail_usage("--output {}: is the checkpoint that is read: choose another", files.to);
-  if (line.options.count("overwrite") == 0 && fs::exists(files.to))
+  if (line.options.count("overwrite") > 0) return;
+  if (fs::exists(files.to))
     fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
+  const RunFolder folder(fs::absolute(files.to).parent_path());
+  if (io::has_checkpoint_name(files.to) && folder.holds_a_run())
+    fail_usage(
+        "--output {}: {} holds a run already, and this would be one of its checkpoints: choose another folder, or give "
+        "--overwrite",
+        files.to, folder.path().string());
 }
 
 Config checkpoint_config(const std::string& path, const std::string& kind, const std::string& instead) {

@@ -3,7 +3,10 @@
 #include <map>
 #include <vector>
 
+#include "config/keys.hpp"
 #include "io/checkpoint.hpp"
+#include "io/results.hpp"
+#include "io/schema.hpp"
 
 namespace switchyard {
 
@@ -32,9 +35,7 @@ std::string newest_checkpoint(const fs::path& folder) {
 // What a checkpoint was trained with must be what it goes on with.
 void check_configuration(const io::CheckpointInfo& info, const std::string& path, const Config& config,
                          Index total_steps) {
-  std::string differences;
-  for (const std::string& each : result_differences(parse_text(info.config, path), config))
-    differences += (differences.empty() ? "" : ", ") + each;
+  const std::string differences = joined(result_differences(parse_text(info.config, path), config), ", ");
   if (!differences.empty())
     fail_usage(
         "--resume: the configuration differs from that of {}: {}. Give the values that it was trained with, or "
@@ -52,15 +53,22 @@ std::string data_place(const Config::Data& data) {
   return path.empty() ? data.kind : path;
 }
 
-void check_data(const io::CheckpointInfo& info, const std::string& path, const Config& config,
-                const std::map<std::string, std::string>& data) {
+using Attributes = std::map<std::string, std::string>;
+
+// Of `now`, what a file's attributes name otherwise: "NAME: OLD -> NEW, ...".
+std::string other_values(const Attributes& before, const Attributes& now) {
   std::string differences;
-  for (const auto& [name, value] : data) {
-    const auto found = info.attributes.find(name);
-    const std::string before = found == info.attributes.end() ? "not recorded" : found->second;
-    if (before != value)
-      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, before, value);
+  for (const auto& [name, value] : now) {
+    const auto found = before.find(name);
+    const std::string old_value = found == before.end() ? "not recorded" : found->second;
+    if (old_value != value)
+      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, old_value, value);
   }
+  return differences;
+}
+
+void check_data(const io::CheckpointInfo& info, const std::string& path, const Config& config, const Attributes& data) {
+  const std::string differences = other_values(info.attributes, data);
   if (!differences.empty())
     fail_usage(
         "--resume: {} was trained on {} as it was then; {} now holds other data: {}. Give the data that it was trained "
@@ -86,6 +94,20 @@ void warn_of_other_bits(const io::CheckpointInfo& info, const std::string& path,
 }
 
 }  // namespace
+
+void check_results(const fs::path& path, const Config& config, const Attributes& data) {
+  const io::ResultsSummary results = io::describe_results(path);
+  const auto before = results.attributes.find(io::schema::kConfig);
+  // Of what cannot be read, opening it to go on says why.
+  if (!results.readable || before == results.attributes.end()) return;
+  std::string differences = joined(result_differences(parse_text(before->second, path.string()), config), ", ");
+  if (differences.empty()) differences = other_values(results.attributes, data);
+  if (!differences.empty())
+    fail_usage(
+        "--resume: {} holds the results of another run: {}. Move it away, or go on under another run.name: --run.name "
+        "NAME --resume CHECKPOINT",
+        path.string(), differences);
+}
 
 void start_from(World& world, Trainer& trainer, const Config& config) {
   const std::string& file = config.train.start;

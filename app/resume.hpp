@@ -11,6 +11,11 @@
 
 namespace switchyard {
 
+// On rank 0. Fails where a run's results are there that another configuration or other data gave: rows of two runs
+// would stand in one file.
+void check_results(const std::filesystem::path& path, const Config& config,
+                   const std::map<std::string, std::string>& data);
+
 // Collective. Begins with the parameters of train.start, where the configuration names one.
 void start_from(World& world, Trainer& trainer, const Config& config);
 

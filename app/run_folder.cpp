@@ -67,12 +67,14 @@ bool RunFolder::holds_a_run() const { return fs::exists(results()) || !io::list_
 
 void RunFolder::make_free(bool overwrite, const std::string& start) const {
   if (!overwrite && holds_a_run())
-    fail_usage("{} already holds a run; go on with it (--resume), replace it (--overwrite), or choose another run.name",
-               path_.string());
+    fail_usage(
+        "{} already holds a run; go on with it (--resume without a file), replace it (--overwrite), or choose another "
+        "run.name",
+        path_.string());
   std::error_code ignored;
   for (const fs::path& each : io::list_checkpoints(path_))
     if (fs::equivalent(each, start, ignored))
-      fail_usage("train.start = {}: --overwrite would remove it with the run that it is of: choose another run.name",
+      fail_usage("{}: --overwrite would remove this checkpoint with the run that it is of: choose another run.name",
                  start);
   for (const fs::path& each : io::list_checkpoints(path_)) fs::remove(each);
   fs::remove(results());

@@ -42,7 +42,9 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
           "switchyard train --config FILE [--config FILE ...] [--KEY VALUE ...]\n\n"
           "Trains on all ranks that mpirun started; files go to run.out/run.name/. Later files and keys win.\n\n"
           "  --resume [CHECKPOINT]  go on from the checkpoint, or from the newest one of the run that verifies\n"
-          "  --overwrite            replace an earlier run of the same name\n\n"
+          "  --overwrite            replace an earlier run of the same name, also where a checkpoint of another run "
+          "goes "
+          "on\n\n"
           "On SIGTERM, SIGINT or SIGUSR1 the run finishes its step, writes a checkpoint and exits with code 75.\n\n{}",
           help_text());
     if (world.speaks()) print_routers();
@@ -56,12 +58,15 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
   world.comm().set_timeout(config.parallel.timeout);
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {
-    if (resumes && overwrite) fail_usage("--resume and --overwrite exclude each other");
+    if (resumes && overwrite && line.options["resume"].as<std::string>().empty())
+      fail_usage(
+          "--resume without a file goes on with the run that --overwrite would remove: give one of them, or name a "
+          "checkpoint of another run: --resume FILE --overwrite");
     return load_dataset(data_options(config));
   });
   TrainingRun run(world, config, dataset, stop_signal);
   if (resumes)
-    run.resume(line.options["resume"].as<std::string>());
+    run.resume(line.options["resume"].as<std::string>(), overwrite);
   else
     run.start(overwrite);
   return run.run();

@@ -68,7 +68,7 @@ void TrainingRun::start(bool overwrite) {
   });
 }
 
-void TrainingRun::resume(const std::string& from) {
+void TrainingRun::resume(const std::string& from, bool overwrite) {
   take_folder();
   const auto path = switchyard::resume(world_, *trainer_, config_, folder_.path(), from, machine());
   // A checkpoint elsewhere is not this run's own. Rank 0 decides: ranks may see a file system at different times.
@@ -76,15 +76,13 @@ void TrainingRun::resume(const std::string& from) {
   char own = path && fs::equivalent(*path, folder_.checkpoint(trainer_->step()), ignored);
   broadcast(world_.comm(), "whether the checkpoint is the run's own", &own, sizeof(own), 0);
   if (own) saved_step_ = trainer_->step();
-  // The beginning of another training, as upcycle writes it: a run that is here already stays as it is.
-  if (path && !own && trainer_->step() == 0)
-    world_.together([&] {
-      if (world_.speaks() && folder_.holds_a_run())
-        fail_usage(
-            "--resume {}: begins a training, but {} holds a run already: choose another run.name, or, to go on "
-            "with that one, give --resume without a file",
-            path->string(), folder_.path().string());
-    });
+  world_.together([&] {
+    if (!world_.speaks()) return;
+    if (path && !own)
+      folder_.make_free(overwrite, path->string());
+    else
+      check_results(folder_.results(), config_, trainer_->data_attributes());
+  });
 }
 
 void TrainingRun::describe() const {
@@ -158,11 +156,21 @@ void TrainingRun::open_results() {
     shape.tree_layers = std::ssize(trainer_->model().tree_blocks());
     shape.leaves = shape.tree_layers > 0 ? experts_or_leaves(config_) : 0;
     shape.has_algorithms = session_.context.device != Device::kCpu;
-    if (trainer_->step() > 0 && fs::exists(folder_.results()))
+    if (fs::exists(folder_.results()))
       results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
     else
       results_ = io::ResultsWriter::create(folder_.results(), attributes(), shape);
+    tell_warnings();
   });
+}
+
+void TrainingRun::tell_warnings() {
+  for (const std::string& warning : results_->take_warnings()) {
+    if (progress_)
+      progress_->note("warning: " + warning);
+    else
+      fmt::print(stderr, "switchyard: warning: {}\n", warning);
+  }
 }
 
 int TrainingRun::run() {
@@ -232,6 +240,7 @@ void TrainingRun::append_rows(const StepMetrics& metrics) {
   results_->append(step_row(metrics, config_.train.batch));
   if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
   if (metrics.trees.layers > 0) results_->append(io::TreeRow{metrics.step, metrics.trees.entropy, metrics.trees.share});
+  tell_warnings();
 }
 
 void TrainingRun::evaluate() {

@@ -24,8 +24,9 @@ class TrainingRun {
 
   // Takes the run's folder and leaves it free for a new run, or fails.
   void start(bool overwrite);
-  // Takes the run's folder and goes on from checkpoint `from`, or from the run's newest one where that is empty.
-  void resume(const std::string& from);
+  // Takes the run's folder and goes on from checkpoint `from`, or from the run's newest one where that is empty. From a
+  // checkpoint elsewhere it goes on in a folder without a run alone, unless that may be overwritten.
+  void resume(const std::string& from, bool overwrite);
   // Returns the exit code.
   int run();
 
@@ -36,6 +37,7 @@ class TrainingRun {
   io::ResultsWriter::Attributes machine() const;
   void record_algorithms();
   void open_results();
+  void tell_warnings();  // of the results file
   void describe() const;
   bool train();  // false where the run was stopped before its end
   bool is_done() const;

@@ -167,7 +167,7 @@ Places write_contents(const h5::Handle& file, const CheckpointHeader& header, co
 }
 
 Places write_skeleton(const fs::path& path, const CheckpointHeader& header) {
-  reserve_space(path, 0, bytes_at_most(header));
+  create_with_space(path, bytes_at_most(header));
   const h5::Handle access = checkpoint_access();
   h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), path, "create the file");

@@ -39,8 +39,15 @@ constexpr double kMegabyte = 1e6;
 }  // namespace
 
 void reserve_space(const std::filesystem::path& path, Index begin, Index end, bool keep_length) {
+  reserve_space(Descriptor(path, O_WRONLY), path, begin, end, keep_length);
+}
+
+void create_with_space(const std::filesystem::path& path, Index end, bool keep_length) {
+  reserve_space(Descriptor(path, O_WRONLY | O_CREAT), path, 0, end, keep_length);
+}
+
+void reserve_space(int fd, const std::filesystem::path& path, Index begin, Index end, bool keep_length) {
   if (end <= begin) return;
-  const Descriptor fd(path, O_WRONLY | O_CREAT);
   // Going past this limit raises SIGXFSZ, which ends the program.
   rlimit limit{};
   if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
@@ -62,6 +69,13 @@ void release_reserved(const std::filesystem::path& path) {
   struct stat status {};
   // Nothing is lost if this fails: the blocks go with the file.
   if (fstat(fd, &status) == 0 && ftruncate(fd, status.st_size) != 0) return;
+}
+
+bool is_at(int fd, const std::filesystem::path& path) {
+  struct stat open {
+  }, named{};
+  return fstat(fd, &open) == 0 && stat(path.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
+         open.st_ino == named.st_ino;
 }
 
 PlacedWriter::PlacedWriter(const std::filesystem::path& path)

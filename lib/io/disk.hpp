@@ -9,13 +9,20 @@
 
 namespace switchyard::io {
 
-// Makes sure that bytes [begin, end) of a file can be written, creating it if need be. Its length grows to `end`, or
-// stays as it is (keep_length). Where the file system cannot reserve, its free space is looked at instead.
-// Fails on a full disk, an exceeded quota or file size limit, or no permission.
+// Makes sure that bytes [begin, end) of a file can be written. Its length grows to `end`, or stays as it is
+// (keep_length). Where the file system cannot reserve, its free space is looked at instead.
+// Fails on a full disk, an exceeded quota or file size limit, no permission, or where there is no such file.
 void reserve_space(const std::filesystem::path& path, Index begin, Index end, bool keep_length = false);
+// The same of an open file; `path` is its name for messages.
+void reserve_space(int fd, const std::filesystem::path& path, Index begin, Index end, bool keep_length);
+// The same of bytes [0, end), making the file where it is not there.
+void create_with_space(const std::filesystem::path& path, Index end, bool keep_length = false);
 
 // Gives back what was reserved beyond the file's length.
 void release_reserved(const std::filesystem::path& path);
+
+// Whether the name still leads to the open file: nobody has removed, renamed or replaced it.
+bool is_at(int fd, const std::filesystem::path& path);
 
 // Writes into a file that is there, at any place, as several ranks do at once.
 class PlacedWriter {

@@ -14,12 +14,15 @@ Handle file_access(H5F_libver_t low, H5F_libver_t high) {
   return access;
 }
 
+int descriptor_of(const Handle& file) {
+  void* descriptor = nullptr;
+  return H5Fget_vfd_handle(file, H5P_DEFAULT, &descriptor) >= 0 && descriptor ? *static_cast<int*>(descriptor) : -1;
+}
+
 void abandon(Handle& file) {
   if (!file.is_open()) return;
-  void* descriptor = nullptr;
-  const int nowhere = memfd_create("abandoned", MFD_CLOEXEC);
-  if (nowhere >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, &descriptor) >= 0 && descriptor)
-    dup2(nowhere, *static_cast<int*>(descriptor));
+  const int nowhere = memfd_create("abandoned", MFD_CLOEXEC), descriptor = descriptor_of(file);
+  if (nowhere >= 0 && descriptor >= 0) dup2(nowhere, descriptor);
   if (nowhere >= 0) ::close(nowhere);
   file.close();
 }

@@ -31,6 +31,9 @@ Result check_read(Result result, const std::filesystem::path& path, std::string_
 // File access without locks: several cluster file systems have none, and no file here has a second writer.
 Handle file_access(H5F_libver_t low, H5F_libver_t high);
 
+// The file descriptor of an open file; -1 where there is none.
+int descriptor_of(const Handle& file);
+
 // Closes a file that was opened for writing and cannot be written. HDF5 1.10 cannot give such a file up: closing tries
 // to write again, fails, and the program crashes when it ends. So its descriptor is first pointed at an empty file in
 // memory: closing then succeeds, and the disk keeps what it had. Objects within the file are to be closed after this.

@@ -59,7 +59,8 @@ struct EvaluationRow {
 //
 // Room on the disk is reserved before each write: a full disk is an Error, after which everything written before is
 // still there and readable, and the rows that did not fit are kept for another try. A process that is killed leaves a
-// file that can be read, and gone on with by reopen().
+// file that can be read, and gone on with by reopen(). A file that somebody removes meanwhile is written anew with all
+// that it held; where another one has taken its place, that stays, and writing fails.
 class ResultsWriter {
  public:
   using Attributes = std::map<std::string, std::string>;
@@ -68,9 +69,9 @@ class ResultsWriter {
   static ResultsWriter create(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
 
   // Goes on with a file that was closed, or whose writer was killed: rows of steps after `step` are left out,
-  // `attributes` added to its own or put in their place; has_algorithms holds from then on if it did before. The file
-  // is written anew beside the old one and takes its name when it is ready. Fails, with the old file as it was, where
-  // that cannot be read or has another shape.
+  // `attributes` added to its own or put in their place; has_algorithms holds from then on if it did before. All else
+  // that the file holds, whoever wrote it, stays. The file is written anew beside the old one and takes its name when
+  // it is ready. Fails, with the old file as it was, where that cannot be read or has another shape.
   static ResultsWriter reopen(const std::filesystem::path& path, Index step, const Attributes& attributes,
                               ResultsShape shape);
 
@@ -89,6 +90,9 @@ class ResultsWriter {
   // Replaces the value of an attribute that the file was made with: by at most 64 bytes, or as many as it had.
   void set_attribute(const std::string& name, const std::string& value);
 
+  // In words, since the last call: what the user should know of the file.
+  std::vector<std::string> take_warnings();
+
   void flush();  // readers see all rows
   void sync();   // flush, and wait until they are on the disk: call it before a checkpoint is saved
   void close();  // flush; no rows after this
@@ -99,6 +103,9 @@ class ResultsWriter {
   template <typename Fill>
   static std::unique_ptr<State> start(const std::filesystem::path& path, const Attributes& attributes,
                                       ResultsShape shape, const Fill& fill);
+  // Writes the file anew where it has been removed.
+  void keep_in_place();
+  void flush_if_due();
   std::unique_ptr<State> state_;
 };
 

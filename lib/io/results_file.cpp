@@ -99,7 +99,7 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
          header.schema_version, schema::kResultsVersion);
   for (const std::string& name : h5::attribute_names(file))
     if (name != schema::kFormat && name != schema::kSchemaVersion)
-      header.attributes[name] = h5::read_text(file, name.c_str()).value_or("");
+      if (const auto text = h5::read_text(file, name.c_str())) header.attributes[name] = *text;
   if (const auto config = h5::read_text_dataset(file, schema::kConfig)) header.attributes[schema::kConfig] = *config;
   if (const auto load = row_shape(file, schema::kRoutingExpertColumns[0].path, path); !load.empty())
     header.shape.layers = load[0], header.shape.experts = load[1];

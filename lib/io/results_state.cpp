@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "io/disk.hpp"
+#include "io/h5_copy.hpp"
 
 namespace switchyard::io {
 namespace {
@@ -51,11 +52,11 @@ ResultsWriter::State::State(const fs::path& final_path, const Attributes& attrib
   h5::silence();
   Index bytes = 4 * kMetadataBytes;
   for (const auto& [name, value] : attributes) bytes += 2 * static_cast<Index>(name.size() + value.size()) + 256;
-  reserve_space(disk_path, 0, bytes, true);
+  create_with_space(disk_path, bytes, true);
   const h5::Handle access = h5::file_access(H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   file = h5::Handle(H5Fcreate(disk_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), disk_path, "create the file");
-  reserve_space(disk_path, 0, bytes, true);
+  reserve(bytes);
 }
 
 // Everything that cannot be made once others may read: groups, datasets, attributes.
@@ -77,12 +78,22 @@ void ResultsWriter::State::create_datasets(const Attributes& attributes) {
 
 std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing, &trees}; }
 
-void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_path, Index last_step) {
+void ResultsWriter::State::copy_earlier(const h5::Handle& old, Index last_step) {
+  copy_rows(old, last_step);
+  if (H5Lexists(old, schema::kProductAlgorithms, H5P_DEFAULT) > 0)
+    append_algorithms(read_earlier(last_step, [&] { return read_algorithms(old, path); }));
+  const std::vector<std::string> left_behind =
+      read_earlier(last_step, [&] { return h5::copy_missing(old, file, path, [&](Index bytes) { reserve(bytes); }); });
+  for (const std::string& each : left_behind)
+    warnings.push_back(
+        fmt::format("{}: {} does not go along, since HDF5 cannot copy it to another file", path.string(), each));
+}
+
+void ResultsWriter::State::copy_rows(const h5::Handle& old, Index last_step) {
   for (ResultsTable* table : tables()) {
     if (table->layout.empty()) continue;
-    const std::vector<Index> old_steps = read_earlier(last_step, [&] {
-      return read_steps(old, table->layout, num_whole_rows(old, table->layout, old_path), old_path);
-    });
+    const std::vector<Index> old_steps = read_earlier(
+        last_step, [&] { return read_steps(old, table->layout, num_whole_rows(old, table->layout, path), path); });
     const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last_step) - old_steps.begin();
     reserve(bytes_at_most(table->layout, count));
     for (GrowingColumn& column : table->columns) {
@@ -90,7 +101,7 @@ void ResultsWriter::State::copy_rows(const h5::Handle& old, const fs::path& old_
       std::vector<char> rows(static_cast<std::size_t>(std::min(block_rows, count) * row_bytes));
       for (Index first = 0; first < count; first += block_rows) {
         const Index num_rows = std::min(block_rows, count - first);
-        read_earlier(last_step, [&] { read_rows(old, column.layout(), first, num_rows, rows.data(), old_path); });
+        read_earlier(last_step, [&] { read_rows(old, column.layout(), first, num_rows, rows.data(), path); });
         column.append(rows.data(), num_rows);
       }
     }
@@ -106,11 +117,12 @@ void ResultsWriter::State::publish() {
   sync_folder(path.parent_path());
 }
 
-void ResultsWriter::State::flush_if_due() {
-  if (Clock::now() - last_flush >= kFlushInterval || steps.pending.size() >= kMaxPending ||
-      routing.pending.size() >= kMaxPending || trees.pending.size() >= kMaxPending)
-    flush();
+bool ResultsWriter::State::is_due() const {
+  return Clock::now() - last_flush >= kFlushInterval || steps.pending.size() >= kMaxPending ||
+         routing.pending.size() >= kMaxPending || trees.pending.size() >= kMaxPending;
 }
+
+bool ResultsWriter::State::is_in_place() const { return is_at(h5::descriptor_of(file), disk_path); }
 
 void ResultsWriter::State::flush() {
   if (!failure.empty()) fail("{}", failure);
@@ -149,7 +161,7 @@ void ResultsWriter::State::reserve(Index bytes) {
   hsize_t size = 0;
   h5::check(H5Fget_filesize(file, &size), path, "find the file's length");
   const Index end = static_cast<Index>(size);
-  reserve_space(disk_path, end, end + bytes, true);
+  reserve_space(h5::descriptor_of(file), disk_path, end, end + bytes, true);
 }
 
 void ResultsWriter::State::flush_file() { h5::check(H5Fflush(file, H5F_SCOPE_LOCAL), disk_path, "write to disk"); }
@@ -159,8 +171,9 @@ void ResultsWriter::State::close() {
   for (ResultsTable* table : tables()) table->columns.clear();
   algorithms.reset();
   if (!failure.empty()) return;
+  const bool in_place = is_in_place();
   h5::check(file.close(), disk_path, "close the file");
-  release_reserved(disk_path);
+  if (in_place) release_reserved(disk_path);
 }
 
 }  // namespace switchyard::io

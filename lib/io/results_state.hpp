@@ -49,19 +49,23 @@ struct ResultsWriter::State {
   std::set<std::string> written_algorithms;
   std::chrono::steady_clock::time_point last_flush = std::chrono::steady_clock::now();
   std::string failure;  // HDF5 failed half way: nothing more can be written
+  std::vector<std::string> warnings;
 
   State(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
   void create_datasets(const Attributes& attributes);
-  void copy_rows(const h5::Handle& old, const std::filesystem::path& old_path, Index last_step);
+  // Rows up to a step, algorithms, and all that an earlier file holds beside.
+  void copy_earlier(const h5::Handle& old, Index last_step);
   void append_algorithms(const std::vector<std::string>& lines);
   void publish();
   void flush();
-  void flush_if_due();
+  bool is_due() const;  // rows have waited for long enough, or are many
+  bool is_in_place() const;
   void reserve(Index bytes);
   void close();
 
  private:
   std::vector<ResultsTable*> tables();
+  void copy_rows(const h5::Handle& old, Index last_step);
   bool has_pending() const;
   void flush_file();
 };

@@ -69,13 +69,38 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
   if (old_shape != shape)
     fail("{}: holds {}, this run has {}: give the run another name", path.string(), in_words(header.shape),
          in_words(shape));
-  Attributes merged = attributes;
-  merged.insert(header.attributes.begin(), header.attributes.end());
-  return ResultsWriter(start(path, merged, shape, [&](State& state) {
-    state.copy_rows(old, path, step);
-    if (header.shape.has_algorithms)
-      state.append_algorithms(read_earlier(step, [&] { return read_algorithms(old, path); }));
-  }));
+  return ResultsWriter(start(path, attributes, shape, [&](State& state) { state.copy_earlier(old, step); }));
+}
+
+void ResultsWriter::keep_in_place() {
+  State& state = *state_;
+  if (!state.failure.empty() || !state.file.is_open() || state.is_in_place()) return;
+  const fs::path& path = state.path;
+  if (fs::exists(fs::symlink_status(path)))
+    fail(
+        "{}: another file has taken its place while this run was writing to it: move that away, and go on from the "
+        "last checkpoint with --resume",
+        path.string());
+  state.flush();
+  std::unique_ptr<State> anew;
+  try {
+    anew = start(path, {}, state.shape,
+                 [&](State& next) { next.copy_earlier(state.file, std::numeric_limits<Index>::max()); });
+  } catch (const Error& error) {
+    fail("{}: was removed while this run was writing to it, and cannot be written anew: {}", path.string(),
+         error.what());
+  }
+  state.close();
+  anew->warnings.insert(anew->warnings.begin(), state.warnings.begin(), state.warnings.end());
+  anew->warnings.push_back(fmt::format(
+      "{}: was removed while this run was writing to it; it has been written anew, with all rows", path.string()));
+  state_ = std::move(anew);
+}
+
+std::vector<std::string> ResultsWriter::take_warnings() { return std::exchange(state_->warnings, {}); }
+
+void ResultsWriter::flush_if_due() {
+  if (state_->is_due()) flush();
 }
 
 ResultsWriter::ResultsWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -92,12 +117,12 @@ ResultsWriter::~ResultsWriter() {
 
 void ResultsWriter::append(const StepRow& row) {
   state_->steps.pending.push_back(row);
-  state_->flush_if_due();
+  flush_if_due();
 }
 
 void ResultsWriter::append(const EvaluationRow& row) {
   state_->evaluations.pending.push_back(row);
-  state_->flush_if_due();
+  flush_if_due();
 }
 
 void ResultsWriter::append(const RoutingRow& row) {
@@ -105,7 +130,7 @@ void ResultsWriter::append(const RoutingRow& row) {
     fail("{}: has no place for a row of routing: it was made for a run without a mixture", state_->path.string());
   check_arrays(state_->path, state_->routing, row, kRoutingMembers);
   state_->routing.pending.push_back(row);
-  state_->flush_if_due();
+  flush_if_due();
 }
 
 void ResultsWriter::append(const TreeRow& row) {
@@ -113,10 +138,11 @@ void ResultsWriter::append(const TreeRow& row) {
     fail("{}: has no place for a row of trees: it was made for a run without a tree", state_->path.string());
   check_arrays(state_->path, state_->trees, row, kTreesMembers);
   state_->trees.pending.push_back(row);
-  state_->flush_if_due();
+  flush_if_due();
 }
 
 void ResultsWriter::append_algorithms(const std::vector<std::string>& lines) {
+  keep_in_place();
   if (!state_->algorithms)
     fail("{}: has no place for algorithms: it was made for a run without a GPU", state_->path.string());
   state_->append_algorithms(lines);
@@ -124,6 +150,7 @@ void ResultsWriter::append_algorithms(const std::vector<std::string>& lines) {
 
 void ResultsWriter::set_attribute(const std::string& name, const std::string& value) {
   if (!state_->failure.empty()) fail("{}", state_->failure);
+  keep_in_place();
   const fs::path& path = state_->path;
   const h5::Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   if (!attribute.is_open()) fail("{}: was made without an attribute {}", path.string(), name);
@@ -136,10 +163,13 @@ void ResultsWriter::set_attribute(const std::string& name, const std::string& va
   h5::check(H5Awrite(attribute, type, padded.data()), path, "write attribute " + name);
 }
 
-void ResultsWriter::flush() { state_->flush(); }
+void ResultsWriter::flush() {
+  keep_in_place();
+  state_->flush();
+}
 
 void ResultsWriter::sync() {
-  state_->flush();
+  flush();
   sync_file(state_->path);
 }
 
@@ -148,7 +178,7 @@ void ResultsWriter::close() {
   // Closed whether or not the last rows fit.
   std::exception_ptr problem;
   try {
-    state_->flush();
+    flush();
   } catch (...) {
     problem = std::current_exception();
   }

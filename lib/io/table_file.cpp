@@ -134,7 +134,7 @@ TableFile::TableFile(fs::path path, bool overwrite, TableFormat format)
     fail_usage("{}: cannot write to its folder, {} ({}): name a file in a folder that is there and can be written",
                path_.string(), folder.string(), std::strerror(errno));
   const Temporary temporary{temporary_};
-  reserve_space(temporary_, 0, kMetadataBytes, true);
+  create_with_space(temporary_, kMetadataBytes, true);
 }
 
 void TableFile::write(const std::vector<TableColumn>& columns, const std::map<std::string, std::string>& attributes,

@@ -133,6 +133,8 @@ TEST_F(Convert, ExplainsMistakes) {
   refused({"upcycle", kMixture, "--output", "new.h5"}, {kMixture, "ffn.kind = moe", "dense model"});
   refused({"export", kDense, "--merge", "average", "--output", "new.h5"}, {kDense, "ffn.kind = dense", "no experts"});
   refused({"upcycle", kDense, "--output", kMixture}, {kMixture, "--overwrite"}, kUsage, 2);
+  refused({"upcycle", kDense, "--output", "runs/small/checkpoint-00000000.h5"},
+          {"runs/small holds a run already", "--overwrite"});
   refused({"upcycle", kDense, "--output", "folder", "--overwrite"}, {"folder", "is a folder"});
   refused({"upcycle", kDense, "--output", "small.cfg/new.h5"}, {"small.cfg/new.h5", "folder"}, kFailure, 2);
   refused(upcycle + Words{"--noise", "-0.1"}, {"--noise -0.1", "at least 0"});

@@ -225,10 +225,94 @@ TEST_F(Resume, RefusesToReplaceARunUnasked) {
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(2));
 }
 
-TEST_F(Resume, RefusesToDoBoth) {
+// All that lies in a folder, by name.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> bytes;
+  for (const fs::directory_entry& each : fs::directory_iterator(folder)) {
+    std::ifstream file(each.path(), std::ios::binary);
+    bytes[each.path().filename()] = {std::istreambuf_iterator<char>(file), {}};
+  }
+  bytes.erase("run.lock");
+  return bytes;
+}
+
+// ... nor to mix it with another one, whose checkpoint it is to go on from.
+TEST_F(Resume, RefusesToReplaceARunByAnotherOnesCheckpointUnasked) {
+  const Words other = {"--run.seed", "2"};
+  const Outcome second = train(2, other + kKeepAll + Words{"--run.name", "other"});
+  ASSERT_EQ(second.code, 0) << second;
+  const auto before = contents(run_folder());
+  const Words onto_the_first = other + Words{"--resume", path("runs/other/checkpoint-00000004.h5").string()};
+  const Outcome refused = train(2, onto_the_first);
+  EXPECT_EQ(refused.code, kUsage) << refused;
+  for (const char* part : {"runs/small", "already holds a run", "--overwrite", "run.name"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  EXPECT_EQ(contents(run_folder()), before);
+
+  const Outcome replaced = train(2, onto_the_first + kKeepAll + Words{"--overwrite"});
+  EXPECT_EQ(replaced.code, 0) << replaced;
+  EXPECT_EQ(replaced.digest(), second.digest());
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), (std::vector<Index>{5, 6, 7, 8, 9}));
+  EXPECT_EQ(io::list_checkpoints(run_folder()).size(), 5u) << "those of the earlier run are gone";
+}
+
+// Where another run's checkpoints were copied into the folder, or its results are all that is there.
+TEST_F(Resume, RefusesToMixItsRowsWithAnotherRuns) {
+  const Words other = {"--run.seed", "2"};
+  ASSERT_EQ(train(2, other + kKeepAll + Words{"--run.name", "other"}).code, 0);
+  for (Index step = 1; step <= 9; ++step) fs::remove(checkpoint(step));
+  const auto refuse = [&](const Words& words) {
+    const auto before = contents(run_folder());
+    const Outcome refused = train(2, words);
+    EXPECT_EQ(refused.code, kUsage) << refused;
+    for (const char* part : {"runs/small/results.h5", "the results of another run", "run.seed: 3 -> 2", "Move it away"})
+      EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+    EXPECT_EQ(contents(run_folder()), before);
+  };
+  refuse(other + Words{"--resume"});
+  fs::copy_file(path("runs/other/checkpoint-00000004.h5"), checkpoint(4));
+  refuse(other + Words{"--resume"});
+  refuse(other + Words{"--resume", checkpoint(4).string()});
+}
+
+TEST_F(Resume, OverwritesTheRunThatItGoesOnWithNeitherAsAWholeNorByItsName) {
+  const auto before = contents(run_folder());
   const Outcome both = train(2, {"--resume", "--overwrite"});
   EXPECT_EQ(both.code, kUsage) << both;
-  EXPECT_EQ(newest_checkpoint(), 9);
+  EXPECT_NE(both.err.find("--resume FILE --overwrite"), std::string::npos) << both;
+  const fs::path renamed = run_folder() / "checkpoint-00000099.h5";
+  fs::rename(checkpoint(9), renamed);
+  const Outcome own = train(2, {"--resume", renamed.string(), "--overwrite"});
+  EXPECT_EQ(own.code, kUsage) << own;
+  EXPECT_NE(own.err.find("--overwrite would remove this checkpoint"), std::string::npos) << own;
+  fs::rename(renamed, checkpoint(9));
+  EXPECT_EQ(contents(run_folder()), before);
+}
+
+// Rows and notes of a run that was killed before its first checkpoint: the rows come again, the notes stay.
+TEST_F(Resume, FromTheBeginningKeepsWhatPeopleWroteIntoTheResults) {
+  for (Index step = 1; step <= 9; ++step) fs::remove(checkpoint(step));
+  {
+    io::ResultsWriter writer =
+        io::ResultsWriter::reopen(run_folder() / "results.h5", 9, {{"note", "keep"}}, {.layers = 2, .experts = 4});
+  }
+  const Outcome again = train(2, {"--resume"});
+  EXPECT_EQ(again.code, 0) << again;
+  EXPECT_EQ(again.digest(), first_.digest());
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
+  EXPECT_EQ(io::describe_results(run_folder() / "results.h5").attributes.at("note"), "keep");
+}
+
+TEST_F(Resume, WritesResultsAnewThatWereRemovedMeanwhile) {
+  const auto running = start(2, training({"--run.name", "long", "--run.epochs", "40", "--run.eval_every", "20"}));
+  const fs::path results = path("runs/long/results.h5");
+  ASSERT_TRUE(wait_until([&] { return fs::exists(results); }));
+  fs::remove(results);
+  const Outcome outcome = running->wait();
+  EXPECT_EQ(outcome.code, 0) << outcome;
+  EXPECT_NE((outcome.out + outcome.err).find("was removed while this run was writing to it"), std::string::npos)
+      << outcome;
+  EXPECT_EQ(logged_steps(results), steps_up_to(120));
 }
 
 TEST_F(Resume, WithoutItsResultsFileKeepsTheCheckpointsResult) {

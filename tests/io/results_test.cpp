@@ -165,17 +165,6 @@ std::filesystem::path older_results(const TemporaryFolder& folder, std::int64_t 
   return path;
 }
 
-// What a python program with h5py prints; nullopt where there is no such python.
-std::optional<std::string> h5py(const std::string& program) {
-  if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0) return std::nullopt;
-  FILE* pipe = popen(("/usr/bin/python3 -c '" + program + "' 2>&1").c_str(), "r");
-  std::string output;
-  char buffer[4096];
-  while (const std::size_t count = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, count);
-  pclose(pipe);
-  return output;
-}
-
 TEST(Results, RowsComeBack) {
   const TemporaryFolder folder;
   const auto path = folder / "results.h5";

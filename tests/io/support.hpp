@@ -3,9 +3,12 @@
 
 #include <stdlib.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -161,6 +164,17 @@ std::string message_of(const Body& body) {
     return error.what();
   }
   return "";
+}
+
+// What a python program with h5py prints; nullopt where there is no such python.
+inline std::optional<std::string> h5py(const std::string& program) {
+  if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0) return std::nullopt;
+  FILE* pipe = popen(("/usr/bin/python3 -c '" + program + "' 2>&1").c_str(), "r");
+  std::string output;
+  char buffer[4096];
+  while (const std::size_t count = fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, count);
+  pclose(pipe);
+  return output;
 }
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
