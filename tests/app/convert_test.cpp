@@ -56,7 +56,7 @@ TEST_F(Convert, AnUpcycledModelAnswersAsTheDenseOneAndTrainsOn) {
   EXPECT_EQ(on_four.digest(), on_two.digest());
   const Outcome again = train(2, resuming + Words{"up"});
   EXPECT_EQ(again.code, 2) << again;
-  EXPECT_NE(again.err.find("runs/up holds a run already"), std::string::npos) << "a run is not begun anew unasked";
+  EXPECT_NE(again.err.find("runs/up already holds a run"), std::string::npos) << "a run is not begun anew unasked";
   EXPECT_NE(train(2, kMixtureKeys + going_on).digest(), on_two.digest()) << "it did not begin with the dense model";
 }
 
