@@ -3,6 +3,7 @@
 #include <map>
 #include <vector>
 
+#include "app/attributes.hpp"
 #include "config/keys.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
@@ -51,20 +52,6 @@ void check_configuration(const io::CheckpointInfo& info, const std::string& path
 std::string data_place(const Config::Data& data) {
   const std::string path = data.path.empty() ? default_path(data.kind) : data.path;
   return path.empty() ? data.kind : path;
-}
-
-using Attributes = std::map<std::string, std::string>;
-
-// Of `now`, what a file's attributes name otherwise: "NAME: OLD -> NEW, ...".
-std::string other_values(const Attributes& before, const Attributes& now) {
-  std::string differences;
-  for (const auto& [name, value] : now) {
-    const auto found = before.find(name);
-    const std::string old_value = found == before.end() ? "not recorded" : found->second;
-    if (old_value != value)
-      differences += fmt::format("{}{}: {} -> {}", differences.empty() ? "" : ", ", name, old_value, value);
-  }
-  return differences;
 }
 
 void check_data(const io::CheckpointInfo& info, const std::string& path, const Config& config, const Attributes& data) {

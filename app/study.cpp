@@ -113,8 +113,9 @@ int study_command(const std::vector<std::string>& arguments) {
 int study_status(const Study& study) {
   TextTable table{{"run", "ranks", "state", ""}};
   std::map<RunState, int> count;
+  StudyInputs inputs(study.folder());
   for (const StudyRun& run : study.runs) {
-    const RunReport report = look_at(study, run);
+    const RunReport report = look_at(study, run, inputs);
     ++count[report.state];
     table.add({run.name, std::to_string(run.ranks), name_of(report.state), report.detail});
   }

@@ -66,11 +66,12 @@ int study_collect(const Study& study, const CommandLine& line) {
   if (line.options.count("output") == 0) fail_usage("study collect: --output F.h5 is missing");
   const fs::path output = line.options["output"].as<std::string>();
   io::TableFile file(output, line.options.count("overwrite") > 0, io::kStudyTable);
+  StudyInputs inputs(study.folder());
   std::vector<RunReport> reports;
   std::vector<io::TableLink> links;
   const fs::path base = fs::weakly_canonical(fs::absolute(output)).parent_path();
   for (const StudyRun& run : study.runs) {
-    reports.push_back(look_at(study, run));
+    reports.push_back(look_at(study, run, inputs));
     const RunReport& report = reports.back();
     if (!report.results.readable || report.state == RunState::kForeign) {
       fmt::print(stderr, "switchyard: warning: {}: no link, {}\n", run.name,

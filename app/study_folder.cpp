@@ -46,13 +46,15 @@ int logged_failure(const fs::path& log) {
 }
 
 // Empty where the results are of this very run.
-std::string what_is_foreign(const Study& study, const StudyRun& run, const io::ResultsSummary& results) {
+std::string what_is_foreign(const Study& study, const StudyRun& run, const io::ResultsSummary& results,
+                            StudyInputs& inputs) {
   const auto config = results.attributes.find("config"), ranks = results.attributes.find("ranks");
   if (config == results.attributes.end()) return "its results hold no configuration";
   try {
     const Config before = parse_text(config->second);
     const int ranks_before = ranks == results.attributes.end() ? 1 : std::atoi(ranks->second.c_str());
-    if (run_identity(before, ranks_before, study.axis_keys) == run.identity) return "";
+    if (run_identity(before, ranks_before, study.axis_keys) == run.identity)
+      return inputs.differences(run.config, results.attributes);
     return joined(identity_differences(before, ranks_before, run, study.axis_keys), ", ");
   } catch (const Error& error) {
     return fmt::format("its configuration cannot be read: {}", error.what());
@@ -93,7 +95,7 @@ std::string RunReport::attribute(const std::string& name) const {
 fs::path run_folder(const StudyRun& run) { return fs::path(run.config.run.out) / run.name; }
 fs::path log_of(const StudyRun& run) { return run_folder(run) / "train.log"; }
 
-RunReport look_at(const Study& study, const StudyRun& run) {
+RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs) {
   RunReport report;
   const fs::path folder = run_folder(run), results = folder / "results.h5";
   const bool running = is_locked(folder);
@@ -103,7 +105,7 @@ RunReport look_at(const Study& study, const StudyRun& run) {
   }
   std::string foreign;
   if (report.results.readable) {
-    foreign = what_is_foreign(study, run, report.results);
+    foreign = what_is_foreign(study, run, report.results, inputs);
     report.fraction = fraction_of(run.config, report.results);
   }
   // Of a damaged file, or another run's, nothing counts.
@@ -131,8 +133,8 @@ RunReport look_at(const Study& study, const StudyRun& run) {
 void refuse_foreign(const StudyRun& run, const RunReport& report) {
   if (report.state == RunState::kForeign)
     fail_usage(
-        "{} holds a run of another configuration ({}): move it away, or give the study another name ([study] name) or "
-        "folder (--run.out)",
+        "{} holds a run of another configuration or other data ({}): move it away, or give the study another name "
+        "([study] name) or folder (--run.out)",
         run_folder(run).string(), report.detail);
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "app/study_inputs.hpp"
 #include "config/command_line.hpp"
 #include "config/study.hpp"
 #include "io/results.hpp"
@@ -30,9 +31,9 @@ std::filesystem::path run_folder(const StudyRun& run);
 std::filesystem::path log_of(const StudyRun& run);
 
 // What is on the disk of a run, whoever made it.
-RunReport look_at(const Study& study, const StudyRun& run);
+RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs);
 
-// Fails with kUsage where the run's folder holds a run of another configuration.
+// Fails with kUsage where the run's folder holds a run of another configuration, or of other inputs.
 void refuse_foreign(const StudyRun& run, const RunReport& report);
 
 // As the last line of the log, for look_at().

@@ -24,7 +24,8 @@ namespace fs = std::filesystem;
 
 class StudyRunner {
  public:
-  StudyRunner(const Study& study, const CommandLine& line, int jobs) : study_(study), line_(line), jobs_(jobs) {}
+  StudyRunner(const Study& study, const CommandLine& line, int jobs, StudyInputs& inputs)
+      : study_(study), line_(line), jobs_(jobs), inputs_(inputs) {}
 
   int run(std::vector<const StudyRun*> runs);
 
@@ -48,6 +49,7 @@ class StudyRunner {
   const Study& study_;
   const CommandLine& line_;
   int jobs_;  // 0: as many as cores allow
+  StudyInputs& inputs_;
   std::deque<const StudyRun*> waiting_;
   std::vector<Job> running_;
   std::size_t num_runs_ = 0, num_done_ = 0, num_failed_ = 0, num_stopped_ = 0, num_elsewhere_ = 0;
@@ -85,7 +87,7 @@ void StudyRunner::start_next() {
 
 void StudyRunner::start(const StudyRun& run) {
   // Again, now: another process may have been at it meanwhile.
-  const RunReport report = look_at(study_, run);
+  const RunReport report = look_at(study_, run, inputs_);
   if (report.state == RunState::kDone) {
     ++num_done_;
     return;
@@ -115,7 +117,7 @@ void StudyRunner::ended(const Job& job) {
   const StudyRun& run = *job.run;
   const int code = job.process->exit_code();
   const bool stopped = code == static_cast<int>(ExitCode::kStopped) || (code != 0 && signals_seen_ > 0);
-  const RunReport report = look_at(study_, run);
+  const RunReport report = look_at(study_, run, inputs_);
   if (code != 0 && !stopped && report.state == RunState::kRunning) {
     ++num_elsewhere_;
     return say(fmt::format("left     {}: another process began it at the same time", run.name));
@@ -171,7 +173,7 @@ void StudyRunner::show_progress() {
   if (num_failed_ > 0) text += fmt::format(", {} failed", num_failed_);
   text += fmt::format(", {}", duration(shown_ - began_));
   for (Job& job : running_) {
-    job.fraction = std::max(job.fraction, look_at(study_, *job.run).fraction);
+    job.fraction = std::max(job.fraction, look_at(study_, *job.run, inputs_).fraction);
     text += fmt::format(" | {} {:.0f} %", job.run->name, 100 * job.fraction);
     const double here = job.fraction - job.first_fraction;
     if (here > 0.02) text += fmt::format(", {} left", duration((shown_ - job.start) * (1 - job.fraction) / here));
@@ -229,10 +231,11 @@ int study_run(const Study& study, const CommandLine& line) {
       fail_usage("--jobs {}: give a whole number of at least 1", text);
   }
   const std::vector<const StudyRun*> runs = chosen_runs(study, line);
+  StudyInputs inputs(study.folder());
   std::vector<RunReport> reports;
   std::size_t num_done = 0;
   for (const StudyRun* run : runs) {
-    reports.push_back(look_at(study, *run));
+    reports.push_back(look_at(study, *run, inputs));
     const RunState state = reports.back().state;
     num_done += state == RunState::kDone;
     if (state == RunState::kPending || state == RunState::kFailed) require_data(data_options(run->config));
@@ -242,7 +245,7 @@ int study_run(const Study& study, const CommandLine& line) {
   fmt::print("{}: {} in {}, {} done before; {}\n", study.name, plural(static_cast<Index>(runs.size()), "run"),
              study.folder(), num_done, plural(num_cores(), "core"));
   std::fflush(stdout);
-  return StudyRunner(study, line, jobs).run(runs);
+  return StudyRunner(study, line, jobs, inputs).run(runs);
 }
 
 }  // namespace switchyard

@@ -54,11 +54,12 @@ int study_submit(const Study& study, const CommandLine& line, const std::string&
                                                               : SWITCHYARD_SOURCE "/slurm/study.sbatch";
   if (!fs::exists(script)) fail_usage("submit: {}: there is no such job script: name one with --script", script);
   claim_folder(study);
+  StudyInputs inputs(study.folder());
   std::vector<std::size_t> indices;
   int ranks = 1;
   Index threads = 1;
   for (std::size_t i = 0; i < study.runs.size(); ++i) {
-    const RunReport report = look_at(study, study.runs[i]);
+    const RunReport report = look_at(study, study.runs[i], inputs);
     refuse_foreign(study.runs[i], report);
     if (report.state == RunState::kDone || report.state == RunState::kRunning) continue;
     indices.push_back(i);

@@ -126,12 +126,16 @@ int study_table(const Study& study, const CommandLine& line) {
   const std::size_t num_axes = heading.size();
   std::vector<Group> groups;  // in the order of the runs
   std::map<std::vector<std::string>, std::size_t> place_of;
+  StudyInputs inputs(study.folder());
   for (const StudyRun& run : study.runs) {
     std::vector<std::string> axes;
     for (std::size_t i = 0; i < num_axes; ++i) axes.push_back(cell_of(run, heading[i]));
     const auto [place, is_new] = place_of.emplace(axes, groups.size());
     if (is_new) groups.push_back({.axes = axes});
-    groups[place->second].add(look_at(study, run));
+    const RunReport report = look_at(study, run, inputs);
+    groups[place->second].add(report);
+    if (report.state == RunState::kForeign)
+      fmt::print(stderr, "switchyard: warning: {} is left out: {}\n", run.name, report.detail);
   }
   heading.insert(heading.end(),
                  {"runs", "test accuracy %", "test loss", "seconds an epoch", "parameters stored", "active"});

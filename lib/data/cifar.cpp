@@ -77,15 +77,29 @@ Split read_split(const std::string& folder, const std::vector<std::string>& name
   return split;
 }
 
+// The path itself, or the official archive's folder in it.
+std::string folder_of(const std::string& path, const Format& format) {
+  std::error_code ignored;
+  const std::string unpacked = path + "/" + format.folder;
+  return !std::filesystem::exists(path + "/" + format.train[0], ignored) &&
+                 std::filesystem::is_directory(unpacked, ignored)
+             ? unpacked
+             : path;
+}
+
 }  // namespace
+
+std::vector<std::string> cifar_files(const std::string& path, const std::string& kind) {
+  const Format format = format_of(kind);
+  std::vector<std::string> files;
+  for (const auto& names : {format.train, format.test})
+    for (const std::string& name : names) files.push_back(folder_of(path, format) + "/" + name);
+  return files;
+}
 
 Dataset load_cifar(const std::string& path, const std::string& kind, Index limit) {
   const Format format = format_of(kind);
-  std::string folder = path;
-  std::error_code ignored;
-  if (!std::filesystem::exists(path + "/" + format.train[0], ignored) &&
-      std::filesystem::is_directory(path + "/" + format.folder, ignored))
-    folder = path + "/" + format.folder;
+  const std::string folder = folder_of(path, format);
   return {.name = kind,
           .height = kSide,
           .width = kSide,

@@ -62,6 +62,15 @@ Dataset load_dataset(const DataOptions& options) {
   }
 }
 
+std::vector<std::string> data_files(const DataOptions& options) {
+  require_data(options);
+  const std::string& kind = options.kind;
+  if (kind == "fashion-mnist" || kind == "mnist") return idx_files(path_of(options), kind);
+  if (kind == "cifar10" || kind == "cifar100") return cifar_files(path_of(options), kind);
+  if (kind == "hdf5") return {path_of(options)};
+  return {};
+}
+
 std::optional<ImageShape> known_shape(const DataOptions& options) {
   if (options.kind == "fashion-mnist" || options.kind == "mnist") return ImageShape{28, 28, 1, 10};
   if (options.kind == "cifar10") return ImageShape{32, 32, 3, 10};

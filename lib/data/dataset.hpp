@@ -49,6 +49,10 @@ Dataset load_dataset(const DataOptions& options);
 // Fails with kUsage where the folder or file that holds the data is not there. It opens no file.
 void require_data(const DataOptions& options);
 
+// The files that load_dataset would read, where the folder or file is there; none where data are generated. Throws as
+// load_dataset where one is missing.
+std::vector<std::string> data_files(const DataOptions& options);
+
 // The shape that a kind of data always has, without opening a file; nothing for hdf5, where the file decides.
 std::optional<ImageShape> known_shape(const DataOptions& options);
 

@@ -16,6 +16,10 @@ void check_labels(const Split& split, Index classes, const std::string& file);
 // One sentence: how to come by the data of this kind, whose file or folder `path` is not there.
 std::string how_to_get(const std::string& kind, const std::string& path);
 
+// The files behind each, as load_dataset's path leads to them.
+std::vector<std::string> idx_files(const std::string& path, const std::string& kind);
+std::vector<std::string> cifar_files(const std::string& path, const std::string& kind);
+
 Dataset load_idx(const std::string& path, const std::string& kind, Index limit);    // fashion-mnist, mnist
 Dataset load_cifar(const std::string& path, const std::string& kind, Index limit);  // cifar10, cifar100
 Dataset load_hdf5(const std::string& path, Index limit);

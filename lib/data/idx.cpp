@@ -95,9 +95,14 @@ std::string find_file(const std::string& folder, const std::string& stem, int nu
        how_to_get(kind, folder));
 }
 
-Split read_split(const std::string& folder, const std::string& stem, const std::string& kind, Index limit) {
-  IdxFile images(find_file(folder, stem + "-images", 3, kind));
-  IdxFile labels(find_file(folder, stem + "-labels", 1, kind));
+struct SplitFiles {
+  std::string images, labels;
+  SplitFiles(const std::string& folder, const std::string& stem, const std::string& kind)
+      : images(find_file(folder, stem + "-images", 3, kind)), labels(find_file(folder, stem + "-labels", 1, kind)) {}
+};
+
+Split read_split(const SplitFiles& files, const std::string& kind, Index limit) {
+  IdxFile images(files.images), labels(files.labels);
   const std::vector<Index> shape = images.read_dimensions(3);
   const Index count = shape[0], num_labels = labels.read_dimensions(1)[0];
   if (count == 0) fail("{}: holds no image.", images.path());
@@ -124,7 +129,14 @@ Split read_split(const std::string& folder, const std::string& stem, const std::
   return split;
 }
 
+constexpr const char *kTrain = "train", *kTest = "t10k";
+
 }  // namespace
+
+std::vector<std::string> idx_files(const std::string& path, const std::string& kind) {
+  const SplitFiles train(path, kTrain, kind), test(path, kTest, kind);
+  return {train.images, train.labels, test.images, test.labels};
+}
 
 Dataset load_idx(const std::string& path, const std::string& kind, Index limit) {
   return {.name = kind,
@@ -132,8 +144,8 @@ Dataset load_idx(const std::string& path, const std::string& kind, Index limit) 
           .width = kSide,
           .channels = 1,
           .classes = kClasses,
-          .train = read_split(path, "train", kind, limit),
-          .test = read_split(path, "t10k", kind, limit)};
+          .train = read_split({path, kTrain, kind}, kind, limit),
+          .test = read_split({path, kTest, kind}, kind, limit)};
 }
 
 }  // namespace switchyard

@@ -1,6 +1,7 @@
 // The trainer's state on its way to files and back, and its digest.
 #include <xxhash.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -80,7 +81,22 @@ io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path
 void Trainer::start_from(Ranks& ranks, const std::filesystem::path& path) {
   const io::CheckpointInfo info = load(ranks, path, true);
   step_ = 0;
-  origin_ = fmt::format("parameters of {} after step {}, digest {}", path.string(), info.step, info.digest);
+  origin_ = origin_of(path, info);
+}
+
+namespace {
+
+constexpr const char* kAfterStep = " after step ";
+
+}  // namespace
+
+std::string origin_of(const std::filesystem::path& path, const io::CheckpointInfo& info) {
+  return fmt::format("parameters of {}{}{}, digest {}", path.string(), kAfterStep, info.step, info.digest);
+}
+
+bool tells_same_origin(const std::string& a, const std::string& b) {
+  const auto place_of = [](const std::string& text) { return std::min(text.rfind(kAfterStep), text.size()); };
+  return a.substr(place_of(a)) == b.substr(place_of(b));
 }
 
 std::string Trainer::digest() {

@@ -47,6 +47,11 @@ struct StepPlan {
   bool sums_meanwhile = false;  // whether gradients are summed over ranks before all are computed
 };
 
+// In words: what training that begins with a checkpoint's parameters began with. `path` is for the reader alone.
+std::string origin_of(const std::filesystem::path& path, const io::CheckpointInfo& info);
+// Whether two of these tell of the same parameters, wherever their checkpoints lay.
+bool tells_same_origin(const std::string& a, const std::string& b);
+
 ModelOptions model_options(const Config& config, const ImageShape& image);
 // What the ffn section says of the router; width and prefix are left to the mixture.
 RouterOptions router_options(const Config::Ffn& ffn);
