@@ -74,6 +74,7 @@ int bench_routers(World& world, const Config& config, const BenchOptions& option
         "moe, or --ffn.kind moe",
         ExitCode::kUsage);
   const Dataset data = world.together([&] { return data_for_bench(config); });
+  world.together([&] { require_a_batch(config, data); });
   if (world.speaks())
     fmt::print("{}\n{} x {}, batch {}, microbatch {}, experts over {}; {} of one step each, medians\n\n",
                bench_heading(config, options), plural(world.size(), "rank"), plural(config.parallel.threads, "thread"),

@@ -129,6 +129,7 @@ void print_profile(const Profile& profile, Index num_steps) {
 
 int bench_step(World& world, const Config& config, const BenchOptions& options) {
   const Dataset data = world.together([&] { return data_for_bench(config); });
+  world.together([&] { require_a_batch(config, data); });
   const ModelOptions model = world.together([&] {
     ParameterTable table;
     return make_model(model_options(config, {data.height, data.width, data.channels, data.classes}), table)->options();

@@ -41,7 +41,9 @@ int eval_command(World& world, const std::vector<std::string>& arguments) {
     return layered;
   });
   world.comm().set_timeout(config.parallel.timeout);
-  const Dataset dataset = world.together([&] { return load_dataset(data_options(config)); });
+  DataOptions options = data_options(config);
+  options.test_only = options.validation == 0 && !config.run.measure_training;
+  const Dataset dataset = world.together([&] { return load_dataset(options); });
   Session session(config, world);
   const auto trainer =
       world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });

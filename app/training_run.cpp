@@ -48,6 +48,7 @@ TrainingRun::TrainingRun(World& world, const Config& config, const Dataset& data
       session_(config, world),
       knows_clusters_(!dataset.train.clusters.empty()),
       trainer_(world.together([&] {
+        require_a_batch(config, dataset);
         auto trainer = std::make_unique<Trainer>(config, session_.context, session_.mesh, dataset);
         check_length(config, *trainer);
         return trainer;

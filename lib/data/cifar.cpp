@@ -81,7 +81,7 @@ Split read_split(const std::string& folder, const std::vector<std::string>& name
 std::string folder_of(const std::string& path, const Format& format) {
   std::error_code ignored;
   const std::string unpacked = path + "/" + format.folder;
-  return !std::filesystem::exists(path + "/" + format.train[0], ignored) &&
+  return !std::filesystem::exists(path + "/" + format.test[0], ignored) &&
                  std::filesystem::is_directory(unpacked, ignored)
              ? unpacked
              : path;
@@ -97,7 +97,8 @@ std::vector<std::string> cifar_files(const std::string& path, const std::string&
   return files;
 }
 
-Dataset load_cifar(const std::string& path, const std::string& kind, Index limit) {
+Dataset load_cifar(const std::string& path, const DataOptions& options) {
+  const std::string& kind = options.kind;
   const Format format = format_of(kind);
   const std::string folder = folder_of(path, format);
   return {.name = kind,
@@ -105,8 +106,8 @@ Dataset load_cifar(const std::string& path, const std::string& kind, Index limit
           .width = kSide,
           .channels = kChannels,
           .classes = format.classes,
-          .train = read_split(folder, format.train, kind, limit),
-          .test = read_split(folder, format.test, kind, limit)};
+          .train = options.test_only ? Split{} : read_split(folder, format.train, kind, options.limit),
+          .test = read_split(folder, format.test, kind, options.limit)};
 }
 
 }  // namespace switchyard

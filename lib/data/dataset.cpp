@@ -21,9 +21,9 @@ Dataset load_kind(const DataOptions& options, const std::string& path) {
   const std::string& kind = options.kind;
   if (kind == "synthetic") return make_synthetic(options);
   if (kind == "clusters") return make_clusters(options);
-  if (kind == "fashion-mnist" || kind == "mnist") return load_idx(path, kind, options.limit);
-  if (kind == "cifar10" || kind == "cifar100") return load_cifar(path, kind, options.limit);
-  if (kind == "hdf5") return load_hdf5(path, options.limit);
+  if (kind == "fashion-mnist" || kind == "mnist") return load_idx(path, options);
+  if (kind == "cifar10" || kind == "cifar100") return load_cifar(path, options);
+  if (kind == "hdf5") return load_hdf5(path, options);
   fail("data.kind = {} is not known: use fashion-mnist, mnist, cifar10, cifar100, hdf5, synthetic or clusters.", kind);
 }
 

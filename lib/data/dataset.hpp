@@ -35,6 +35,7 @@ struct DataOptions {
   std::string kind = "fashion-mnist";  // fashion-mnist | mnist | cifar10 | cifar100 | hdf5 | synthetic | clusters
   std::string path = {};               // folder, or HDF5 file; empty: default_path(kind)
   Index limit = 0;                     // above 0: the first so many samples of each split
+  bool test_only = false;              // leaves the training split's files alone; data that are generated have it
   Index synthetic_samples = 1024, synthetic_size = 28, synthetic_channels = 1, synthetic_classes = 10;
   Index clusters_setting = 1;  // of clusters: 1 .. 4
   std::uint64_t seed = 1;      // of synthetic data and clusters

@@ -20,9 +20,9 @@ std::string how_to_get(const std::string& kind, const std::string& path);
 std::vector<std::string> idx_files(const std::string& path, const std::string& kind);
 std::vector<std::string> cifar_files(const std::string& path, const std::string& kind);
 
-Dataset load_idx(const std::string& path, const std::string& kind, Index limit);    // fashion-mnist, mnist
-Dataset load_cifar(const std::string& path, const std::string& kind, Index limit);  // cifar10, cifar100
-Dataset load_hdf5(const std::string& path, Index limit);
+Dataset load_idx(const std::string& path, const DataOptions& options);    // fashion-mnist, mnist
+Dataset load_cifar(const std::string& path, const DataOptions& options);  // cifar10, cifar100
+Dataset load_hdf5(const std::string& path, const DataOptions& options);
 Dataset make_synthetic(const DataOptions& options);
 Dataset make_clusters(const DataOptions& options);
 

@@ -138,6 +138,7 @@ Index guess_classes(const Dataset& data, const std::string& path) {
   const Index most = std::min(num_samples, kMostGuessedClasses);
   Index classes = 0;
   const auto add = [&](const std::vector<std::int32_t>& labels, const char* name) {
+    if (labels.empty()) return;
     const auto largest = std::max_element(labels.begin(), labels.end());
     classes = std::max<Index>(classes, *largest + 1);
     if (classes > most)
@@ -153,22 +154,26 @@ Index guess_classes(const Dataset& data, const std::string& path) {
 
 }  // namespace
 
-Dataset load_hdf5(const std::string& path, Index limit) {
+Dataset load_hdf5(const std::string& path, const DataOptions& options) {
   h5::silence();
   const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   if (!file.is_open()) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());
 
   Dataset data{.name = "hdf5"};
+  data.classes = read_classes(file, path);
   Shape train_shape, test_shape;
-  data.train = read_split(file, path, "train", limit, train_shape);
-  data.test = read_split(file, path, "test", limit, test_shape);
-  if (!(train_shape == test_shape))
+  if (!options.test_only)
+    data.train = read_split(file, path, "train", options.limit, train_shape);
+  else if (data.classes == 0 &&
+           H5Lexists(file, "train", H5P_DEFAULT) > 0)  // its labels tell how many classes there are
+    data.train.labels = read_labels({file, path, "train/labels"}, {file, path, "train/images"});
+  data.test = read_split(file, path, "test", options.limit, test_shape);
+  if (!options.test_only && !(train_shape == test_shape))
     fail("{}: images of train are {} x {} x {}, those of test {} x {} x {}: they must agree.", path, train_shape.height,
          train_shape.width, train_shape.channels, test_shape.height, test_shape.width, test_shape.channels);
-  data.height = train_shape.height;
-  data.width = train_shape.width;
-  data.channels = train_shape.channels;
-  data.classes = read_classes(file, path);
+  data.height = test_shape.height;
+  data.width = test_shape.width;
+  data.channels = test_shape.channels;
   if (data.classes == 0) data.classes = guess_classes(data, path);
   check_labels(data.train, data.classes, path + ":train/labels");
   check_labels(data.test, data.classes, path + ":test/labels");

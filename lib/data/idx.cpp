@@ -138,14 +138,15 @@ std::vector<std::string> idx_files(const std::string& path, const std::string& k
   return {train.images, train.labels, test.images, test.labels};
 }
 
-Dataset load_idx(const std::string& path, const std::string& kind, Index limit) {
+Dataset load_idx(const std::string& path, const DataOptions& options) {
+  const std::string& kind = options.kind;
   return {.name = kind,
           .height = kSide,
           .width = kSide,
           .channels = 1,
           .classes = kClasses,
-          .train = read_split({path, kTrain, kind}, kind, limit),
-          .test = read_split({path, kTest, kind}, kind, limit)};
+          .train = options.test_only ? Split{} : read_split({path, kTrain, kind}, kind, options.limit),
+          .test = read_split({path, kTest, kind}, kind, options.limit)};
 }
 
 }  // namespace switchyard

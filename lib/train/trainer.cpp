@@ -94,6 +94,12 @@ kernels::Precision product_precision(const Config& config) {
   return config.compute.tf32 ? kernels::Precision::kTf32 : kernels::Precision::kFp32;
 }
 
+void require_a_batch(const Config& config, const Dataset& dataset) {
+  if (dataset.train.count < config.train.batch)
+    fail_usage("train.batch = {} is more than the {} training samples of {}; take a smaller batch or more data",
+               config.train.batch, dataset.train.count, dataset.name);
+}
+
 Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset)
     : config_(config),
       context_(context),
@@ -102,9 +108,6 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
       data_attributes_(switchyard::data_attributes(dataset)) {
   const Index batch = config.train.batch;
   steps_per_epoch_ = dataset.train.count / batch;
-  if (steps_per_epoch_ == 0)
-    fail_usage("train.batch = {} is more than the {} training samples of {}; take a smaller batch or more data", batch,
-               dataset.train.count, dataset.name);
   total_steps_ = config.run.steps > 0 ? config.run.steps : config.run.epochs * steps_per_epoch_;
   num_microbatches_ = batch / config.train.microbatch;
   local_microbatches_ = num_microbatches_ / mesh.world().size();

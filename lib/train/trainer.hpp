@@ -58,9 +58,13 @@ RouterOptions router_options(const Config::Ffn& ffn);
 // compute.dtype as the kernels know it.
 kernels::Precision product_precision(const Config& config);
 
+// Fails with kUsage where the training split does not fill a batch.
+void require_a_batch(const Config& config, const Dataset& dataset);
+
 class Trainer {
  public:
-  // On every rank, each for itself: it waits for no other. The dataset must outlive the trainer.
+  // On every rank, each for itself: it waits for no other. The dataset must outlive the trainer; its training split may
+  // be empty where no step is trained.
   Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset);
 
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a

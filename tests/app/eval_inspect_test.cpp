@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "data_files.hpp"
 #include "io/checkpoint.hpp"
 #include "io/results.hpp"
 #include "mistakes.hpp"
@@ -19,6 +20,29 @@ void expect_parts(const Outcome& outcome, const Words& parts) {
   EXPECT_EQ(outcome.code, 0) << outcome;
   for (const std::string& part : parts)
     EXPECT_NE(outcome.out.find(part), std::string::npos) << "missing: " << part << "\n" << outcome;
+}
+
+// Neither a batch's worth of training samples nor, where there are files, the training split's.
+TEST_F(Program, EvalNeedsTheTestSplitAlone) {
+  ASSERT_EQ(train(1, {"--run.steps", "1"}).code, 0);
+  const Words eval = {"eval", "runs/small/checkpoint-00000001.h5"};
+  const Outcome few = run(2, eval + Words{"--data.limit", "3"});
+  EXPECT_EQ(few.code, 0) << few;
+  EXPECT_NE(few.out.find("3 test samples"), std::string::npos) << few;
+  const Outcome refused = train(1, {"--data.limit", "3", "--run.name", "few"});
+  EXPECT_EQ(refused.code, 2) << refused;
+  EXPECT_NE(refused.err.find("train.batch = 48 is more than the 3 training samples"), std::string::npos) << refused;
+  EXPECT_FALSE(std::filesystem::exists(path("runs/few"))) << "nothing is begun";
+
+  const Words mnist = {"--data.kind", "mnist", "--model.patch", "7", "--data.path", "mnist"};
+  write_mnist(path("mnist"));
+  const Outcome trained = train(2, mnist + Words{"--run.name", "m", "--run.steps", "1"});
+  ASSERT_EQ(trained.code, 0) << trained;
+  std::filesystem::remove(path("mnist/train-images-idx3-ubyte.gz"));
+  std::filesystem::remove(path("mnist/train-labels-idx1-ubyte.gz"));
+  const Words eval_mnist = {"eval", "runs/m/checkpoint-00000001.h5"};
+  EXPECT_EQ(run(2, eval_mnist).test_line(), trained.test_line());
+  EXPECT_EQ(run(1, eval_mnist + Words{"--run.measure_training", "true"}).code, 1) << "that asks for the training split";
 }
 
 TEST_F(Program, EvalRepeatsWhatTrainFoundOnAnyLayout) {

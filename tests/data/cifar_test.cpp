@@ -54,6 +54,17 @@ TEST(Cifar, FolderOfTheOfficialArchive) {
   EXPECT_EQ(load_dataset({.kind = "cifar10", .path = folder.path()}).train.count, 10);
 }
 
+TEST(Cifar, TheTestSplitAloneNeedsNoTrainingFiles) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "cifar-10-batches-bin");
+  write_cifar10(folder / "cifar-10-batches-bin");
+  for (int batch = 1; batch <= 5; ++batch)
+    std::filesystem::remove(folder / ("cifar-10-batches-bin/data_batch_" + std::to_string(batch) + ".bin"));
+  const Dataset data = load_dataset({.kind = "cifar10", .path = folder.path(), .test_only = true});
+  EXPECT_GT(data.test.count, 0);
+  EXPECT_EQ(data.train.count, 0);
+}
+
 TEST(Cifar, LimitTakesTheFirstAcrossFiles) {
   const TemporaryFolder folder;
   write_cifar10(folder.path());

@@ -59,13 +59,13 @@ class Writer {
 
 // The file that `write` makes, loaded.
 template <typename Write>
-Dataset load(const Write& write, Index limit = 0) {
+Dataset load(const Write& write, Index limit = 0, bool test_only = false) {
   const TemporaryFolder folder;
   {
     Writer writer(folder / "data.h5");
     write(writer);
   }
-  return load_dataset({.kind = "hdf5", .path = folder / "data.h5", .limit = limit});
+  return load_dataset({.kind = "hdf5", .path = folder / "data.h5", .limit = limit, .test_only = test_only});
 }
 
 template <typename Write>
@@ -109,6 +109,27 @@ TEST(Hdf5, LimitKeepsTheNumberOfClasses) {
   EXPECT_EQ(data.train.images.size(), 4u);
   EXPECT_EQ(data.train.labels.size(), 1u);
   EXPECT_EQ(data.classes, 6);
+}
+
+TEST(Hdf5, TheTestSplitAloneNeedsNoTrainingSplit) {
+  const auto load_test = [](const auto& write) { return load(write, 0, true); };
+  const auto write_test = [](Writer& file) { file.images("test", {2, 2, 2}).labels("test", {0, 1}); };
+  const Dataset alone = load_test(write_test);
+  EXPECT_EQ(alone.train.count, 0);
+  EXPECT_EQ(alone.test.count, 2);
+  EXPECT_EQ(alone.height, 2);
+  EXPECT_EQ(alone.classes, 2);
+  const Dataset beside_damage = load_test([&](Writer& file) {
+    write_test(file);
+    file.images("train", {3}).classes(5);
+  });
+  EXPECT_EQ(beside_damage.classes, 5);
+  const Dataset both = load_test([&](Writer& file) {
+    write_test(file);
+    file.images("train", {3, 2, 2}).labels("train", {0, 3, 1});
+  });
+  EXPECT_EQ(both.train.labels.size(), 0u);
+  EXPECT_EQ(both.classes, 4) << "as with the training split";
 }
 
 TEST(Hdf5, MissingFileOrDataset) {

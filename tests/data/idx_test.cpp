@@ -113,6 +113,15 @@ TEST(Idx, LimitTakesTheFirstOfEachSplit) {
   EXPECT_EQ(load(folder, 1000).train.count, 3);
 }
 
+TEST(Idx, TheTestSplitAloneNeedsNoTrainingFiles) {
+  const TemporaryFolder folder;
+  folder.write("t10k-images-idx3-ubyte", image_file(2));
+  folder.write("t10k-labels-idx1-ubyte", label_file("\1\2"));
+  const Dataset data = load_dataset({.kind = "mnist", .path = folder.path(), .test_only = true});
+  EXPECT_EQ(data.test.labels, (std::vector<std::int32_t>{1, 2}));
+  EXPECT_EQ(data.train.count, 0);
+}
+
 TEST(Idx, MissingFolderAndFile) {
   const TemporaryFolder folder;
   expect_error(ExitCode::kUsage, {folder / "none", "no such folder", "data.path empty"},

@@ -51,8 +51,13 @@ TEST(Trainer, CountsStepsAndEpochs) {
   EXPECT_EQ(metrics[0].learning_rate, config.train.lr / 2);  // warm-up of two steps
   config.run.steps = 5;
   EXPECT_EQ(run_on_all_ranks(config)->total_steps(), 5);
+}
+
+TEST(Trainer, NeedsTrainingSamplesToTrainAlone) {
+  Config config = small_config();
   config.train.batch = 102;
-  const std::string message = message_of([&] { run_alone(config); });
+  const Dataset data = dataset_of(config);
+  const std::string message = message_of([&] { require_a_batch(config, data); });
   EXPECT_TRUE(contains(message, "train.batch = 102 is more than the 100 training samples")) << message;
 }
 
