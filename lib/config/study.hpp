@@ -39,8 +39,8 @@ struct Study {
 Study read_study(const std::string& file, const std::vector<std::pair<std::string, std::string>>& overrides = {},
                  const std::vector<std::string>& files = {});
 
-// XXH3-64, 16 hexadecimal digits, over all that makes a run's result: its configuration without keys that have no
-// effect on it, but with those that an axis varies, and "ranks" where one varies these.
+// XXH3-64, 16 hexadecimal digits, over all that makes a run's result but the files that it reads: its configuration
+// without keys that have no effect on it, but with those that an axis varies, and "ranks" where one varies these.
 std::string run_identity(const Config& config, int ranks, const std::vector<std::string>& axis_keys);
 
 // What differs in that, each as "KEY: OLD -> NEW".

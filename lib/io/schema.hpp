@@ -167,7 +167,7 @@ inline constexpr const char* kStudyAxes = "axes/";
 inline constexpr const char* kStudyName = "table/name";          // string
 inline constexpr const char* kStudyState = "table/state";        // string: done, running, failed, pending, foreign
 inline constexpr const char* kStudyRanks = "table/ranks";        // int64
-inline constexpr const char* kStudyIdentity = "table/identity";  // string: XXH3-64 of the effective configuration
+inline constexpr const char* kStudyIdentity = "table/identity";  // string: XXH3-64 of the configuration's keys
 inline constexpr const char* kStudyDigest = "table/digest";      // string, as in the results; empty until the end
 struct StudyOutcome {
   Column column;
