@@ -39,7 +39,7 @@ def open_h5(path):
     if not path.is_file():
         raise ResultsError(f"{path}: no such file")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)  # several cluster file systems have no locks
     except (OSError, RuntimeError) as error:
         reason = str(error)
     # The mark "open for writing" is bit 0 of byte 11 in the first block of the file; bytes 28 to 35 say how long the
@@ -65,6 +65,7 @@ def patient_access():
     """
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_file_locking(False, True)
     # h5py has no such call; the library that it is linked to has.
     ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(25))
     return access

@@ -6,6 +6,12 @@ namespace switchyard::h5 {
 
 void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
+Handle unlocked_access() {
+  Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  H5Pset_file_locking(access, false, true);
+  return access;
+}
+
 std::string last_message() {
   std::string text;
   const auto take_first = [](unsigned position, const H5E_error2_t* error, void* out) -> herr_t {

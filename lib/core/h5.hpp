@@ -42,6 +42,9 @@ class Handle {
 // a file.
 void silence();
 
+// File access without locks: several cluster file systems have none, and no file here has a second writer.
+Handle unlocked_access();
+
 // The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
 std::string last_message();
 

@@ -156,7 +156,8 @@ Index guess_classes(const Dataset& data, const std::string& path) {
 
 Dataset load_hdf5(const std::string& path, const DataOptions& options) {
   h5::silence();
-  const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+  const h5::Handle access = h5::unlocked_access();
+  const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
   if (!file.is_open()) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());
 
   Dataset data{.name = "hdf5"};

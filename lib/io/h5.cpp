@@ -8,9 +8,8 @@
 namespace switchyard::h5 {
 
 Handle file_access(H5F_libver_t low, H5F_libver_t high) {
-  Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  Handle access = unlocked_access();
   H5Pset_libver_bounds(access, low, high);
-  H5Pset_file_locking(access, false, true);
   return access;
 }
 

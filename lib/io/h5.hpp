@@ -28,7 +28,7 @@ Result check_read(Result result, const std::filesystem::path& path, std::string_
   return result;
 }
 
-// File access without locks: several cluster file systems have none, and no file here has a second writer.
+// File access without locks, for files between these versions of HDF5's format.
 Handle file_access(H5F_libver_t low, H5F_libver_t high);
 
 // The file descriptor of an open file; -1 where there is none.

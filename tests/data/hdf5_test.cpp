@@ -1,6 +1,9 @@
 // HDF5 data as a user writes it with h5py.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <hdf5.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <numeric>
 
@@ -130,6 +133,17 @@ TEST(Hdf5, TheTestSplitAloneNeedsNoTrainingSplit) {
   });
   EXPECT_EQ(both.train.labels.size(), 0u);
   EXPECT_EQ(both.classes, 4) << "as with the training split";
+}
+
+// Several cluster file systems have no locks, or somebody else holds one.
+TEST(Hdf5, NeedsNoLock) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "data.h5";
+  Writer(path).images("train", {1, 2, 2}).labels("train", {0}).images("test", {1, 2, 2}).labels("test", {1});
+  const int other = open(path.c_str(), O_RDWR);
+  ASSERT_EQ(flock(other, LOCK_EX), 0);
+  EXPECT_EQ(load_dataset({.kind = "hdf5", .path = path}).classes, 2);
+  close(other);
 }
 
 TEST(Hdf5, MissingFileOrDataset) {
