@@ -55,19 +55,38 @@ def varying_keys(table):
     return [key for key in keys if table[key].nunique(dropna=False) > 1]
 
 
+def result_keys(table):
+    """The configuration's keys that a result depends on, the seed among them."""
+    return [column for column in table if "." in column and column not in LAYOUT_KEYS]
+
+
 def without_repeats(table):
     """One of the runs that computed the same thing on other layouts: the same bits, and no further evidence."""
-    keys = [column for column in table if "." in column and column not in LAYOUT_KEYS]
-    return table.drop_duplicates(keys)
+    return table.drop_duplicates(result_keys(table))
+
+
+def evidence(table, column):
+    """The values of a column that count. Runs of one configuration, seed included, have one outcome, and so have runs of
+    one digest, which differ in keys that their model leaves unused. But each was timed by itself: of times (columns
+    "seconds...") all count, save those of a copied file."""
+    if SEED not in table:  # not a table of runs
+        return table[column]
+    if column.startswith("seconds"):
+        return table.drop_duplicates([*result_keys(table), column])[column]
+    table = without_repeats(table)
+    if "digest" in table:
+        table = table[(table["digest"] == "") | ~table.duplicated(["digest", column])]
+    return table[column]
 
 
 def summarize(table, by, columns):
-    """A row for each group: for each column its mean, COLUMN_half (the 95 % interval is mean +- that) and COLUMN_n."""
+    """A row for each group: for each column its mean, COLUMN_half (the 95 % interval is mean +- that) and COLUMN_n, the
+    number of values that count (evidence)."""
     rows = []
     for values, group in table.groupby(by[0] if len(by) == 1 else list(by), sort=True, dropna=False):
         row = dict(zip(by, values if isinstance(values, tuple) else (values,)))
         for column in columns:
-            row[column], row[f"{column}_half"], row[f"{column}_n"] = mean_and_interval(group[column])
+            row[column], row[f"{column}_half"], row[f"{column}_n"] = mean_and_interval(evidence(group, column))
         rows.append(row)
     return pd.DataFrame(rows, columns=[*by, *(f"{column}{end}" for column in columns for end in ("", "_half", "_n"))])
 

@@ -158,7 +158,6 @@ def cells(by, key, published, row, extra, column, digits):
 
 def tables(table):
     """[(title, table)]: the study's four tables and its README's, published and measured. `table`: of study_table()."""
-    bits = without_repeats(table) if len(table) else table
     layout = [name for name in ("ranks", "threads") if len(table) and table[name].nunique() > 1]
     parameters = beside(PARAMETERS, table, ["model", "experts"], "parameters_active", 0)
     if len(table):
@@ -168,19 +167,19 @@ def tables(table):
                                 for key in parameters[names].to_numpy()]
         parameters["measured"] = [text.split(" ")[0] for text in parameters["measured"]]
     batch = common_batch(table) if len(table) else 256
-    common, common_bits = (rows[rows["batch"] == batch] if len(rows) else rows for rows in (table, bits))
-    batches = ["batch"] if len(bits) and bits["batch"].nunique() > 1 else []
+    common = table[table["batch"] == batch] if len(table) else table
+    batches = ["batch"] if len(table) and table["batch"].nunique() > 1 else []
     return [
         ("Parameters that one token uses", parameters),
         ("Number of experts: test accuracy, %",
-         beside(NUMBER_OF_EXPERTS, bits, ["model", "experts"], "accuracy", also=batches)),
+         beside(NUMBER_OF_EXPERTS, table, ["model", "experts"], "accuracy", also=batches)),
         ("Batch size: seconds an epoch", beside(BATCH_SIZE, four(table), ["model", "batch"], "seconds_per_epoch",
                                                 also=layout)),
         (f"Training time: seconds an epoch, published at batch 256, measured at {batch}",
          beside({model: value for (model, _), value in TRAINING_TIME.items()}, four(common), ["model"],
                 "seconds_per_epoch", also=layout)),
         (f"Accuracy of the three models, %, four experts, published at batch 256, measured at {batch}",
-         beside(ACCURACY, four(common_bits), ["model"], "accuracy")),
+         beside(ACCURACY, four(common), ["model"], "accuracy")),
     ]
 
 
@@ -209,9 +208,8 @@ def claims(table):
     rows = []
     for claim, column, first, second, claimed in CLAIMS:
         unit = "points" if column == "accuracy" else "s an epoch"
-        source = without_repeats(table) if len(table) and column == "accuracy" else table
         layout = () if column == "accuracy" else ("ranks", "threads")
-        for settings, group in groups_of(source, layout):
+        for settings, group in groups_of(table, layout):
             masks = [(group["model"] == model) & (group["experts"] == experts)
                      for model, experts in (first, second)]
             if not all(mask.any() for mask in masks):

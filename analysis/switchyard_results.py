@@ -4,17 +4,17 @@
     table = table_of_runs(runs)            # one row a run: outcome, attributes, the configuration's keys as columns
     steps_of(runs), evaluations_of(runs), routing_of(runs)    # long form, the run's name in a column
 
-switchyard_compare.py compares such tables; switchyard_h5.py opens the files; switchyard_schema.py has the paths and
-units.
+switchyard_compare.py compares such tables; switchyard_folders.py finds the files, switchyard_h5.py opens them;
+switchyard_schema.py has the paths and units.
 """
 
 import dataclasses
-import glob
 import math
 import pathlib
 
 import numpy as np
 import pandas as pd
+from switchyard_folders import find_files
 from switchyard_h5 import ResultsError, check_format, column_name, open_h5, read_columns, reading, text_of
 from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CONFIG, EVALUATIONS, MIXTURE_BLOCKS, RESULTS_FORMAT,
                                RESULTS_VERSION, ROUTING_EXPERT, ROUTING_LAYER, ROUTING_STEP, SCORES, STEPS, TREE_BLOCKS,
@@ -141,31 +141,27 @@ def open_run(path):
         return Run(path, attributes.get("name") or path.parent.name, version, attributes, config, file.swmr_mode)
 
 
-def find_files(where):
-    where = pathlib.Path(where)
-    if not where.is_dir():
-        return [where]
-    return sorted(pathlib.Path(file) for file in glob.glob(f"{glob.escape(str(where))}/**/results.h5", recursive=True))
-
-
 def open_runs(where, problems=None):
     """All runs of a folder (of any depth: a study's too), of a file, or of a list of these. Names are made unique.
 
-    With a list for `problems`, files that are damaged anywhere are left out, and the list says why; without one, those
-    that cannot be opened raise.
+    A run counts once, whatever links lead to it (find_files), and so does one whose file was copied. With a list for
+    `problems`, copies and files that are damaged anywhere are left out, and the list says why; without one, those that
+    cannot be opened raise.
     """
-    files = [file for place in ([where] if isinstance(where, (str, pathlib.Path)) else where)
-             for file in find_files(place)]
+    files = find_files(where)
     if not files:
         raise ResultsError(f"{where}: no results.h5 in it or below: give a folder in which `switchyard train` or "
                            "`switchyard study run` wrote (run.out)")
-    runs = []
-    for file in dict.fromkeys(files):
+    runs, left_out = [], [] if problems is None else problems
+    for file in files:
         try:
             run = open_run(file)
             if problems is not None:
                 run.check()
-            runs.append(run)
+            if original := next((other for other in runs if is_copy(run, other)), None):
+                left_out.append(f"{file}: is a copy of {original.path}, which counts once")
+            else:
+                runs.append(run)
         except ResultsError as error:
             if problems is None:
                 raise
@@ -179,6 +175,15 @@ def open_runs(where, problems=None):
         if names.count(name) > 1:
             run.name = str(run.path.parent)
     return runs
+
+
+def is_copy(run, other):
+    """Of one run's file: the configuration, the digest and all that was logged of a step agree, its seconds too. A run
+    that is made again has the same digest, and takes other times."""
+    if (run.config, run.attributes.get("digest")) != (other.config, other.attributes.get("digest")):
+        return False
+    steps = run.steps()
+    return len(steps) > 0 and steps.equals(other.steps())
 
 
 def state_of(run):
@@ -240,16 +245,17 @@ def routing_of(runs):
 
 
 def open_benches(folder, benchmark):
-    """[(file, table, attributes)] of what `bench BENCHMARK --output` wrote below the folder."""
+    """[(file, table, attributes)] of what `bench BENCHMARK --output` wrote below the folder, copies left out."""
     found = []
-    for file in sorted(pathlib.Path(folder).rglob("*.h5")):
+    for file in find_files(folder, "*.h5"):
         if file.name == "results.h5" or file.name.startswith("checkpoint-"):
             continue
         try:
             table, attributes = open_bench(file)
         except ResultsError:
             continue  # another kind of file
-        if attributes["benchmark"] == benchmark:
+        is_copy = any(table.equals(other) and attributes == others for _, other, others in found)
+        if attributes["benchmark"] == benchmark and not is_copy:
             found.append((file, table, attributes))
     return found
 

@@ -4,8 +4,11 @@ switchyard-report.
 notebooks_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
 """
 
+import contextlib
+import io
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -108,8 +111,7 @@ class Notebooks(unittest.TestCase):
         self.assertEqual(figures, 4)
 
         report = folder / "report.html"
-        subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", report],
-                       check=True, capture_output=True)
+        self.assertEqual(self.report(folder, report).returncode, 0)
         text = report.read_text(encoding="utf-8")
         for part in ("ffn.leaf", "ffn.depth", "M_A, %", "G_A, %", "Fast feedforward networks"):
             self.assertIn(part, text)
@@ -147,8 +149,8 @@ class Notebooks(unittest.TestCase):
         self.assertEqual(figures, 4)
 
         report = folder / "report.html"
-        done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", report],
-                              check=True, capture_output=True, text=True)
+        done = self.report(folder, report)
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(f"{report}: 3 runs", done.stdout)
         self.assertIn("cut/results.h5: is not an HDF5 file", done.stderr)
         text = report.read_text(encoding="utf-8")
@@ -161,10 +163,41 @@ class Notebooks(unittest.TestCase):
     def test_the_report_says_what_is_missing(self):
         (self.folder / "empty").mkdir()
         for folder, wanted in [(self.folder / "none", "no such folder"), (self.folder / "empty", "no results.h5")]:
-            done = subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder], check=False,
-                                  capture_output=True, text=True)
+            done = self.report(folder, self.folder / "missing.html")
             self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
             self.assertRegex(done.stderr, f"switchyard-report: {folder}: {wanted}")
+
+    def test_the_report_replaces_only_its_own_and_when_told_to(self):
+        folder = self.folder / "one"
+        train(folder, "run")
+        report, figures, own = folder / "report.html", folder / "figures", folder / "own.html"
+        self.assertEqual(self.report(folder, report, "--figures", figures).returncode, 0)
+        first, drawn = report.read_bytes(), sorted(figures.iterdir())
+        self.assertGreater(len(drawn), 0)
+        own.write_text("<!doctype html>\n<p>of the user's own</p>\n", encoding="utf-8")
+        (folder / "link.html").symlink_to(report)
+        script = runpy.run_path(str(ROOT / "analysis/switchyard-report"), run_name="switchyard-report")
+        for check, path, overwrite, wanted in [
+                ("output", report, False, "is there already.*--overwrite"),
+                ("output", own, False, "is there already.*--overwrite"), ("output", own, True, "is not a report"),
+                ("output", folder / "link.html", True, "a link"), ("output", folder, True, "is a folder"),
+                ("output", folder / "none/report.html", False, "cannot write"),
+                ("figures", figures, False, "not empty.*--overwrite"), ("figures", report, True, "is not a folder")]:
+            with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit) as ended:
+                script[f"check_{check}"](path, overwrite)
+            self.assertEqual(ended.exception.code, 2)
+            self.assertRegex(said.getvalue(), f"^switchyard-report: --{check} {path}: .*{wanted}.*\n$")
+        self.assertEqual(self.report(folder, report).returncode, 2)
+        self.assertEqual(report.read_bytes(), first)
+        report.write_bytes(first[:200])  # as an interrupted copy leaves one
+        self.assertEqual(self.report(folder, report, "--overwrite", "--figures", figures).returncode, 0)
+        self.assertEqual((report.read_bytes()[-20:], sorted(figures.iterdir())), (first[-20:], drawn))
+        self.assertEqual(list(folder.glob("*.tmp")), [])
+
+    @staticmethod
+    def report(folder, output, *words):
+        return subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", output,
+                               *words], check=False, capture_output=True, text=True)
 
 
 if __name__ == "__main__":

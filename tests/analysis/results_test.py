@@ -112,12 +112,32 @@ class Files(unittest.TestCase):
         self.assertEqual(set(results.routing_of(runs)["run"]), {"switch-seed2"})
 
     def test_runs_of_one_name_are_told_apart(self):
-        other = self.folder / "other/switch-seed2"
-        other.mkdir(parents=True)
-        self.addCleanup(shutil.rmtree, other.parent)
-        shutil.copy(self.file, other)
+        other = train(self.folder / "other", "switch-seed2", "--run.seed", 2, "--ffn.every", 2)
         names = [run.name for run in results.open_runs([self.file, other])]
         self.assertEqual(names, ["study/switch-seed2", "other/switch-seed2"])
+
+    def test_links_to_a_run_and_copies_of_it_are_not_further_runs(self):
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        run = shutil.copytree(self.file.parent, folder / "run")
+        (folder / "latest").symlink_to("run")
+        (folder / "above").symlink_to("..")
+        (folder / "named").mkdir()
+        (folder / "named/results.h5").hardlink_to(run / "results.h5")
+        problems = []
+        (one,) = results.open_runs([folder, run, folder / "latest"], problems)
+        self.assertEqual((one.path, problems), (folder / "named/results.h5", []))
+        shutil.copytree(run, folder / "saved")
+        (one,) = results.open_runs(folder, problems)
+        self.assertEqual(problems, [f"{folder}/saved/results.h5: is a copy of {one.path}, which counts once"])
+        self.assertEqual(len(results.open_runs(folder)), 1)
+
+    def test_a_run_that_was_made_again_is_one_seed_and_two_times(self):
+        again = train(self.folder / "again", "same", "--run.seed", 2, "--ffn.every", 2)
+        runs = [*results.open_runs([self.file, again]), results.open_run(self.file)]
+        self.assertEqual(runs[0].attributes["digest"], runs[1].attributes["digest"])
+        row = compare.summarize(results.table_of_runs(runs), ["ffn.router"], ["test_accuracy", "seconds_per_epoch"]).iloc[0]
+        self.assertEqual((row["test_accuracy_n"], row["seconds_per_epoch_n"]), (1, 2))
+        self.assertTrue(np.isnan(row["test_accuracy_half"]))
 
     def test_files_that_cannot_be_read_say_why(self):
         def cut(size):
@@ -211,7 +231,13 @@ class Files(unittest.TestCase):
         self.assertAlmostEqual(step.compute * 4, row["compute"])
 
     def test_a_benchmark(self):
-        table, attributes = results.open_bench(bench_exchange(self.folder / "exchange.h5", 2))
+        folder = self.folder / "benches"
+        folder.mkdir()
+        table, attributes = results.open_bench(bench_exchange(folder / "exchange.h5", 2))
+        shutil.copy(folder / "exchange.h5", folder / "saved.h5")
+        (folder / "latest.h5").symlink_to("exchange.h5")
+        (folder / "again").symlink_to(folder)
+        self.assertEqual([file for file, *_ in results.open_benches(folder, "exchange")], [folder / "exchange.h5"])
         self.assertEqual((attributes["ranks"], attributes["config"]["model.width"]), ("2", 8))
         self.assertEqual(set(table["load"]), {"even", "half to one"})
         self.assertTrue((table["seconds"] > 0).all())

@@ -80,6 +80,24 @@ class Comparison(unittest.TestCase):
         table = self.TABLE.assign(**{"parallel.experts": 1})
         twice = pd.concat([table, table.assign(**{"parallel.experts": 2})])
         self.assertEqual(len(compare.without_repeats(twice)), len(table))
+        columns = ["test_accuracy"]
+        pd.testing.assert_frame_equal(compare.summarize(twice, ["ffn.experts"], columns),
+                                      compare.summarize(table, ["ffn.experts"], columns))
+
+    def test_runs_of_one_digest_have_one_outcome(self):
+        common = {"ffn.kind": "dense", "test_accuracy": 0.5}
+        table = pd.DataFrame([{**common, "run.seed": seed, "ffn.router": router, "digest": f"{seed}"}
+                              for seed in (1, 2) for router in ("switch", "random")])  # dense: neither is used
+        count = lambda rows: compare.summarize(rows, ["ffn.kind"], ["test_accuracy"])["test_accuracy_n"].item()
+        self.assertEqual(count(table), 2)
+        self.assertEqual(count(table.assign(digest="")), 4)  # not known of runs that have not ended
+        self.assertEqual(count(table.assign(test_accuracy=[0.1, 0.2, 0.3, 0.4])), 4)  # evaluated otherwise
+
+    def test_each_run_s_time_counts_but_for_a_copy_s(self):
+        table = pd.DataFrame([{"ffn.kind": "dense", "run.seed": 1, "digest": "a", "seconds_per_epoch": seconds}
+                              for seconds in (2.0, 3.0, 3.0)])
+        row = compare.summarize(table, ["ffn.kind"], ["seconds_per_epoch"]).iloc[0]
+        self.assertEqual((row["seconds_per_epoch"], row["seconds_per_epoch_n"]), (2.5, 2))
 
 
 class Replication(unittest.TestCase):
