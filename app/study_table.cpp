@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <set>
 
 #include <boost/math/distributions/students_t.hpp>
 
@@ -57,6 +58,7 @@ struct Group {
   Values dispatch_entropy = {};                   // nats
   Score memorisation = {}, generalisation = {};   // of those runs that measure them
   std::string stored = "-", active = "-";
+  std::set<std::string> digests = {};
 
   void add(const RunReport& report);
 };
@@ -69,9 +71,11 @@ void Group::add(const RunReport& report) {
     const std::string text = report.attribute(name);
     if (!text.empty()) values.push_back(scale * std::atof(text.c_str()));
   };
+  add_value(seconds, "seconds_per_epoch", 1);
+  // Runs of the same bits, as dense ones are under the name of any router, are no further evidence but of time.
+  if (!digests.insert(report.attribute("digest")).second) return;
   add_value(accuracy, "test_accuracy", 100);
   add_value(loss, "test_loss", 1);
-  add_value(seconds, "seconds_per_epoch", 1);
   add_value(memorisation.accuracy, io::schema::kMemorisationAccuracy, 100);
   add_value(memorisation.epoch, io::schema::kMemorisationEpoch, 1);
   add_value(generalisation.accuracy, io::schema::kGeneralisationAccuracy, 100);

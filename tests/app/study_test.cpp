@@ -45,6 +45,19 @@ TEST_F(StudyProgram, ADenseRunHasNoRouterInTheTable) {
   expect_part(table.out, "| 4           | top_k      |");
 }
 
+// Whatever router is named, a dense run of one seed is the same run: timed twice, but one accuracy, without interval.
+TEST_F(StudyProgram, RunsOfTheSameBitsAreOneOutcomeInTheTable) {
+  folder_.write("tiny.cfg", base_ + kStudy + "axis = ffn.router: switch, top_k\n");
+  const Words dense = {"--run.seed", "1", "--ffn.experts", "1"};
+  ASSERT_EQ(run(dense).code, 0);
+  const Outcome table = study(Words{"table", "tiny.cfg"} + dense);
+  const std::string row = table.line("1 ");
+  const std::size_t interval = row.find("+-");
+  expect_part(row, " 2 ");
+  EXPECT_NE(interval, std::string::npos) << table;
+  EXPECT_EQ(interval, row.rfind("+-")) << "of the seconds an epoch alone\n" << table;
+}
+
 TEST_F(StudyProgram, OneRunByItsIndexOrName) {
   const Outcome one = run({"--only", "2"});
   EXPECT_EQ(one.code, 0) << one;
