@@ -88,7 +88,10 @@ class Comparison(unittest.TestCase):
         common = {"ffn.kind": "dense", "test_accuracy": 0.5}
         table = pd.DataFrame([{**common, "run.seed": seed, "ffn.router": router, "digest": f"{seed}"}
                               for seed in (1, 2) for router in ("switch", "random")])  # dense: neither is used
-        count = lambda rows: compare.summarize(rows, ["ffn.kind"], ["test_accuracy"])["test_accuracy_n"].item()
+
+        def count(rows):
+            return compare.summarize(rows, ["ffn.kind"], ["test_accuracy"])["test_accuracy_n"].item()
+
         self.assertEqual(count(table), 2)
         self.assertEqual(count(table.assign(digest="")), 4)  # not known of runs that have not ended
         self.assertEqual(count(table.assign(test_accuracy=[0.1, 0.2, 0.3, 0.4])), 4)  # evaluated otherwise

@@ -1,27 +1,44 @@
 #!/usr/bin/env bash
-# bundle.sh [--without-cuda] PLACE: puts what tests/gpu/check.sh needs of build/cuda into PLACE, a folder or an archive
-# (NAME.tar.xz), for a machine with a GPU but without this one's packages: the programs, Open MPI, and every shared
-# library but the C library's and CUDA's driver. --without-cuda: nor CUDA's own libraries and NCCL, most of a gigabyte,
-# for a machine that has them. If its processor is not this one's, configure with -DSWITCHYARD_NATIVE=OFF first. An
-# earlier bundle in PLACE is replaced.
+# bundle.sh [--without-cuda] [--overwrite] PLACE: puts what tests/gpu/check.sh needs of build/cuda into PLACE, a new
+# folder or archive (NAME.tar.xz), for a machine with a GPU but without this one's packages: the programs, Open MPI, and
+# every shared library but the C library's and CUDA's driver. --without-cuda: nor CUDA's own libraries and NCCL, most of
+# a gigabyte, for a machine that has them. If its processor is not this one's, configure with -DSWITCHYARD_NATIVE=OFF
+# first. --overwrite: replaces an earlier bundle in PLACE.
 set -euo pipefail
 left_out='libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_[a-z]+|ld-linux-x86-64|libcuda'
-if [ "${1:-}" = --without-cuda ]; then
-  left_out+='|libcudart|libcublas|libcublasLt|libnccl'
+overwrite=no
+while [[ ${1-} == --* ]]; do
+  case "$1" in
+    --without-cuda) left_out+='|libcudart|libcublas|libcublasLt|libnccl' ;;
+    --overwrite) overwrite=yes ;;
+    *) break ;;
+  esac
   shift
-fi
-[ $# = 1 ] || { sed -n '2,6s/^# //p' "$0" >&2; exit 2; }
+done
+[ $# = 1 ] && [[ $1 != -* ]] || { sed -n '2,7s/^# //p' "$0" >&2; exit 2; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build/cuda
 place=$1
-folder=$place
-case "$place" in *.tar.xz) folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT ;; esac
+is_empty_folder() { [ -d "$place" ] && [ -z "$(ls -A "$place")" ]; }
+is_bundle() {
+  if [ -d "$place" ]; then [ -x "$place/bin/switchyard" ] && [ -x "$place/bin/test_kernels_reduce" ]
+  else [[ $(tar -tJf "$place" 2>/dev/null) == *./bin/test_kernels_reduce* ]]; fi
+}
+refuse() { echo "bundle.sh: $place: $*" >&2; exit 2; }
+if [ -L "$place" ]; then refuse 'is a link: name a file or folder of its own'; fi
+if [ -e "$place" ] && ! is_empty_folder; then
+  [ $overwrite = yes ] || refuse 'is there already; replace it (--overwrite), or give a new folder or NAME.tar.xz'
+  is_bundle || refuse 'is no bundle, which is all that --overwrite replaces: give a new folder or NAME.tar.xz'
+fi
 [ -x "$build/switchyard" ] && [ -x "$build/test_kernels_reduce" ] || {
   echo 'bundle.sh: build first, the tests, too: cmake --preset cuda -DSWITCHYARD_TESTS=ON && cmake --build build/cuda' >&2
   exit 1
 }
-[ ! -e "$folder" ] || [ -x "$folder/bin/switchyard" ] || rmdir "$folder" 2>/dev/null ||
-  { echo "bundle.sh: $folder: is there already, and no bundle: give a new folder, an empty one or NAME.tar.xz" >&2; exit 1; }
+folder=$place archive=
+case "$place" in *.tar.xz)
+  folder=$(mktemp -d) archive=$place.$$.tmp
+  trap 'rm -rf "$folder" "$archive"' EXIT ;;
+esac
 
 rm -rf "$folder"
 mkdir -p "$folder/bin" "$folder/lib"
@@ -37,5 +54,8 @@ find "$folder/bin" "$folder/lib" -type f -exec ldd {} + 2>/dev/null | awk '$3 ~ 
   grep -Ev "/($left_out)\.so" | xargs cp -Lt "$folder/lib"
 strip --strip-unneeded "$folder"/bin/* "$folder"/lib/*.so* 2>/dev/null || true
 # The programs have much in common, which a small window would not see. Higher presets take minutes for a tenth less.
-[ "$folder" = "$place" ] || tar -C "$folder" -c . | xz --lzma2=preset=1,dict=64MiB >"$place"
+if [ -n "$archive" ]; then
+  tar -C "$folder" -c . | xz --lzma2=preset=1,dict=64MiB >"$archive"
+  mv "$archive" "$place"
+fi
 du -sh "$place"

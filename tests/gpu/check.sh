@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# check.sh [--bundle PLACE] [--out FOLDER] [--python PROGRAM] [--seconds N] [--only PARTS]
+# check.sh [--bundle PLACE] [--out FOLDER [--overwrite]] [--python PROGRAM] [--seconds N] [--only PARTS]
 # On a machine with a GPU: conformance of every kernel, equal digests of different layouts, a short training, speed of
 # the study's models, of an aligned ViT and of every kernel, and the same steps in PyTorch where PROGRAM has it. Builds
 # build/cuda, or takes what tests/gpu/bundle.sh made. A part that fails does not keep the others from running; what has
 # no time left after N seconds (default 540, the build not among them) is left out, and counted. PARTS: some of
-# kernels,digests,speed,torch. Full logs go to --out (default build/gpu-check); ends with a short table, and with an
-# error where anything failed.
+# kernels,digests,speed,torch. Full logs go to --out (default build/gpu-check), a folder that is new or empty; with
+# --overwrite they replace those of an earlier check. Ends with a short table, and with an error where anything failed.
 set -uo pipefail
 here=$PWD
 cd "$(dirname "$0")/../.."
-usage() { sed -n '2,9s/^# //p' "$0"; }
+usage() { sed -n '2,8s/^# //p' "$0"; }
 refuse() { echo "check.sh: $*" >&2; usage >&2; exit 2; }
 from_here() { case "$1" in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
-bundle= out=$PWD/build/gpu-check python=python3 seconds=540 parts=kernels,digests,speed,torch
+bundle= out= overwrite=no python=python3 seconds=540 parts=kernels,digests,speed,torch
 while [ $# -gt 0 ]; do
   case "$1" in
     --help) usage; exit 0 ;;
+    --overwrite) overwrite=yes; shift; continue ;;
     --bundle | --out | --python | --seconds | --only) [ -n "${2:-}" ] || refuse "$1: a value is missing" ;;
     *) refuse "$1: there is no such option" ;;
   esac
@@ -37,9 +38,16 @@ for part in ${parts//,/ }; do
 done
 wants() { [[ ,$parts, == *,$1,* ]]; }
 [ -z "$bundle" ] || [ -e "$bundle" ] || refuse "--bundle $bundle: there is no such file or folder"
+if [ -n "$out" ] && [ -n "$(ls -A "$out" 2>/dev/null)" ]; then
+  [ $overwrite = yes ] || refuse "--out $out: is not empty; replace an earlier check's logs (--overwrite), or choose another"
+  [ -f "$out/summary.txt" ] || refuse "--out $out: holds no check's summary.txt, and --overwrite replaces nothing else"
+fi
+out=${out:-$PWD/build/gpu-check}
 [ -n "$bundle" ] || nvidia-smi -L >/dev/null 2>&1 || { echo 'check.sh: nvidia-smi finds no GPU: nothing is built' >&2; exit 1; }
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+summary=$out/summary.txt
+: >"$summary"
 own_libraries=${LD_LIBRARY_PATH-}
 if [ -f "$bundle" ]; then
   unpacked=$out/check.bundle
@@ -62,8 +70,6 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_plm=isolated OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
 export PMIX_MCA_pcompress_base_silence_warning=1
 end=$((SECONDS + seconds))
-summary=$out/summary.txt
-: >"$summary"
 failures=0 left_out=0
 note() { printf '%-44s %s\n' "$1" "$2" | tee -a "$summary"; }
 # What there was no time for, or what the program was built without, has not failed.
