@@ -265,7 +265,8 @@ speeds = fff.speeds(RUNS)
 ## The tables
 
 Of the finished runs that have a study's configuration, one a seed. Runs with fewer epochs or images are shown where there
-are no others: their levels are not those to compare.
+are no others: their levels are not those to compare. A leaf here ends in a bias, in training and in evaluation, as in the
+paper; in the authors' public code `FFF.eval_forward` leaves out that bias, which `training_forward` adds.
 %%
 for title, words, table in literature(runs, fff.TABLES):
     print(f"{{title}}: {{words}}")

@@ -37,6 +37,14 @@ void check_length(const Config& config, const Trainer& trainer) {
         trainer.total_steps(), config.train.schedule_epochs, trainer.steps_per_epoch(), schedule_steps);
 }
 
+void warn_of_long_warmup(const Config& config, const Trainer& trainer) {
+  if (config.train.warmup_steps <= trainer.total_steps()) return;
+  fmt::print(stderr,
+             "switchyard: warning: train.warmup_steps = {}: the run has {}, so the learning rate never reaches "
+             "train.lr; warm up for fewer steps, or train for more\n",
+             config.train.warmup_steps, plural(trainer.total_steps(), "step"));
+}
+
 }  // namespace
 
 TrainingRun::TrainingRun(World& world, const Config& config, const Dataset& dataset,
@@ -51,6 +59,7 @@ TrainingRun::TrainingRun(World& world, const Config& config, const Dataset& data
         require_a_batch(config, dataset);
         auto trainer = std::make_unique<Trainer>(config, session_.context, session_.mesh, dataset);
         check_length(config, *trainer);
+        if (world.speaks()) warn_of_long_warmup(config, *trainer);
         return trainer;
       })) {}
 

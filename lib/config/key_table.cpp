@@ -99,8 +99,8 @@ std::vector<Key> keys_of(Config& c) {
       {"ffn.region_leak", &c.ffn.region_leak, from(0, 1), kResult,
        "probability that a token finds the children of a node swapped, in training (fff)"},
       {"ffn.tree", &c.ffn.tree, one_of({"soft", "hard"}), kResult,
-       "training sends a token to every leaf by its share, or to one, as evaluation does; then nodes do not learn "
-       "(fff)"},
+       "training sends a token to every leaf by its share, or to one, as evaluation does; then nodes stay as they are "
+       "(the paper's code, train_hardened, goes on training them by the hardening loss) (fff)"},
       {"ffn.activation", &c.ffn.activation, one_of({"gelu", "relu", "cube", "identity"}), kResult,
        "what hidden units do (dense, moe; those of fff are relu)"},
       {"ffn.experts", &c.ffn.experts, from(1, 65536), kResult, "experts per block (moe)"},
@@ -139,9 +139,10 @@ std::vector<Key> keys_of(Config& c) {
        "weight of the load-balancing loss; -1: the router's own, 0.01 for switch and top_k, 0 for others"},
       {"ffn.z_loss", &c.ffn.z_loss, from(0, 1e6), kResult, "weight of the z-loss of the gate's logits (ST-MoE: 0.001)"},
       {"ffn.importance_loss", &c.ffn.importance_loss, weight_or_own(), kResult,
-       "weight of the importance loss; -1: the router's own, 0.1 for noisy_top_k, 0 for others"},
+       "weight of the importance loss, CV^2 (population variance over squared mean) of the experts' sums of weights; "
+       "-1: the router's own, 0.1 for noisy_top_k, 0 for others"},
       {"ffn.load_loss", &c.ffn.load_loss, weight_or_own(), kResult,
-       "weight of the smooth load loss of noisy_top_k; -1: the router's own, 0.1 there"},
+       "weight of the smooth load loss of noisy_top_k, CV^2 as above; -1: the router's own, 0.1 there"},
       {"ffn.bias_rate", &c.ffn.bias_rate, from(0, 1e6), kResult,
        "loss_free: how far a step moves the bias of an expert that has too many tokens or too few"},
       {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
@@ -162,9 +163,10 @@ std::vector<Key> keys_of(Config& c) {
        "gating dropout: expert-parallel size of that layout; it divides ffn.experts and ffn.home_ranks"},
       {"ffn.consistency", &c.ffn.consistency, from(0, 1e6), kResult,
        "above 0: every sample passes twice, with other random draws, and this weighs the symmetric Kullback-Leibler "
-       "divergence of the two answers"},
+       "divergence of the two answers; steps/loss is the mean cross entropy of both"},
       {"ffn.consistency_kind", &c.ffn.consistency_kind, one_of({"thor", "adamix"}), kResult,
-       "thor: both passes learn the labels; adamix: the first alone, and the divergence moves only one side at a time"},
+       "thor: both passes learn the labels, by the gradient of the sum of their losses; adamix: the first alone, and "
+       "the divergence moves only one side at a time"},
 
       {"train.batch", &c.train.batch, from(1, 1048576), kResult, "samples per step, over all ranks"},
       {"train.microbatch", &c.train.microbatch, from(1, 65536), kResult,
@@ -176,7 +178,8 @@ std::vector<Key> keys_of(Config& c) {
        "adam: weight decay in the gradient; adamw: apart from it; sgd: with momentum; normalized: each expert's "
        "gradient divided by the sum of the norms of its parameters' gradients"},
       {"train.lr", &c.train.lr, from(0, 1e6), kResult, "learning rate at its highest"},
-      {"train.weight_decay", &c.train.weight_decay, from(0, 1e6), kResult, "weight decay"},
+      {"train.weight_decay", &c.train.weight_decay, from(0, 1e6), kResult,
+       "weight decay, of all parameters that train: biases, norms and gates, too"},
       {"train.momentum", &c.train.momentum, below_one(), kResult, "momentum (sgd)"},
       {"train.beta1", &c.train.beta1, below_one(), kResult, "decay of the mean gradient (adam, adamw)"},
       {"train.beta2", &c.train.beta2, below_one(), kResult, "decay of the mean squared gradient (adam, adamw)"},
@@ -188,7 +191,7 @@ std::vector<Key> keys_of(Config& c) {
       {"train.schedule_epochs", &c.train.schedule_epochs, from(0, 1e6), kResult,
        "length of the cosine in epochs; 0: the run's own length"},
       {"train.warmup_steps", &c.train.warmup_steps, from(0, kMany), kResult,
-       "steps over which the learning rate rises linearly from 0"},
+       "steps over which the learning rate rises linearly from 0; more than the run has: it never reaches train.lr"},
       {"train.clip", &c.train.clip, at_least(0), kResult, "largest global norm of the gradient; 0: no clipping"},
       {"train.dropout", &c.train.dropout, from(0, 0.99), kResult,
        "probability of dropping an attention weight, a hidden unit or a residual unit"},

@@ -71,7 +71,7 @@ struct Column {
 // (rows) float64 each. Auxiliary losses as they were added to the loss: weighted, summed over layers.
 inline constexpr std::array<Column, 17> kStepsColumns = {{
     {"steps/epoch", "epochs"},            // epochs done, with fraction
-    {"steps/loss", "nats"},               // cross entropy, mean over the batch
+    {"steps/loss", "nats"},               // cross entropy, mean over the batch, and over both passes where it has two
     {"steps/balance_loss", "1"},          //
     {"steps/z_loss", "1", 2},             //
     {"steps/importance_loss", "1", 2},    //
@@ -106,7 +106,7 @@ inline constexpr std::array<Column, 3> kRoutingExpertColumns = {{
 }};
 // (rows, layers) float32 each; of the load all but gate_entropy.
 inline constexpr std::array<Column, 5> kRoutingLayerColumns = {{
-    {"routing/load_cv", "1", 2},          // coefficient of variation over experts
+    {"routing/load_cv", "1", 2},          // coefficient of variation over experts, by the population's deviation
     {"routing/max_over_mean", "1", 2},    // the fullest expert's tokens
     {"routing/load_entropy", "nats"},     //
     {"routing/gate_entropy", "nats", 2},  // mean over tokens; NaN where the router has no probabilities

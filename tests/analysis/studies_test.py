@@ -13,6 +13,7 @@ import unittest
 from support import PROGRAM, run_study  # first: it looks for the libraries
 import switchyard_compare as compare
 import switchyard_fff as fff
+import switchyard_mixtures as mixtures
 import switchyard_results as results
 import switchyard_studies as studies
 
@@ -41,6 +42,8 @@ class Points(unittest.TestCase):
                           for point in studies.points_of("fff-table1")}, set(fff.TABLE_1))
         self.assertEqual({(studies.training_width(point), point["ffn.kind"])
                           for point in studies.points_of("fff-table2")}, set(fff.TABLE_2))
+        keys = ("data.clusters_setting", "ffn.kind", "ffn.activation")
+        self.assertEqual({tuple(point[key] for key in keys) for point in studies.points_of("chen")}, set(mixtures.CHEN))
 
     def test_values_that_follow_are_those_of_the_program_s_runs(self):
         with tempfile.TemporaryDirectory() as folder:

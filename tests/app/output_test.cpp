@@ -38,6 +38,15 @@ TEST_F(Program, EndsWithItsResult) {
   EXPECT_EQ(outcome.line("mesh: "), "4 ranks x 2 threads, experts over 2 ranks, 2 replicas of them");
 }
 
+TEST_F(Program, SaysThatTheWarmUpIsLongerThanTheRun) {
+  EXPECT_EQ(train(1, {"--train.warmup_steps", "9"}).err, "");
+  const Outcome outcome = train(2, {"--train.warmup_steps", "10", "--overwrite"});
+  EXPECT_EQ(outcome.code, 0) << outcome;
+  EXPECT_EQ(outcome.err,
+            "switchyard: warning: train.warmup_steps = 10: the run has 9 steps, so the learning rate never reaches "
+            "train.lr; warm up for fewer steps, or train for more\n");
+}
+
 TEST_F(Program, PlainThroughAPipe) {
   Running running({"bash", "-c", R"("$@" 2>&1 | cat)", "bash", SWITCHYARD_MPIRUN, "2", SWITCHYARD_PROGRAM, "train",
                    "--config", "small.cfg"},
