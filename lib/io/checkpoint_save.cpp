@@ -115,17 +115,33 @@ std::vector<ArrayRecord> gather_checksums(Ranks& ranks, std::span<const ArraySli
   return records;
 }
 
+// Of files, groups and datasets that hold no times: the same content, the same bytes.
+h5::Handle timeless(hid_t kind) {
+  h5::Handle creation(H5Pcreate(kind), H5Pclose);
+  H5Pset_obj_track_times(creation, false);
+  return creation;
+}
+
+// The groups that an array lies in, where they are not there.
+void create_groups(const h5::Handle& file, const std::string& name, const fs::path& path) {
+  const h5::Handle creation = timeless(H5P_GROUP_CREATE);
+  for (auto end = name.find('/'); end != name.npos; end = name.find('/', end + 1)) {
+    const std::string group = name.substr(0, end);
+    if (H5Lexists(file, group.c_str(), H5P_DEFAULT) > 0) continue;
+    h5::check(hid_t(h5::Handle(H5Gcreate2(file, group.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose)), path,
+              "create group " + group);
+  }
+}
+
 // Returns the place of its first byte in the file.
 Index create_array(const h5::Handle& file, const ArrayRecord& array, const fs::path& path) {
-  const h5::Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-  H5Pset_create_intermediate_group(links, 1);
-  const h5::Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
-  H5Pset_obj_track_times(creation, false);  // the same content, the same bytes
+  create_groups(file, array.name, path);
+  const h5::Handle creation = timeless(H5P_DATASET_CREATE);
   H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const std::vector<hsize_t> extent(array.shape.begin(), array.shape.end());
   const h5::Handle space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
-  const h5::Handle dataset(H5Dcreate2(file, array.name.c_str(), H5T_IEEE_F32LE, space, links, creation, H5P_DEFAULT),
+  const h5::Handle dataset(H5Dcreate2(file, array.name.c_str(), H5T_IEEE_F32LE, space, H5P_DEFAULT, creation, H5P_DEFAULT),
                            H5Dclose);
   h5::check(hid_t(dataset), path, "create array " + array.name);
   const hsize_t num_sums = array.checksums.size();
@@ -168,8 +184,8 @@ Places write_contents(const h5::Handle& file, const CheckpointHeader& header, co
 
 Places write_skeleton(const fs::path& path, const CheckpointHeader& header) {
   create_with_space(path, bytes_at_most(header));
-  const h5::Handle access = checkpoint_access();
-  h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+  const h5::Handle access = checkpoint_access(), creation = timeless(H5P_FILE_CREATE);
+  h5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose);
   h5::check(hid_t(file), path, "create the file");
   Places places;
   try {
