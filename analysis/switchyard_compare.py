@@ -9,6 +9,7 @@ LAYOUT_KEYS = ("run.name", "run.out", "run.log_every", "run.eval_every", "data.p
                "parallel.threads", "parallel.exchange", "parallel.overlap", "parallel.timeout",
                "compute.graphs", "checkpoint.every", "checkpoint.keep")
 SEED = "run.seed"
+DATA = "data.hash"  # no key, but as much a part of what a result depends on (switchyard_results.data_of)
 
 
 def student_quantile(degrees, probability=0.975):
@@ -52,7 +53,11 @@ def mean_and_interval(values):
 def varying_keys(table):
     """The configuration's keys that differ between runs, but for the seed and those of the layout."""
     keys = [column for column in table if "." in column and column not in (*LAYOUT_KEYS, SEED)]
-    return [key for key in keys if table[key].nunique(dropna=False) > 1]
+    varying = [key for key in keys if table[key].nunique(dropna=False) > 1]
+    asked_for = [key for key in varying if key.startswith("data.") and key != DATA]
+    if DATA in varying and asked_for and table.groupby(asked_for, dropna=False)[DATA].nunique().max() == 1:
+        varying.remove(DATA)  # other keys say as much
+    return varying
 
 
 def result_keys(table):

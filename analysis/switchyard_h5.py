@@ -39,7 +39,7 @@ def open_h5(path):
     if not path.is_file():
         raise ResultsError(f"{path}: no such file")
     try:
-        return h5py.File(path, "r", locking=False)  # several cluster file systems have no locks
+        return with_locks_or_without(lambda **locking: h5py.File(path, "r", **locking))
     except (OSError, RuntimeError) as error:
         reason = str(error)
     # The mark "open for writing" is bit 0 of byte 11 in the first block of the file; bytes 28 to 35 say how long the
@@ -56,16 +56,27 @@ def open_h5(path):
     else:
         raise ResultsError(f"{path}: is damaged or cut short ({reason}): resume or repeat the run")
     with reading(path):
-        return h5py.File(h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, patient_access()))
+        return with_locks_or_without(lambda **locking: h5py.File(
+            h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, patient_access(**locking))))
 
 
-def patient_access():
+def with_locks_or_without(open_file):
+    """Several cluster file systems have no locks. With them first: HDF5 does not open a file without locks that this
+    process has open with them."""
+    try:
+        return open_file()
+    except (OSError, RuntimeError):
+        return open_file(locking=False)
+
+
+def patient_access(locking=True):
     """How a file that is being written is opened. Where a checksum does not fit yet, HDF5 reads again, each time after
     twice the pause: its own 100 attempts would never end on a damaged file, these end within a tenth of a second.
     """
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    access.set_file_locking(False, True)
+    if not locking:
+        access.set_file_locking(False, True)
     # h5py has no such call; the library that it is linked to has.
     ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(25))
     return access

@@ -14,6 +14,7 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+from switchyard_compare import DATA
 from switchyard_folders import find_files
 from switchyard_h5 import ResultsError, check_format, column_name, open_h5, read_columns, reading, text_of
 from switchyard_schema import (BENCH, BENCH_FORMAT, BENCH_VERSION, CONFIG, EVALUATIONS, MIXTURE_BLOCKS, RESULTS_FORMAT,
@@ -193,9 +194,17 @@ def state_of(run):
     return "ended early" if status == "running" else status
 
 
+def data_of(run):
+    """What the data held that a run read, whatever file they lay in: the first digits of each split's hash. Empty where
+    the run was made before results recorded it."""
+    splits = (run.attributes.get(f"data_{split}", "") for split in ("train", "validation", "test"))
+    return " ".join(split.rpartition(" ")[2][:12] for split in splits if split)
+
+
 def table_of_runs(runs):
     """One row a run. test_accuracy and test_loss are of the last evaluation; seconds_per_epoch is of training alone;
-    memorisation_*, generalisation_* and dispatch_entropy (nats) are NaN where the run did not measure them."""
+    memorisation_*, generalisation_* and dispatch_entropy (nats) are NaN where the run did not measure them. Beside the
+    configuration's keys stands data.hash (data_of), since a result depends on it as well."""
     rows = []
     for run in runs:
         steps, evaluations = run.steps(), run.evaluations()
@@ -213,7 +222,7 @@ def table_of_runs(runs):
             "seconds_per_epoch": seconds_per_epoch(run, steps),
             **{name: float(run.attributes.get(name) or math.nan) for name in SCORES},
             "seconds_per_step": steps["seconds"].median() if len(steps) else math.nan,
-            **run.config,
+            **run.config, DATA: data_of(run),
         })
     return pd.DataFrame(rows)
 

@@ -6,7 +6,7 @@ import itertools
 import pathlib
 
 from switchyard_compare import SEED
-from switchyard_results import parse_config, typed
+from switchyard_results import data_of, parse_config, typed
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "configs/studies"
 # Of every key that has an effect on a result, but for the seed and the shape of synthetic data; a test compares them
@@ -121,12 +121,23 @@ class Selection:
     words: str  # how many these are, how they are cut, what was left out
 
 
+def read_other_data(runs):
+    """Of runs whose keys ask for the same data, those that read something else than most of them."""
+    by_keys = {}
+    for run in runs:
+        keys = tuple(item for item in sorted(run.config.items()) if item[0].startswith("data.") and item[0] != "data.path")
+        by_keys.setdefault(keys, {}).setdefault(data_of(run), []).append(run)
+    minorities = (sorted(by_data.values(), key=len)[:-1] for by_data in by_keys.values())
+    return {id(run) for minority in minorities for same in minority for run in same}
+
+
 def runs_of_study(runs, study):
     """The runs of configs/studies/STUDY.cfg among all others."""
     points = points_of(study)
     kinds = ("data.kind", "model.kind")
     same_kind = [run for run in runs if all(run.config.get(key, DEFAULTS[key]) == points[0][key] for key in kinds)]
     by_length, left_out = {}, collections.Counter()
+    other_data = read_other_data(same_kind)
     for run in same_kind:
         found = [differences(run.config, point) for point in points]
         nearest = min(range(len(points)), key=lambda i, found=found: (len(found[i].keys() - set(LENGTH_KEYS)),
@@ -135,6 +146,8 @@ def runs_of_study(runs, study):
         others = {key: value for key, value in found[nearest].items() if key not in length}
         if run.attributes.get("status") != "finished":
             left_out["not finished"] += 1
+        elif id(run) in other_data:
+            left_out["on other data"] += 1
         elif others:
             left_out[f"with {words_of(others)}"] += 1
         else:

@@ -3,6 +3,7 @@
 results_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
 """
 
+import fcntl
 import pathlib
 import re
 import shutil
@@ -13,6 +14,7 @@ import unittest
 from support import PROGRAM, ROOT, bench_exchange, start, train  # first: it looks for the libraries
 import h5py
 import numpy as np
+import pandas as pd
 import switchyard_compare as compare
 import switchyard_loggp as loggp
 import switchyard_results as results
@@ -111,6 +113,17 @@ class Files(unittest.TestCase):
         self.assertEqual(set(results.steps_of(runs)["run"]), {"switch-seed2", "dense-seed1"})
         self.assertEqual(set(results.routing_of(runs)["run"]), {"switch-seed2"})
 
+    def test_other_data_make_other_results(self):
+        table = results.table_of_runs(results.open_runs(self.folder / "study"))
+        (data,) = set(table[compare.DATA])
+        self.assertRegex(data, "^[0-9a-f]{12} [0-9a-f]{12}$")
+        dense = table[table["ffn.kind"] == "dense"]
+        other = dense.assign(**{compare.DATA: "other"})
+        both = pd.concat([dense, other])
+        self.assertEqual(compare.varying_keys(both), [compare.DATA])
+        self.assertEqual(compare.varying_keys(pd.concat([dense, other.assign(**{"data.limit": 5})])), ["data.limit"])
+        self.assertEqual(len(compare.without_repeats(both)), 4)
+
     def test_runs_of_one_name_are_told_apart(self):
         other = train(self.folder / "other", "switch-seed2", "--run.seed", 2, "--ffn.every", 2)
         names = [run.name for run in results.open_runs([self.file, other])]
@@ -185,6 +198,14 @@ class Files(unittest.TestCase):
                              content[place + 64:])
             results.open_runs(path, problems := [])
             self.assertLessEqual(len(problems), 1)
+
+    def test_a_file_is_read_that_cannot_be_locked(self):
+        path = self.copy(lambda file: None)
+        with open(path, "rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            self.assertGreater(len(results.open_run(path).steps()), 0)
+        with h5py.File(path) as own:  # with locks
+            self.assertEqual(len(results.open_run(path).steps()), len(own["steps/step"]))
 
     def test_an_older_file_lacks_what_came_later(self):
         def older(file):

@@ -18,9 +18,10 @@ import switchyard_results as results
 import switchyard_studies as studies
 
 
-def run_of(point, *, seed=1, status="finished", measures=(0.9, 0.8), **keys):
+def run_of(point, *, seed=1, status="finished", measures=(0.9, 0.8), data="", **keys):
     config = {**point, "run.seed": seed, **{key.replace("__", "."): value for key, value in keys.items()}}
-    attributes = {"status": status, "memorisation_accuracy": measures[0], "generalisation_accuracy": measures[1]}
+    attributes = {"status": status, "memorisation_accuracy": measures[0], "generalisation_accuracy": measures[1],
+                  "data_train": data}
     return types.SimpleNamespace(name="run", config=config, attributes=attributes)
 
 
@@ -79,6 +80,10 @@ class Choice(unittest.TestCase):
             number, said = self.words(run_of(self.TREE), run_of(self.TREE, **keys), run_of(self.TREE, seed=2))
             self.assertEqual(number, 2)
             self.assertRegex(said, f"2 runs of configs/studies/fff-table1.cfg. Left out: .*{words}")
+        runs = [run_of(self.TREE, seed=seed, data=f"64 samples, XXH3-128 {data}") for seed, data in enumerate("aabb")]
+        number, said = self.words(*runs, run_of(self.DENSE, data=runs[0].attributes["data_train"]))
+        self.assertEqual(number, 3)
+        self.assertRegex(said, "Left out: 2 on other data.")
         self.assertEqual(self.words(run_of(self.TREE, data__kind="mnist"), run_of(self.TREE, model__kind="vit")),
                          (0, "no finished runs of configs/studies/fff-table1.cfg."))
 
