@@ -141,8 +141,8 @@ Index create_array(const h5::Handle& file, const ArrayRecord& array, const fs::p
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
   const std::vector<hsize_t> extent(array.shape.begin(), array.shape.end());
   const h5::Handle space(H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose);
-  const h5::Handle dataset(H5Dcreate2(file, array.name.c_str(), H5T_IEEE_F32LE, space, H5P_DEFAULT, creation, H5P_DEFAULT),
-                           H5Dclose);
+  const h5::Handle dataset(
+      H5Dcreate2(file, array.name.c_str(), H5T_IEEE_F32LE, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
   h5::check(hid_t(dataset), path, "create array " + array.name);
   const hsize_t num_sums = array.checksums.size();
   const h5::Handle sums_space(array.per_expert ? H5Screate_simple(1, &num_sums, nullptr) : H5Screate(H5S_SCALAR),
