@@ -156,7 +156,9 @@ bool Running::is_running() {
   return false;
 }
 
-void Running::send(int signal) const { kill(pid_, signal); }
+void Running::send(int signal) const {
+  if (pid_ > 0) kill(pid_, signal);  // to -1 it would go to every process of this user
+}
 
 std::vector<pid_t> Running::ranks() const {
   std::vector<pid_t> found;
