@@ -174,11 +174,11 @@ void watch_waits(WaitWatch watch) { wait_watch() = std::move(watch); }
 
 void wait(std::string_view what, const std::function<cudaError_t()>& ask) {
   refuse_to_record(what);
-  const double start = seconds_now();
+  WaitedSeconds waited;
   cudaError_t answer = ask();
   for (; answer == cudaErrorNotReady; answer = ask()) {
     (void)cudaGetLastError();  // else the next launch would be told of it
-    if (wait_watch()) wait_watch()(seconds_now() - start);
+    if (wait_watch()) wait_watch()(waited.look());
     std::this_thread::yield();
   }
   check(answer, what);

@@ -1,13 +1,13 @@
 #include "comm/mpi.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <set>
 #include <thread>
 
 #include "comm/host_staging.hpp"
 #include "comm/roll_call.hpp"
+#include "core/clock.hpp"
 #include "core/error.hpp"
 
 namespace switchyard {
@@ -17,8 +17,8 @@ namespace {
 constexpr Index kLargestMessage = Index{1} << 30;  // MPI counts are int
 constexpr int kTag = 1;
 constexpr Index kPollsBeforeSleep = 200;
-constexpr auto kBetweenLooks = std::chrono::milliseconds(50);  // at the clock's deadline and at the roll call
-constexpr int kAllOthers = -1;                                 // as the peer of a request
+constexpr double kBetweenLooks = 0.05;  // seconds: at the roll call and at how long this rank has waited
+constexpr int kAllOthers = -1;          // as the peer of a request
 
 void check(int code, std::string_view what) {
   if (code == MPI_SUCCESS) return;
@@ -136,9 +136,9 @@ class MpiCommunicator final : public Communicator {
   }
 
   void wait_for_all(std::string_view what, Requests& requests) {
-    using Clock = std::chrono::steady_clock;
-    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
-    auto next_look = Clock::now() + kBetweenLooks;
+    WaitedSeconds waited;
+    double next_look = kBetweenLooks;
+    double begun = 0;  // when, in seconds waited, the time-out began to run
     for (Index polls = 0;; ++polls) {
       int done = 0;
       check(MPI_Testall(static_cast<int>(requests.all.size()), requests.all.data(), &done, MPI_STATUSES_IGNORE), what);
@@ -146,14 +146,22 @@ class MpiCommunicator final : public Communicator {
       if (polls < kPollsBeforeSleep) continue;
       // More ranks than cores must still make progress, so give the core away.
       std::this_thread::yield();
-      const auto now = Clock::now();
+      double now = waited.look();
       if (now < next_look) continue;
       next_look = now + kBetweenLooks;
-      while (const auto asker = roll_call_->next_asker()) roll_call_->answer(*asker, waits_for(what, requests));
-      if (now < deadline) continue;
+      while (const auto question = roll_call_->next_question())
+        roll_call_->answer(*question, {waits_for(what, requests), now});
+      if (now - begun < static_cast<double>(timeout_)) continue;
+      const std::set<int> before = waits_for(what, requests);
+      RollCall::Result found = roll_call_->call(before, waited);
+      now = waited.look();
       const std::set<int> peers = waits_for(what, requests);
       if (peers.empty()) return;
-      fail_missing(what, peers);
+      std::erase_if(found.silent, [&](int each) { return before.contains(each) && !peers.contains(each); });
+      // Where all peers answer, and one has come since or began to wait itself only later, it is not time yet.
+      if (std::none_of(peers.begin(), peers.end(), [&](int each) { return found.silent.contains(each); }))
+        begun = std::max(begun, peers == before ? found.latest : now);
+      if (now - begun >= static_cast<double>(timeout_)) fail_missing(what, peers, found.silent);
     }
   }
 
@@ -171,8 +179,7 @@ class MpiCommunicator final : public Communicator {
     return found;
   }
 
-  [[noreturn]] void fail_missing(std::string_view what, const std::set<int>& peers) {
-    const std::set<int> missing = roll_call_->missing(peers);
+  [[noreturn]] void fail_missing(std::string_view what, const std::set<int>& peers, const std::set<int>& missing) {
     if (missing.empty())
       fail("{}: rank {} waited {} s for rank {}. All ranks answer, but wait for one another: raise parallel.timeout.",
            what, world_rank(rank()), timeout_, listed(peers));

@@ -6,7 +6,6 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "comm/collectives.hpp"
+#include "core/clock.hpp"
 #include "kernels/api/device.hpp"
 #include "kernels/api/memory.hpp"
 #endif
@@ -36,8 +36,6 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicato
 #else
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Kernels of two communicators on different streams each wait for other ranks: with neither room for both on a GPU nor
 // an order, rank 0's may wait for rank 1's first, and rank 1's for rank 0's second. From 2.26 on NCCL keeps the order
@@ -169,9 +167,9 @@ class NcclCommunicator final : public Communicator {
 
   // Waits until NCCL has given the work to the stream, which may need all ranks, but not until it is done.
   void begun(ncclResult_t result, std::string_view what) {
-    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
+    WaitedSeconds waited;
     while (result == ncclInProgress) {
-      if (Clock::now() >= deadline) {
+      if (waited.look() >= static_cast<double>(timeout_)) {
         barrier(*host_, what);  // names the ranks that do not come
         fail("{}: rank {} waited {} s for NCCL, though all ranks answer. NCCL_DEBUG=INFO makes it say why.", what,
              world_ranks()[static_cast<std::size_t>(rank())], timeout_);
@@ -184,8 +182,8 @@ class NcclCommunicator final : public Communicator {
 
   bool finalized() {
     ncclResult_t result = ncclCommFinalize(comm_);
-    const auto deadline = Clock::now() + std::chrono::seconds(timeout_);
-    while (result == ncclInProgress && Clock::now() < deadline) {
+    WaitedSeconds waited;
+    while (result == ncclInProgress && waited.look() < static_cast<double>(timeout_)) {
       std::this_thread::yield();
       if (ncclCommGetAsyncError(comm_, &result) != ncclSuccess) return false;
     }

@@ -5,8 +5,11 @@
 
 #include <mpi.h>
 
+#include <deque>
 #include <optional>
 #include <set>
+
+#include "core/clock.hpp"
 
 namespace switchyard {
 
@@ -18,18 +21,33 @@ class RollCall {
   RollCall(const RollCall&) = delete;
   RollCall& operator=(const RollCall&) = delete;
 
-  // A rank that asks whom this one waits for, if there is one; it is to be answered.
-  std::optional<int> next_asker();
-  void answer(int asker, const std::set<int>& waits_for);
+  // What a rank answers.
+  struct Wait {
+    std::set<int> ranks;  // that it waits for
+    double seconds = 0;   // that it has waited so far
+  };
+  struct Question {
+    int asker, number;
+  };
+  // Of a rank that asks whom this one waits for, if there is one; it is to be answered.
+  std::optional<Question> next_question();
+  void answer(const Question& question, const Wait& wait);
 
-  // Asks, for a few seconds. Empty: all are there, and wait for one another.
-  std::set<int> missing(const std::set<int>& waits_for);
+  struct Result {
+    std::set<int> silent;  // empty: all are there, and wait for one another
+    double latest = 0;     // when, in the seconds that this rank has waited, the last of those that answered began to
+  };
+  // Asks, for a few seconds. waited: of this rank; goes on meanwhile.
+  Result call(const std::set<int>& waits_for, WaitedSeconds& waited);
 
  private:
   void ask(int rank);
-  std::optional<std::set<int>> next_answer(std::set<int>& silent);
+  std::optional<Wait> next_answer(std::set<int>& silent);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
+  // Of this rank's calls; an answer to an earlier one says nothing of now. A question may leave late: each keeps its
+  // place.
+  std::deque<int> numbers_;
 };
 
 }  // namespace switchyard

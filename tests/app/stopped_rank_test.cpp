@@ -1,11 +1,17 @@
 // A rank that stands still, as on a node that hangs: after parallel.timeout the others end the run and name it,
-// wherever it stopped.
+// wherever it stopped. A job that its scheduler suspends goes on: no rank counts the time in which it stood still
+// itself.
+#include <algorithm>
+#include <chrono>
 #include <csignal>
+#include <thread>
 
 #include "program.hpp"
 
 namespace switchyard::test {
 namespace {
+
+constexpr int kStopped = 75;
 
 const Words kShort = {"--parallel.timeout", "3", "--run.epochs", "100000"};
 
@@ -56,6 +62,29 @@ TEST_F(StoppedRank, WhileSaving) {
     return false;
   });
   newest_checkpoint();  // every file with a checkpoint's name verifies
+}
+
+// Suspended and continued node by node. The last to be suspended waits for the first; it goes on before that one does.
+TEST_F(StoppedRank, AllOfThemAndContinued) {
+  const auto running = start(2, training({"--parallel.timeout", "2", "--run.epochs", "100000"}));
+  ASSERT_TRUE(wait_until([&] { return running->out().find("\nmesh: ") != std::string::npos; })) << running->wait(1);
+  auto ranks = running->ranks();
+  ASSERT_EQ(ranks.size(), 2u);
+  const auto send_to_each = [&](int signal) {
+    for (const pid_t rank : ranks) {
+      kill(rank, signal);
+      std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    }
+  };
+  send_to_each(SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::seconds(2));
+  const std::size_t told = running->out().size();
+  std::reverse(ranks.begin(), ranks.end());
+  send_to_each(SIGCONT);
+  ASSERT_TRUE(wait_until([&] { return !running->is_running() || running->out().size() > told + 500; }));
+  running->send(SIGTERM);
+  const Outcome outcome = running->wait();
+  EXPECT_EQ(outcome.code, kStopped) << outcome;
 }
 
 }  // namespace

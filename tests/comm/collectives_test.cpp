@@ -241,6 +241,30 @@ TEST(TimeOut, CanBeSetLaterAndHoldsForGroups) {
   MPI_Barrier(MPI_COMM_WORLD);
 }
 
+// They may do so while they are called.
+TEST(TimeOut, IsNotForRanksThatComeWhileTheyAreCalled) {
+  if (world_size() != 2) GTEST_SKIP() << "needs two ranks";
+  const auto comm = world_communicator(1);
+  if (world_rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(message_of([&] { barrier(*comm, "a test"); }), "");
+}
+
+// Rank 0 waits for 1, which begins to wait for 3 later: 3 has as long as any rank that is waited for.
+TEST(TimeOut, IsThatOfTheRankThatBeganToWaitLast) {
+  if (world_size() < 4) GTEST_SKIP() << "needs two groups of two ranks";
+  const auto comm = world_communicator(2);
+  const auto neighbours = comm->split(world_rank() / 2), others = comm->split(world_rank() % 2);
+  const auto sleep_for = [](int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); };
+  const std::string message = message_of([&] {
+    if (world_rank() == 1) sleep_for(2500);
+    if (world_rank() == 3) sleep_for(4300);
+    if (world_rank() % 2 == 1) barrier(*others, "a test");
+    if (world_rank() < 2) barrier(*neighbours, "a test");
+  });
+  EXPECT_EQ(message, "");
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 // Nothing is wrong with any rank: they wait for one another.
 TEST(TimeOut, SaysSoWhereAllRanksAnswer) {
   if (world_size() == 1) GTEST_SKIP() << "one rank waits for nobody";
