@@ -48,6 +48,11 @@ Handle unlocked_access();
 // The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
 std::string last_message();
 
+// The most bytes of values that the file can hold for an open dataset, whatever its shape claims: those that are stored
+// in this file, times what a filter may have shrunk them by. 0 where they lie in another file (external raw storage, a
+// virtual dataset).
+double most_bytes(hid_t dataset);
+
 // A whole number among an open object's attributes. nullopt: no such attribute, or of another type.
 std::optional<Index> read_integer(hid_t object, const char* name);
 

@@ -181,6 +181,11 @@ ArrayRecord read_record(const h5::Handle& file, const std::string& name, const s
   const h5::Handle type(H5Dget_type(dataset), H5Tclose);
   if (H5Tequal(type, H5T_IEEE_F32LE) <= 0) fail("{}: array {} is not float32", path.string(), name);
   ArrayRecord record{name, h5::shape_of(dataset), false, {}};
+  double bytes = sizeof(float);
+  for (const Index extent : record.shape) bytes *= static_cast<double>(extent);
+  if (bytes <= 0 || bytes > h5::most_bytes(dataset))
+    fail("{}: is damaged: array {} claims shape {}, but the file holds {:.0f} bytes of it", path.string(), name,
+         to_text(record.shape), h5::most_bytes(dataset));
   const h5::Handle attribute(H5Aopen(dataset, schema::kChecksum, H5P_DEFAULT), H5Aclose);
   h5::check_read(hid_t(attribute), path, "read the checksum of " + name);
   const h5::Handle space(H5Aget_space(attribute), H5Sclose);

@@ -56,6 +56,8 @@ void write_attribute(hid_t object, const std::string& name, std::int64_t value, 
 
 namespace {
 
+constexpr std::size_t kLargestAttribute = 64 * 1024;  // a larger one is not of this program
+
 // `text` is padded with zeros by HDF5.
 void trim(std::string& text) { text.resize(text.find_last_not_of('\0') + 1); }
 
@@ -69,6 +71,7 @@ std::optional<std::string> read_text(hid_t object, const char* name) {
   const Handle type(H5Aget_type(attribute), H5Tclose);
   const Handle space(H5Aget_space(attribute), H5Sclose);
   if (!is_fixed_string(type) || H5Sget_simple_extent_npoints(space) != 1) return std::nullopt;
+  if (H5Tget_size(type) > kLargestAttribute) return std::nullopt;
   std::string text(H5Tget_size(type), '\0');
   if (H5Aread(attribute, type, text.data()) < 0) return std::nullopt;
   trim(text);
@@ -109,6 +112,7 @@ std::optional<std::string> read_text_dataset(hid_t file, const char* name) {
   const Handle type(H5Dget_type(dataset), H5Tclose);
   const Handle space(H5Dget_space(dataset), H5Sclose);
   if (!is_fixed_string(type) || H5Sget_simple_extent_npoints(space) != 1) return std::nullopt;
+  if (static_cast<double>(H5Tget_size(type)) > most_bytes(dataset)) return std::nullopt;
   std::string text(H5Tget_size(type), '\0');
   if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()) < 0) return std::nullopt;
   trim(text);

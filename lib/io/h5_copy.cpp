@@ -72,6 +72,11 @@ void Copier::copy_attribute(hid_t from, hid_t to, const std::string& name, const
   const Handle type(H5Tcopy(file_type), H5Tclose);  // a named type belongs to its file
   if (H5Tdetect_class(type, H5T_REFERENCE) > 0) return left_behind.push_back(full);
   const Index count = std::max<Index>(H5Sget_simple_extent_npoints(space), 0);
+  const Handle file(H5Iget_file_id(from), H5Fclose);
+  hsize_t length = 0;
+  check_read(H5Fget_filesize(file, &length), where_, "find the file's length");
+  if (static_cast<double>(count) * static_cast<double>(H5Tget_size(type)) > static_cast<double>(length))
+    fail("{}: is damaged: attribute {} claims more bytes than the file has", where_.string(), full);
   std::vector<char> values(static_cast<std::size_t>(count) * H5Tget_size(type));
   reserve_(kObjectBytes + static_cast<Index>(values.size()));
   const Handle copy(H5Acreate2(to, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);

@@ -40,8 +40,9 @@ std::vector<std::string> read_algorithms(const h5::Handle& file, const fs::path&
   h5::check_read(hid_t(dataset), path, std::string("open ") + layout.column.path);
   const std::vector<Index> extent = h5::shape_of(dataset);
   if (extent.size() != 1) fail("{}: is damaged: {} has not one dimension", path.string(), layout.column.path);
-  std::string rows(static_cast<std::size_t>(extent[0]) * kBytes, '\0');
-  read_rows(file, layout, 0, extent[0], rows.data(), path);
+  const Index count = std::min(extent[0], static_cast<Index>(h5::most_bytes(dataset) / kBytes));
+  std::string rows(static_cast<std::size_t>(count) * kBytes, '\0');
+  read_rows(file, layout, 0, count, rows.data(), path);
   std::vector<std::string> algorithms;
   for (std::size_t first = 0; first < rows.size(); first += kBytes) {
     const std::string row = rows.substr(first, kBytes);

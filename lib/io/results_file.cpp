@@ -30,6 +30,10 @@ std::vector<Index> row_shape(const h5::Handle& file, const char* name, const fs:
   if (!dataset.is_open()) return {};
   const std::vector<Index> extent = h5::shape_of(dataset);
   if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), name);
+  constexpr double kLargestChunk = 4294967295.0;  // bytes: HDF5's limit, and a row is part of one chunk
+  if (extent[1] < 1 || extent[2] < 1 ||
+      static_cast<double>(extent[1]) * static_cast<double>(extent[2]) * sizeof(float) > kLargestChunk)
+    fail("{}: is damaged: {} claims rows of {} x {}", path.string(), name, extent[1], extent[2]);
   return {extent[1], extent[2]};
 }
 
@@ -118,7 +122,9 @@ Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const fs:
     if (extent.size() != table[c].row_shape.size() + 1 ||
         !std::equal(table[c].row_shape.begin(), table[c].row_shape.end(), extent.begin() + 1))
       fail("{}: is damaged: {} has another shape than the rest", path.string(), table[c].column.path);
-    count = c == 0 ? extent[0] : std::min(count, extent[0]);
+    const double row_bytes = static_cast<double>(std::max<Index>(1, table[c].row_bytes()));
+    const auto stored = static_cast<Index>(h5::most_bytes(dataset) / row_bytes);
+    count = std::min({c == 0 ? extent[0] : count, extent[0], stored});
   }
   // A row that a killed writer did not finish may read as zeros.
   const std::vector<Index> steps = read_steps(file, table, count, path);
