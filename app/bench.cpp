@@ -11,6 +11,7 @@
 #include "app/bench_help.hpp"
 #include "app/commands.hpp"
 #include "app/session.hpp"
+#include "app/stop_signals.hpp"
 #include "config/command_line.hpp"
 #include "config/keys.hpp"
 
@@ -112,13 +113,6 @@ void on_stop_signal(int) {
   _exit(static_cast<int>(ExitCode::kFailure));
 }
 
-void set_stop_handler(void (*handler)(int)) {
-  struct sigaction action {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGPIPE}) sigaction(signal, &action, nullptr);
-}
-
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -130,8 +124,6 @@ double median(std::vector<double> values) {
 std::string bench_heading(const Config& config, const BenchOptions& options) {
   return describe_model(config) + (options.has_files ? "" : "\nno --config: the defaults of switchyard train --help");
 }
-
-void ignore_stop_signals() { set_stop_handler(SIG_IGN); }
 
 int bench_command(World& world, const std::vector<std::string>& arguments) {
   po::options_description own;
@@ -158,7 +150,9 @@ int bench_command(World& world, const std::vector<std::string>& arguments) {
   // The other ranks stay until mpirun, which sees rank 0 go, ends them: were one of them first, it could end rank 0
   // before that has spoken. No handler there may return, either: oneDNN's products use the stack pointer for data, and
   // a signal's frame would overwrite some of it.
-  set_stop_handler(world.speaks() ? on_stop_signal : SIG_IGN);
+  const auto handler = world.speaks() ? on_stop_signal : SIG_IGN;
+  set_stop_handler(handler);
+  std::signal(SIGPIPE, handler);
   return benchmark->run(world, config, options);
 }
 

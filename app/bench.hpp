@@ -21,9 +21,6 @@ struct BenchOptions {
 // The first lines of what a benchmark prints, without the last line's end: the model.
 std::string bench_heading(const Config& config, const BenchOptions& options);
 
-// From here on no signal stops the benchmark, which is about to write its file.
-void ignore_stop_signals();
-
 // Training steps and, in turn with them, oneDNN's products alone; prints both rates and their ratio.
 int bench_step(World& world, const Config& config, const BenchOptions& options);
 

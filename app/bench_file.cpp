@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "app/session.hpp"
+#include "app/stop_signals.hpp"
 #include "kernels/api/device.hpp"
 
 namespace switchyard {

@@ -154,7 +154,7 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
   std::vector<double> seconds, exchange, reduce, wait, large;
   for (int i = 1; i <= 2; ++i) {
     progress.show(fmt::format("warming up, step {} of 2", i));
-    trainer->train_step(false);
+    trainer->train_step();
   }
   Profile profile;
   if (options.profile) session.context.profile = &profile;

@@ -9,7 +9,8 @@
 namespace switchyard {
 
 int train_command(World& world, const std::vector<std::string>& arguments);
-// From here on SIGTERM, SIGINT and SIGUSR1 ask train_command to stop. Best before MPI starts, which takes a while.
+// From here on the signals of app/stop_signals.hpp ask train_command to stop. Best before MPI starts, which takes a
+// while.
 void catch_stop_signals();
 int eval_command(World& world, const std::vector<std::string>& arguments);
 int inspect_command(World& world, const std::vector<std::string>& arguments);

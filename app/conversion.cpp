@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "app/run_folder.hpp"
+#include "app/stop_signals.hpp"
 #include "app/text.hpp"
 #include "io/schema.hpp"
 
@@ -97,6 +98,7 @@ void save_converted(World& world, Trainer& trainer, const Config& config, const 
     if (world.speaks() && !folder.empty()) fs::create_directories(folder, error);
     if (error) fail("--output {}: cannot create its folder ({}); choose another", path, error.message());
   });
+  ignore_stop_signals();
   trainer.save(world.comm(), path, {{io::schema::kOrigin, origin}});
   const std::string digest = trainer.digest();
   if (!world.speaks()) return;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 
+#include "app/stop_signals.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
 #include "app/text_table.hpp"
@@ -53,8 +54,8 @@ constexpr const char* kHelp =
     "  exclude = ffn.experts: 8; train.batch: 128, 256            runs for which all hold are left out\n\n"
     "  [ffn]\n"
     "  kind = moe                           and so on: the configuration of all runs\n\n"
-    "SIGINT, SIGTERM, SIGHUP or SIGUSR1 to `study run` make its runs write a checkpoint; it exits with code 75, and\n"
-    "the same command goes on. A second signal ends them at once.\n";
+    "SIGTERM, SIGINT, SIGHUP (not under nohup), SIGUSR1, SIGUSR2 or SIGXCPU to `study run` make its runs write a\n"
+    "checkpoint; it exits with code 75, and the same command goes on. A second signal ends them at once.\n";
 
 volatile std::sig_atomic_t signal_count = 0;
 
@@ -156,9 +157,7 @@ int num_cores() {
 int cores_of(const StudyRun& run) { return run.ranks * static_cast<int>(run.config.parallel.threads); }
 
 void catch_study_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { signal_count = signal_count + 1; };
-  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaction(signal, &action, nullptr);
+  set_stop_handler([](int) { signal_count = signal_count + 1; });
 }
 
 int num_signals() { return signal_count; }

@@ -26,7 +26,7 @@ std::vector<std::string> training_words(const CommandLine& line, int ranks, cons
 int num_cores();
 int cores_of(const StudyRun& run);
 
-// SIGTERM, SIGINT, SIGHUP and SIGUSR1 from here on count instead of ending the process.
+// The signals of app/stop_signals.hpp from here on count instead of ending the process.
 void catch_study_signals();
 int num_signals();
 

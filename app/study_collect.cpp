@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "app/stop_signals.hpp"
 #include "app/study.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
@@ -81,6 +82,7 @@ int study_collect(const Study& study, const CommandLine& line) {
     const fs::path results = fs::weakly_canonical(fs::absolute(run_folder(run) / "results.h5"));
     links.push_back({fmt::format("{}/{}", io::schema::kStudyRuns, run.name), results.lexically_relative(base)});
   }
+  ignore_stop_signals();
   file.write(columns_of(study, reports), {{"study", study.name}, {io::schema::kConfig, study.text}}, links);
   fmt::print("{}: {}, {} of them linked\n", output.string(), plural(static_cast<Index>(study.runs.size()), "run"),
              links.size());

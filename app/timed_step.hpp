@@ -15,7 +15,7 @@ inline StepMetrics timed_step(World& world, const Context& context, Trainer& tra
     kernels::synchronize(context);
     barrier(world.comm(), "bench");
     const double start = seconds_now();
-    metrics = trainer.train_step(false);
+    metrics = trainer.train_step();
     kernels::synchronize(context);
     metrics.seconds = seconds_now() - start;
   } while (metrics.prepares);

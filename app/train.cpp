@@ -2,6 +2,7 @@
 #include <csignal>
 
 #include "app/commands.hpp"
+#include "app/stop_signals.hpp"
 #include "app/training_run.hpp"
 #include "config/command_line.hpp"
 
@@ -17,10 +18,7 @@ volatile std::sig_atomic_t stop_signal = 0;
 
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
 void catch_stop_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int signal) { stop_signal = signal; };
-  action.sa_flags = SA_RESTART;
-  for (int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+  set_stop_handler([](int signal) { stop_signal = signal; });
 }
 
 namespace {
@@ -45,7 +43,10 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
           "  --overwrite            replace an earlier run of the same name, also where a checkpoint of another run "
           "goes "
           "on\n\n"
-          "On SIGTERM, SIGINT or SIGUSR1 the run finishes its step, writes a checkpoint and exits with code 75.\n\n{}",
+          "On SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU the run finishes its step, writes a checkpoint and "
+          "exits\nwith code 75; an evaluation that is due, or begun, is made when the run goes on. Under nohup SIGHUP "
+          "is "
+          "ignored.\n\n{}",
           help_text());
     if (world.speaks()) print_routers();
     return 0;

@@ -167,7 +167,8 @@ void TrainingRun::open_results() {
     shape.leaves = shape.tree_layers > 0 ? experts_or_leaves(config_) : 0;
     shape.has_algorithms = session_.context.device != Device::kCpu;
     if (fs::exists(folder_.results()))
-      results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape);
+      results_ = io::ResultsWriter::reopen(folder_.results(), trainer_->step(), attributes(), shape,
+                                           !trainer_->lacks_evaluation());
     else
       results_ = io::ResultsWriter::create(folder_.results(), attributes(), shape);
     tell_warnings();
@@ -212,25 +213,37 @@ bool TrainingRun::train() {
   progress_.emplace(world_.speaks(), !blocks.empty() && router_row(router.name).learned, trainer_->step(),
                     trainer_->total_steps(), trainer_->steps_per_epoch(), config_.train.batch);
   routing_watch_.emplace(router.name, experts_per_token(router), blocks);
-  const Index epoch = trainer_->steps_per_epoch();
-  const Index eval_steps = config_.run.eval_every * epoch;
-  const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : epoch;
-
-  bool stopped = false;
-  while (!is_done() && !stopped) {
-    const StepMetrics metrics = world_.diverging_alike([&] { return trainer_->train_step(stop_signal_ != 0); });
-    measures_.reset();
-    log_step(metrics);
-    stopped = metrics.stop_requested;
-    const bool last = metrics.step == trainer_->total_steps();
-    if (last || (eval_steps > 0 && metrics.step % eval_steps == 0)) evaluate();
-    if (is_done() && !has_row(metrics)) append_rows(metrics);  // the last step, early or not
-    if (is_done() || stopped || metrics.step % checkpoint_steps == 0) save_checkpoint();
+  const Index checkpoint_steps = config_.checkpoint.every > 0 ? config_.checkpoint.every : trainer_->steps_per_epoch();
+  // A checkpoint of a run that was stopped before an evaluation; this run may be longer, or evaluate less often.
+  trainer_->set_lacks_evaluation(trainer_->lacks_evaluation() && is_evaluated(trainer_->step()));
+  while (!is_done() && !told_to_stop()) {
+    if (trainer_->lacks_evaluation())
+      evaluate();
+    else
+      step();
+    if (!trainer_->lacks_evaluation() && trainer_->step() % checkpoint_steps == 0) save_checkpoint();
   }
   return is_done();
 }
 
-bool TrainingRun::is_done() const { return trainer_->step() == trainer_->total_steps() || trainer_->is_over(); }
+bool TrainingRun::is_done() const {
+  return (trainer_->step() == trainer_->total_steps() || trainer_->is_over()) && !trainer_->lacks_evaluation();
+}
+
+bool TrainingRun::is_evaluated(Index step) const {
+  const Index eval_steps = config_.run.eval_every * trainer_->steps_per_epoch();
+  return step == trainer_->total_steps() || (eval_steps > 0 && step % eval_steps == 0);
+}
+
+// A signal may reach one rank alone, and at any time; all of them hear of it at the same place.
+bool TrainingRun::told_to_stop() { return any(world_.comm(), "agreement on whether to stop", stop_signal_ != 0); }
+
+void TrainingRun::step() {
+  const StepMetrics metrics = world_.diverging_alike([&] { return trainer_->train_step(); });
+  measures_.reset();
+  trainer_->set_lacks_evaluation(is_evaluated(metrics.step));
+  log_step(metrics);
+}
 
 void TrainingRun::log_step(const StepMetrics& metrics) {
   step_seconds_ += metrics.seconds;
@@ -240,13 +253,19 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   progress_->step(metrics);
   for (const std::string& warning : routing_watch_->step(metrics.step, metrics.routing))
     progress_->note("warning: " + warning);
-  if (has_row(metrics)) append_rows(metrics);
+  without_row_.reset();
+  if (metrics.step % config_.run.log_every == 0)
+    append_rows(metrics);
+  else
+    without_row_ = metrics;
 }
 
-bool TrainingRun::has_row(const StepMetrics& metrics) const { return metrics.step % config_.run.log_every == 0; }
+void TrainingRun::append_last_rows() {
+  if (without_row_) append_rows(*without_row_);
+  without_row_.reset();
+}
 
 void TrainingRun::append_rows(const StepMetrics& metrics) {
-  if (!world_.speaks()) return;
   results_->append(step_row(metrics, config_.train.batch));
   if (metrics.routing.layers > 0) results_->append(routing_row(metrics.step, metrics.routing));
   if (metrics.trees.layers > 0) results_->append(io::TreeRow{metrics.step, metrics.trees.entropy, metrics.trees.share});
@@ -254,9 +273,14 @@ void TrainingRun::append_rows(const StepMetrics& metrics) {
 }
 
 void TrainingRun::evaluate() {
-  measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
   const Index num_reductions = trainer_->scores().num_reductions;
-  trainer_->observe(*measures_);
+  try {
+    measure();
+  } catch (const Stopped&) {
+    return;
+  }
+  saved_step_ = -1;  // a checkpoint of this step, of a run that was stopped, lacks the evaluation
+  if (is_done()) append_last_rows();
   if (!world_.speaks()) return;
   const double epoch = epoch_of(trainer_->step());
   results_->append(evaluation_row(trainer_->step(), epoch, *measures_));
@@ -266,6 +290,15 @@ void TrainingRun::evaluate() {
                                 config_.train.plateau_factor, epoch, config_.train.plateau_of,
                                 plural(config_.train.plateau, "epoch")));
   seconds_since_evaluation_ = 0;
+}
+
+void TrainingRun::measure() {
+  measures_ = world_.diverging_alike([&] { return trainer_->measure([&] { throw_if_stopped(); }); });
+  trainer_->observe(*measures_);
+}
+
+void TrainingRun::throw_if_stopped() {
+  if (told_to_stop()) throw Stopped{};
 }
 
 double TrainingRun::epoch_of(Index step) const {
@@ -295,8 +328,19 @@ void TrainingRun::save_checkpoint() {
 }
 
 int TrainingRun::finish(bool stopped) {
+  // The evaluation that is missing may show that the run is over.
+  if (trainer_->lacks_evaluation() && (trainer_->step() == trainer_->total_steps() || config_.train.patience > 0))
+    append_last_rows();
   if (saved_step_ != trainer_->step()) save_checkpoint();
   const fs::path checkpoint = folder_.checkpoint(trainer_->step());
+  std::optional<double> dispatch_entropy;
+  try {
+    // A run resumed after its last step. Of a step that was evaluated before, the scores are not changed by this.
+    if (!stopped && !measures_) measure();
+    if (!stopped) dispatch_entropy = trainer_->dispatch_entropy([&] { throw_if_stopped(); });
+  } catch (const Stopped&) {
+    stopped = true;
+  }
   if (stopped) {
     if (world_.speaks()) {
       progress_.reset();
@@ -307,12 +351,6 @@ int TrainingRun::finish(bool stopped) {
     }
     return static_cast<int>(ExitCode::kStopped);
   }
-  // A run resumed after its last step. Of a step that was evaluated before, the scores are not changed by this.
-  if (!measures_) {
-    measures_ = world_.diverging_alike([&] { return trainer_->measure(); });
-    trainer_->observe(*measures_);
-  }
-  const std::optional<double> dispatch_entropy = trainer_->dispatch_entropy();
   const std::string digest = trainer_->digest();
   if (!world_.speaks()) return 0;
   progress_.reset();

@@ -3,7 +3,8 @@
 # is who runs it (containers).
 #
 # On SIGTERM, SIGINT or SIGHUP mpirun would leave the ranks one second before it kills them. Here they get SIGUSR1, on
-# which a run writes its checkpoint, and as long as they take; a second signal ends them at once.
+# which a run writes its checkpoint, and as long as they take; a second signal ends them at once. SIGUSR1, SIGUSR2 and
+# SIGXCPU are SIGUSR1 to them however often they come. Under nohup SIGHUP is ignored.
 set -euo pipefail
 refuse() { echo "$*" >&2; exit 2; }
 [ $# -ge 2 ] || refuse 'usage: scripts/mpirun.sh RANKS COMMAND...'
@@ -29,7 +30,7 @@ stop() {
   trap 'kill -TERM "$job" 2>/dev/null || true' TERM INT HUP
 }
 trap stop TERM INT HUP
-trap 'kill -USR1 "$job" 2>/dev/null || true' USR1
+trap 'kill -USR1 "$job" 2>/dev/null || true' USR1 USR2 XCPU
 
 # A signal ends `wait` early.
 while kill -0 "$job" 2>/dev/null; do wait "$job" || true; done

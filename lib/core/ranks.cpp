@@ -23,21 +23,26 @@ void broadcast(Ranks& ranks, std::string_view what, void* data, Index bytes, int
   ranks.exchange(what, transfers);
 }
 
-void barrier(Ranks& ranks, std::string_view what) {
+void barrier(Ranks& ranks, std::string_view what) { any(ranks, what, false); }
+
+bool any(Ranks& ranks, std::string_view what, bool mine) {
   // Dissemination: after round k a rank has heard, directly or not, from 2^k ranks before it.
+  char known = mine;
   for (int distance = 1; distance < ranks.size(); distance *= 2) {
     const int to = (ranks.rank() + distance) % ranks.size();
     const int from = (ranks.rank() - distance + ranks.size()) % ranks.size();
-    char token = 0, heard = 0;
+    char heard = 0;
     if (to == from) {
-      const Transfer both{to, &token, 1, &heard, 1};
+      const Transfer both{to, &known, 1, &heard, 1};
       ranks.exchange(what, std::span(&both, 1));
     } else {
-      const std::array<Transfer, 2> transfers{Transfer{to, &token, 1, nullptr, 0},
+      const std::array<Transfer, 2> transfers{Transfer{to, &known, 1, nullptr, 0},
                                               Transfer{from, nullptr, 0, &heard, 1}};
       ranks.exchange(what, transfers);
     }
+    known = static_cast<char>(known | heard);
   }
+  return known != 0;
 }
 
 std::vector<std::string> gather_texts(Ranks& ranks, std::string_view what, const std::string& text) {

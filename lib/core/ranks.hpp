@@ -45,6 +45,8 @@ void all_gather(Ranks& ranks, std::string_view what, const void* send, Index byt
 
 void broadcast(Ranks& ranks, std::string_view what, void* data, Index bytes, int root);
 void barrier(Ranks& ranks, std::string_view what);
+// Whether `mine` holds on any rank, on every rank. As quick as a barrier.
+bool any(Ranks& ranks, std::string_view what, bool mine);
 
 // Texts of any length from every rank to rank 0, in rank order (empty on the others).
 std::vector<std::string> gather_texts(Ranks& ranks, std::string_view what, const std::string& text);

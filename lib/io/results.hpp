@@ -68,12 +68,13 @@ class ResultsWriter {
   // Replaces PATH once the new file is ready for rows. `attributes` become root attributes, `config` a dataset.
   static ResultsWriter create(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
 
-  // Goes on with a file that was closed, or whose writer was killed: rows of steps after `step` are left out,
-  // `attributes` added to its own or put in their place; has_algorithms holds from then on if it did before. All else
-  // that the file holds, whoever wrote it, stays. The file is written anew beside the old one and takes its name when
-  // it is ready. Fails, with the old file as it was, where that cannot be read or has another shape.
+  // Goes on with a file that was closed, or whose writer was killed: rows of steps after `step` are left out, and,
+  // unless `evaluated`, the row of an evaluation after `step`, which is made again; `attributes` are added to its own
+  // or put in their place; has_algorithms holds from then on if it did before. All else that the file holds, whoever
+  // wrote it, stays. The file is written anew beside the old one and takes its name when it is ready. Fails, with the
+  // old file as it was, where that cannot be read or has another shape.
   static ResultsWriter reopen(const std::filesystem::path& path, Index step, const Attributes& attributes,
-                              ResultsShape shape);
+                              ResultsShape shape, bool evaluated = true);
 
   ResultsWriter(ResultsWriter&&) noexcept;
   ResultsWriter& operator=(ResultsWriter&&) noexcept;

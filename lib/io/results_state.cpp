@@ -78,8 +78,8 @@ void ResultsWriter::State::create_datasets(const Attributes& attributes) {
 
 std::vector<ResultsTable*> ResultsWriter::State::tables() { return {&steps, &evaluations, &routing, &trees}; }
 
-void ResultsWriter::State::copy_earlier(const h5::Handle& old, Index last_step) {
-  copy_rows(old, last_step);
+void ResultsWriter::State::copy_earlier(const h5::Handle& old, Index last_step, Index last_evaluation) {
+  copy_rows(old, last_step, last_evaluation);
   if (H5Lexists(old, schema::kProductAlgorithms, H5P_DEFAULT) > 0)
     append_algorithms(read_earlier(last_step, [&] { return read_algorithms(old, path); }));
   const std::vector<std::string> left_behind =
@@ -89,12 +89,13 @@ void ResultsWriter::State::copy_earlier(const h5::Handle& old, Index last_step) 
         fmt::format("{}: {} does not go along, since HDF5 cannot copy it to another file", path.string(), each));
 }
 
-void ResultsWriter::State::copy_rows(const h5::Handle& old, Index last_step) {
+void ResultsWriter::State::copy_rows(const h5::Handle& old, Index last_step, Index last_evaluation) {
   for (ResultsTable* table : tables()) {
     if (table->layout.empty()) continue;
     const std::vector<Index> old_steps = read_earlier(
         last_step, [&] { return read_steps(old, table->layout, num_whole_rows(old, table->layout, path), path); });
-    const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last_step) - old_steps.begin();
+    const Index last = table == &evaluations ? last_evaluation : last_step;
+    const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last) - old_steps.begin();
     reserve(bytes_at_most(table->layout, count));
     for (GrowingColumn& column : table->columns) {
       const Index row_bytes = column.layout().row_bytes(), block_rows = std::max<Index>(1, kCopyBytes / row_bytes);

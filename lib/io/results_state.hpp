@@ -54,7 +54,7 @@ struct ResultsWriter::State {
   State(const std::filesystem::path& path, const Attributes& attributes, ResultsShape shape);
   void create_datasets(const Attributes& attributes);
   // Rows up to a step, algorithms, and all that an earlier file holds beside.
-  void copy_earlier(const h5::Handle& old, Index last_step);
+  void copy_earlier(const h5::Handle& old, Index last_step, Index last_evaluation);
   void append_algorithms(const std::vector<std::string>& lines);
   void publish();
   void flush();
@@ -65,7 +65,7 @@ struct ResultsWriter::State {
 
  private:
   std::vector<ResultsTable*> tables();
-  void copy_rows(const h5::Handle& old, Index last_step);
+  void copy_rows(const h5::Handle& old, Index last_step, Index last_evaluation);
   bool has_pending() const;
   void flush_file();
 };

@@ -52,8 +52,8 @@ ResultsWriter ResultsWriter::create(const fs::path& path, const Attributes& attr
   return ResultsWriter(start(path, attributes, shape, [](State&) {}));
 }
 
-ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attributes& attributes,
-                                    ResultsShape shape) {
+ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attributes& attributes, ResultsShape shape,
+                                    bool evaluated) {
   bool unfinished = false;
   const h5::Handle old = read_earlier(step, [&] { return open_results(path, unfinished); });
   const ResultsHeader header = read_earlier(step, [&] {
@@ -69,7 +69,8 @@ ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attr
   if (old_shape != shape)
     fail("{}: holds {}, this run has {}: give the run another name", path.string(), in_words(header.shape),
          in_words(shape));
-  return ResultsWriter(start(path, attributes, shape, [&](State& state) { state.copy_earlier(old, step); }));
+  return ResultsWriter(start(path, attributes, shape,
+                             [&](State& state) { state.copy_earlier(old, step, evaluated ? step : step - 1); }));
 }
 
 void ResultsWriter::keep_in_place() {
@@ -82,10 +83,10 @@ void ResultsWriter::keep_in_place() {
         "last checkpoint with --resume",
         path.string());
   state.flush();
+  constexpr Index kAll = std::numeric_limits<Index>::max();
   std::unique_ptr<State> anew;
   try {
-    anew = start(path, {}, state.shape,
-                 [&](State& next) { next.copy_earlier(state.file, std::numeric_limits<Index>::max()); });
+    anew = start(path, {}, state.shape, [&](State& next) { next.copy_earlier(state.file, kAll, kAll); });
   } catch (const Error& error) {
     fail("{}: was removed while this run was writing to it, and cannot be written anew: {}", path.string(),
          error.what());

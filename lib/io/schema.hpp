@@ -27,6 +27,9 @@ inline constexpr const char* kStep = "step";      // int64: optimiser steps done
 inline constexpr const char* kDigest = "digest";  // string: XXH3-128 over the parameters, 32 hex digits, or empty
 inline constexpr const char* kScores =
     "scores";  // string, where the run has any: best accuracies, reductions of the rate
+// string, where the run was stopped before or during an evaluation after this step: the run that goes on makes it first
+inline constexpr const char* kEvaluation = "evaluation";
+inline constexpr const char* kEvaluationDue = "due";
 inline constexpr const char* kOrigin = "origin";  // string, of results too: what the parameters started from, in words
 inline constexpr const char* kHeaderChecksum =
     "header_checksum";  // uint64: XXH3-64 over everything but the arrays' data

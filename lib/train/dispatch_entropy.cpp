@@ -26,7 +26,7 @@ double entropy_within_experts(const std::vector<Index>& counts, std::size_t num_
 
 }  // namespace
 
-std::optional<double> Trainer::dispatch_entropy() {
+std::optional<double> Trainer::dispatch_entropy(const Interrupt& interrupt) {
   const std::vector<std::int32_t>& clusters = dataset_.train.clusters;
   if (clusters.empty() || model().mixture_blocks().empty() || config_.ffn.inference == "average") return std::nullopt;
   const auto num_clusters = static_cast<std::size_t>(*std::max_element(clusters.begin(), clusters.end()) + 1);
@@ -45,6 +45,7 @@ std::optional<double> Trainer::dispatch_entropy() {
   const Index per_rank = ceil_div(ceil_div(count, size), mesh_.world().size());
   std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
   for (Index i = 0; i < per_rank; ++i) {
+    if (i % local_microbatches_ == 0) interrupt();
     const kernels::ArenaScope activations(strand.arena);
     const Index first = std::min(count, (mesh_.world().rank() * per_rank + i) * size),
                 end = std::min(count, first + size);

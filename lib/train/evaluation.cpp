@@ -10,14 +10,19 @@
 
 namespace switchyard {
 
-Measures Trainer::measure() {
-  Measures measures{evaluate(), {}, {}};
-  if (dataset_.validation.count > 0) measures.validation = evaluate(dataset_.validation, "validation");
-  if (config_.run.measure_training) measures.training = evaluate(dataset_.train, "training");
+Measures Trainer::measure(const Interrupt& interrupt) {
+  Measures measures{evaluate(dataset_.test, "test", interrupt), {}, {}};
+  if (dataset_.validation.count > 0) measures.validation = evaluate(dataset_.validation, "validation", interrupt);
+  if (config_.run.measure_training) measures.training = evaluate(dataset_.train, "training", interrupt);
   return measures;
 }
 
-Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
+void Trainer::observe(const Measures& measures) {
+  switchyard::observe(scores_, score_rules_, step_, measures);
+  lacks_evaluation_ = false;
+}
+
+Evaluation Trainer::evaluate(const Split& split, const std::string& name, const Interrupt& interrupt) {
   const double start = seconds_now();
   PhaseSeconds unused;
   Strand& strand = strands_.front();
@@ -49,7 +54,10 @@ Evaluation Trainer::evaluate(const Split& split, const std::string& name) {
     kernels::copy_to_host(context_, local.data() + i * size, losses.loss, bytes);
     kernels::copy_to_host(context_, local.data() + (per_rank + i) * size, losses.correct, bytes);
   };
-  for (Index i = 0; i < per_rank; ++i) evaluate_microbatch(pass, i);
+  for (Index i = 0; i < per_rank; ++i) {
+    if (i % local_microbatches_ == 0) interrupt();
+    evaluate_microbatch(pass, i);
+  }
 
   std::vector<float> all(local.size() * static_cast<std::size_t>(mesh_.world().size()));
   all_gather(mesh_.world(), "losses of the " + name + " split", local.data(),

@@ -12,18 +12,7 @@ namespace switchyard {
 
 namespace {
 
-enum Metric : std::size_t {
-  kLoss,
-  kCorrect,
-  kStop,
-  kBalance,
-  kZ,
-  kImportance,
-  kLoad,
-  kConsistency,
-  kHardening,
-  kNumScalars
-};
+enum Metric : std::size_t { kLoss, kCorrect, kBalance, kZ, kImportance, kLoad, kConsistency, kHardening, kNumScalars };
 
 }  // namespace
 
@@ -33,7 +22,7 @@ Index Trainer::num_metrics() const {
   return Index{kNumScalars} + mixtures * (3 * parts + 1) + trees * (2 * parts - 1);
 }
 
-void Trainer::add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses, bool stop_requested) {
+void Trainer::add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses) {
   const auto leaf = gradients_->metrics_leaf(pass.arena);
   for (const auto& [place, values] : {std::pair{kLoss, losses.loss}, std::pair{kCorrect, losses.correct}})
     kernels::column_sum(pass.context, {.rows = losses.rows, .cols = 1, .x = values, .sums = leaf.data + place});
@@ -41,11 +30,10 @@ void Trainer::add_metrics(const Pass& pass, const Model& model, const Model::Los
     kernels::copy_to_device(pass.context, device, values.data(), static_cast<Index>(values.size_bytes()));
   };
   const AuxiliaryLosses& auxiliary = losses.auxiliary;
-  const float scalars[] = {stop_requested ? 1.0f : 0.0f,           static_cast<float>(auxiliary.balance),
-                           static_cast<float>(auxiliary.z),        static_cast<float>(auxiliary.importance),
-                           static_cast<float>(auxiliary.load),     static_cast<float>(auxiliary.consistency),
-                           static_cast<float>(auxiliary.hardening)};
-  write(leaf.data + kStop, scalars);
+  const float scalars[] = {static_cast<float>(auxiliary.balance),     static_cast<float>(auxiliary.z),
+                           static_cast<float>(auxiliary.importance),  static_cast<float>(auxiliary.load),
+                           static_cast<float>(auxiliary.consistency), static_cast<float>(auxiliary.hardening)};
+  write(leaf.data + kBalance, scalars);
 
   float* of_layer = leaf.data + kNumScalars;
   for (const Index block : model.mixture_blocks()) {
@@ -91,7 +79,6 @@ StepMetrics Trainer::read_metrics(const GradientSums::Totals& totals) {
   metrics.auxiliary = {of_microbatches(kBalance), of_microbatches(kZ),           of_microbatches(kImportance),
                        of_microbatches(kLoad),    of_microbatches(kConsistency), of_microbatches(kHardening)};
   metrics.gradient_norm = gradient_squares_->norm(mesh_.expert_group());
-  metrics.stop_requested = sums[kStop] > 0;
   metrics.routing = read_routing(std::span(sums).subspan(kNumScalars));
   metrics.trees = read_trees(std::span(sums).subspan(kNumScalars));
   return metrics;

@@ -56,6 +56,7 @@ void Trainer::save(Ranks& ranks, const std::filesystem::path& path,
   info.attributes = data_attributes_;
   if (scores_.step > 0) info.attributes[io::schema::kScores] = to_text(scores_);
   if (!origin_.empty()) info.attributes[io::schema::kOrigin] = origin_;
+  if (lacks_evaluation_) info.attributes[io::schema::kEvaluation] = io::schema::kEvaluationDue;
   info.attributes.insert(attributes.begin(), attributes.end());
   io::save_checkpoint(ranks, path, info, arrays.slices);
 }
@@ -75,6 +76,7 @@ io::CheckpointInfo Trainer::load(Ranks& ranks, const std::filesystem::path& path
   const auto scores = info.attributes.find(io::schema::kScores), origin = info.attributes.find(io::schema::kOrigin);
   scores_ = scores == info.attributes.end() ? Scores{} : parse_scores(scores->second);
   origin_ = origin == info.attributes.end() ? "" : origin->second;
+  lacks_evaluation_ = info.attributes.contains(io::schema::kEvaluation);
   return info;
 }
 

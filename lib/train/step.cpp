@@ -7,13 +7,12 @@
 
 namespace switchyard {
 
-StepMetrics Trainer::train_step(bool stop_requested) {
+StepMetrics Trainer::train_step() {
   const double start = seconds_now();
   PhaseSeconds seconds;
   ProfiledStep profiled(context_.profile);
   // A profile times each launch, and what a rank asks for is not the same in every step.
-  if (recorded_)
-    recorded_->begin_step(step_, model().kind_of_step(config_.run.seed, step_), !context_.profile && !stop_requested);
+  if (recorded_) recorded_->begin_step(step_, model().kind_of_step(config_.run.seed, step_), !context_.profile);
 
   // This rank's microbatches, in lockstep with its expert group; gradients go into the running tree. Where they take
   // turns, strand s of n has microbatches s, s + n, ...: each adds every gradient after the one before. One goes on
@@ -37,7 +36,7 @@ StepMetrics Trainer::train_step(bool stop_requested) {
         const Model::Losses losses = strand.model->forward(with, microbatch);
         profiled.phase("backward");
         strand.model->backward(with);
-        add_metrics(with, *strand.model, losses, stop_requested);
+        add_metrics(with, *strand.model, losses);
       };
       if (recorded_)
         recorded_->run(pass, i, microbatch, compute);

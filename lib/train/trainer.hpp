@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,7 +36,6 @@ struct StepMetrics {
   PhaseSeconds phases;
   RoutingLoad routing;
   TreeLoad trees;
-  bool stop_requested = false;  // by any rank
   bool prepares = false;  // launches were recorded in it, or will be in the next step of its kind: that one is faster
 };
 
@@ -68,15 +68,22 @@ class Trainer {
   Trainer(const Config& config, const Context& context, Mesh& mesh, const Dataset& dataset);
 
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
-  // gradient is not finite. stop_requested: this rank was told to stop; every rank learns of it in the metrics.
-  StepMetrics train_step(bool stop_requested);
+  // gradient is not finite.
+  StepMetrics train_step();
+  // Called while a split is evaluated, by every rank at the same places, after at most as many microbatches as a step
+  // has; whatever it throws, on every rank, ends the evaluation.
+  using Interrupt = std::function<void()>;
   // Every sample of the split once, without augmentation. Fails with ExitCode::kDiverged, on every rank, where their
   // loss is not finite; `name` says which split it is.
-  Evaluation evaluate(const Split& split, const std::string& name);
+  Evaluation evaluate(
+      const Split& split, const std::string& name, const Interrupt& interrupt = [] {});
   Evaluation evaluate() { return evaluate(dataset_.test, "test"); }
-  Measures measure();
+  Measures measure(const Interrupt& interrupt = [] {});
   // Takes what was measured of the parameters as they are into account. The same on every rank.
-  void observe(const Measures& measures) { switchyard::observe(scores_, score_rules_, step_, measures); }
+  void observe(const Measures& measures);
+  // Whether an evaluation of the parameters as they are is due and not made. Checkpoints carry it; observe() ends it.
+  bool lacks_evaluation() const { return lacks_evaluation_; }
+  void set_lacks_evaluation(bool lacks) { lacks_evaluation_ = lacks; }
   const Scores& scores() const { return scores_; }
   // By train.patience.
   bool is_over() const { return score_rules_.patience > 0 && switchyard::is_over(scores_); }
@@ -84,7 +91,7 @@ class Trainer {
   // How well experts know the clusters of the data apart: sum over experts e of n_e / n H(cluster | e), in nats, over
   // the training split as evaluation sends it to experts (Chen et al., 2208.02813). Nothing where samples are of no
   // known cluster, or the model has no mixture that evaluation routes by.
-  std::optional<double> dispatch_entropy();
+  std::optional<double> dispatch_entropy(const Interrupt& interrupt = [] {});
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }
@@ -129,7 +136,7 @@ class Trainer {
   // Of this rank's microbatch i in the batch.
   Microbatch load_training_microbatch(kernels::Arena& arena, Index i);
   std::span<const std::uint32_t> batch_samples();
-  void add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses, bool stop_requested);
+  void add_metrics(const Pass& pass, const Model& model, const Model::Losses& losses);
   Index batch_rows() const { return config_.train.batch * model().options().training_passes(); }
   // The step's gradient norm among them, whose sums the host reads with the metrics: one wait for the device.
   StepMetrics read_metrics(const GradientSums::Totals& totals);
@@ -167,6 +174,7 @@ class Trainer {
   ScheduleOptions schedule_;
   ScoreRules score_rules_;
   Scores scores_;
+  bool lacks_evaluation_ = false;
   std::string origin_;
   std::unique_ptr<RecordedMicrobatches> recorded_;  // null: none are
 

@@ -194,6 +194,13 @@ Outcome Running::wait(double timeout_seconds) {
   return outcome;
 }
 
+double megabytes_of(pid_t pid) {
+  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("RssAnon:")) return 1e-3 * std::stod(line.substr(8));  // kB
+  return 0;
+}
+
 bool wait_until(const std::function<bool()>& condition) {
   for (const double end = now() + 60; now() < end; pause_briefly())
     if (condition()) return true;

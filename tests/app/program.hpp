@@ -57,6 +57,9 @@ class Running {
   std::filesystem::path out_, err_;
 };
 
+// Memory of a process that is not of files.
+double megabytes_of(pid_t pid);
+
 // Waits until condition() holds: false after a minute.
 bool wait_until(const std::function<bool()>& condition);
 

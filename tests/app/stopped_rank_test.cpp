@@ -15,13 +15,8 @@ constexpr int kStopped = 75;
 
 const Words kShort = {"--parallel.timeout", "3", "--run.epochs", "100000"};
 
-// From /proc: so much memory is the data's alone.
-bool holds_100_megabytes(pid_t pid) {
-  std::ifstream status(fmt::format("/proc/{}/status", pid));
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("RssAnon:")) return std::stoll(line.substr(8)) > 100'000;  // kB
-  return false;
-}
+// So much memory is the data's alone.
+bool holds_100_megabytes(pid_t pid) { return megabytes_of(pid) > 100; }
 
 class StoppedRank : public Program {
  protected:

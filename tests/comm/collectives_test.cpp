@@ -127,6 +127,13 @@ TEST(Barrier, NoRankLeavesBeforeTheLastOneComes) {
   }
 }
 
+TEST(Any, IsTrueOnEveryRankWhereItIsOnOne) {
+  const auto comm = world_communicator();
+  for (int rank = 0; rank < comm->size(); ++rank) EXPECT_TRUE(any(*comm, "test", comm->rank() == rank)) << rank;
+  EXPECT_TRUE(any(*comm, "test", true));
+  EXPECT_FALSE(any(*comm, "test", false));
+}
+
 TEST(Texts, GatherToRank0AndBroadcastFromIt) {
   const auto comm = world_communicator();
   const auto text_of = [](int rank) {

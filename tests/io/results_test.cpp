@@ -377,6 +377,24 @@ TEST(ResultsReopened, RowsAfterTheStepAreCutAndNewOnesFollow) {
   EXPECT_FALSE(std::filesystem::exists(folder / "results.h5.tmp"));
 }
 
+// The checkpoint that the run goes on from knows nothing of an evaluation after its step, which a run that was killed
+// had made since.
+TEST(ResultsReopened, AnEvaluationThatIsMadeAgainHasOneRow) {
+  const TemporaryFolder folder;
+  const auto path = folder / "results.h5";
+  {
+    ResultsWriter writer = ResultsWriter::create(path, kAttributes, kShape);
+    append_steps(writer, 1, 10);
+    writer.append(evaluation_row(5));
+    writer.append(evaluation_row(10));
+  }
+  ResultsWriter::reopen(path, 10, kAttributes, kShape, false).append(evaluation_row(10));
+  expect_steps(path, 10);
+  const ResultsSummary summary = describe_results(path);
+  ASSERT_EQ(summary.evaluations.size(), 2u);
+  EXPECT_EQ(summary.evaluations[1].step, 10);
+}
+
 // Each once, in the order that they came; also where the run goes on without a GPU, or had none before.
 TEST(ResultsReopened, AlgorithmsComeBackAndNewOnesFollow) {
   const TemporaryFolder folder;

@@ -153,16 +153,5 @@ TEST(Launches, AreOneByOneWhereTheHostHasSomethingToDo) {
   EXPECT_EQ(launches(config), launches(off));
 }
 
-// A graph would say again what it said when it was recorded.
-TEST(StopRequest, IsHeardInAnyStep) {
-  if (world_size() > 1) return;
-  SmallRun plain = run_alone(small_batches("dense", "off")), recorded = run_alone(small_batches("dense", "auto"));
-  for (const bool stop : {false, true, false, true, false}) {
-    plain->train_step(stop);
-    EXPECT_EQ(recorded->train_step(stop).stop_requested, stop);
-    EXPECT_EQ(recorded->digest(), plain->digest());
-  }
-}
-
 }  // namespace
 }  // namespace switchyard::testing

@@ -189,7 +189,7 @@ class SmallRun {
 
   std::vector<StepMetrics> train(Index steps) {
     std::vector<StepMetrics> metrics;
-    for (Index i = 0; i < steps; ++i) metrics.push_back(trainer_.train_step(false));
+    for (Index i = 0; i < steps; ++i) metrics.push_back(trainer_.train_step());
     return metrics;
   }
 

@@ -86,16 +86,34 @@ TEST(Trainer, MeasuresTheSplitsThatAreAskedFor) {
   EXPECT_EQ(run_on_all_ranks(config)->measure().training->loss, all.training->loss) << "without augmentation";
 }
 
-TEST(Trainer, EveryRankLearnsThatOneWasToldToStop) {
-  SmallRun run = run_on_all_ranks(small_config());
-  EXPECT_FALSE(run->train_step(false).stop_requested);
-  EXPECT_TRUE(run->train_step(world_rank() == world_size() - 1).stop_requested);
-  EXPECT_FALSE(run->train_step(false).stop_requested);
+// Every rank may end it at the same place; then nothing of it is left.
+TEST(Trainer, EvaluationCanBeInterrupted) {
+  Config config = small_config();
+  config.run.measure_training = true;
+  SmallRun run = run_on_all_ranks(config);
+  int num_calls = 0;
+  const Measures whole = run->measure([&] { ++num_calls; });
+  std::vector<int> calls(static_cast<std::size_t>(world_size()));
+  all_gather(*world_communicator(), "test", &num_calls, sizeof(num_calls), calls.data());
+  EXPECT_EQ(calls, std::vector<int>(calls.size(), num_calls));
+  EXPECT_GE(num_calls, 3) << "more often than once a split";
+  for (int last = 1; last <= num_calls; ++last) {
+    int left = last;
+    EXPECT_TRUE(contains(message_of([&] {
+                           run->measure([&] {
+                             if (--left == 0) fail("interrupted");
+                           });
+                         }),
+                         "interrupted"));
+  }
+  const Measures again = run->measure();
+  EXPECT_EQ(again.test.loss, whole.test.loss);
+  EXPECT_EQ(again.training->loss, whole.training->loss);
 }
 
 TEST(Trainer, CountsTheTokensOfEachExpert) {
   const Config config = config_of({"", kind_named("switch").set});
-  const StepMetrics metrics = run_on_all_ranks(config)->train_step(false);
+  const StepMetrics metrics = run_on_all_ranks(config)->train_step();
   ASSERT_EQ(metrics.routing.tokens.size(), 8u);  // (layers, experts)
   for (std::size_t layer = 0; layer < 2; ++layer) {
     float tokens = 0;
@@ -103,7 +121,7 @@ TEST(Trainer, CountsTheTokensOfEachExpert) {
     EXPECT_EQ(tokens, 48 * 5);
   }
   EXPECT_GT(metrics.auxiliary.balance, 0);
-  EXPECT_TRUE(run_on_all_ranks(small_config())->train_step(false).routing.tokens.empty());
+  EXPECT_TRUE(run_on_all_ranks(small_config())->train_step().routing.tokens.empty());
 }
 
 // A second pass in which nothing is drawn does as the first: the loss is that of one pass, and THOR's gradient twice
@@ -111,12 +129,12 @@ TEST(Trainer, CountsTheTokensOfEachExpert) {
 TEST(Trainer, TwoPassesCountTwice) {
   Config config = config_of(kind_named("hash"));
   config.train.dropout = config.train.clip = 0;
-  const StepMetrics once = run_on_all_ranks(config)->train_step(false);
+  const StepMetrics once = run_on_all_ranks(config)->train_step();
   config.ffn.consistency = 3;
   for (const auto& [kind, factor] : {std::pair{"thor", 2}, {"adamix", 1}}) {
     SCOPED_TRACE(kind);
     config.ffn.consistency_kind = kind;
-    const StepMetrics twice = run_on_all_ranks(config)->train_step(false);
+    const StepMetrics twice = run_on_all_ranks(config)->train_step();
     EXPECT_NEAR(twice.loss, once.loss, 1e-6);
     EXPECT_NEAR(twice.accuracy, once.accuracy, 1e-4);
     EXPECT_NEAR(twice.gradient_norm, factor * once.gradient_norm, 1e-5);
@@ -128,13 +146,13 @@ TEST(Trainer, TwoPassesCountTwice) {
 
 TEST(Trainer, LogsTheConsistencyLossWeighted) {
   Config config = config_of(kind_named("random twice, thor"));
-  const StepMetrics one = run_on_all_ranks(config)->train_step(false);
+  const StepMetrics one = run_on_all_ranks(config)->train_step();
   EXPECT_GT(one.auxiliary.consistency, 0);
   config.ffn.consistency = 4;
-  const StepMetrics four = run_on_all_ranks(config)->train_step(false);
+  const StepMetrics four = run_on_all_ranks(config)->train_step();
   EXPECT_NEAR(four.auxiliary.consistency, 4 * one.auxiliary.consistency, 1e-5 * four.auxiliary.consistency);
   EXPECT_EQ(four.loss, one.loss);
-  EXPECT_EQ(run_on_all_ranks(config_of(kind_named("random")))->train_step(false).auxiliary.consistency, 0);
+  EXPECT_EQ(run_on_all_ranks(config_of(kind_named("random")))->train_step().auxiliary.consistency, 0);
 }
 
 TEST(Trainer, LibraryReductionGivesNearlyTheSame) {
@@ -168,7 +186,7 @@ TEST(Trainer, ClipsTheGlobalNorm) {
   const Index size = run->parameters().size();
   const float* values = run->parameters().value(0);
   const std::vector<float> before(values, values + size);
-  EXPECT_GT(run->train_step(false).gradient_norm, 0.1);
+  EXPECT_GT(run->train_step().gradient_norm, 0.1);
   double moved = 0;
   for (std::size_t i = 0; i < before.size(); ++i) moved += std::pow(double{values[i]} - double{before[i]}, 2);
   EXPECT_NEAR(std::sqrt(moved), 0.01, 1e-5);
@@ -262,7 +280,7 @@ TEST(Trainer, AllocatesNothingAfterTheSecondStep) {
     run.train(2);
     const Index arena_before = run->num_arena_allocations();
     const int large_before = num_large_blocks;
-    run->train_step(false);
+    run->train_step();
     EXPECT_EQ(run->num_arena_allocations(), arena_before);
     EXPECT_EQ(num_large_blocks, large_before);
     EXPECT_GT(large_before, 0);
