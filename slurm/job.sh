@@ -16,7 +16,7 @@ ranks=${SLURM_NTASKS:-$nodes}
 threads=${SLURM_CPUS_PER_TASK:-1}
 starts=${SLURM_RESTART_COUNT:-0}
 command='' told_to_stop=false
-trap stop USR1
+trap stop USR1 USR2
 ((ranks % nodes == 0)) || refuse "$ranks ranks on $nodes nodes: give --ntasks-per-node, the same number on each"
 
 # Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it.

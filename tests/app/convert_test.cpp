@@ -1,4 +1,6 @@
 // upcycle and export at the command line: dense models as mixtures and back, on any layout.
+#include <csignal>
+
 #include "io/checkpoint.hpp"
 #include "mistakes.hpp"
 
@@ -111,6 +113,21 @@ TEST_F(Convert, ExportWarnsWhereTheMixtureRoutes) {
   EXPECT_NE(gated.err.find("ffn.inference = average: the gates of ffn.router = switch are left out"), std::string::npos)
       << gated;
   EXPECT_EQ(evaluate(2, "dense.h5").test_line(), evaluate(2, kMixture, {"--ffn.inference", "average"}).test_line());
+}
+
+// A file that is being written is written to its end, where a signal would leave a temporary one behind.
+TEST_F(Convert, NoSignalLeavesHalfAFile) {
+  ASSERT_EQ(train(2, {"--ffn.kind", "dense", "--ffn.hidden", "20000", "--run.steps", "1"}).code, 0);
+  Running running(
+      Words{SWITCHYARD_PROGRAM, "upcycle", "runs/small/checkpoint-00000001.h5", "--output", "new.h5"} + kMixtureKeys,
+      folder_.path());
+  const auto temporary = path("new.h5.tmp");
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(temporary) || !running.is_running(); }));
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) running.send(signal);
+  const Outcome outcome = running.wait();
+  EXPECT_EQ(outcome.code, 0) << outcome;
+  EXPECT_FALSE(std::filesystem::exists(temporary));
+  EXPECT_TRUE(io::describe_checkpoint(path("new.h5")).verifies);
 }
 
 TEST_F(Convert, ExplainsMistakes) {
