@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 
+#include "app/text.hpp"
 #include "config/keys.hpp"
 #include "core/error.hpp"
 #include "io/checkpoint.hpp"
@@ -122,7 +123,7 @@ RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs) 
     report.state = RunState::kDone;
   } else if (failure != 0 || status == "failed" || status == "diverged") {
     report.state = RunState::kFailed;
-    report.detail = status == "diverged" ? status : failure != 0 ? fmt::format("exit code {}", failure) : "";
+    report.detail = status == "diverged" ? status : failure != 0 ? describe_exit(failure) : "";
   } else if (const auto checkpoints = io::list_checkpoints(folder); !checkpoints.empty()) {
     report.detail = "goes on from " + checkpoints.back().filename().string();
   }
@@ -215,7 +216,7 @@ void write_text(const fs::path& path, const std::string& text) {
       fail("{}: cannot be written ({}): see to it that there is room and permission", path.string(),
            std::strerror(errno));
     io::sync_file(temporary);
-    fs::rename(temporary, path);
+    io::rename_file(temporary, path);
   } catch (...) {
     std::error_code ignored;
     fs::remove(temporary, ignored);

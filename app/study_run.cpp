@@ -134,8 +134,11 @@ void StudyRunner::ended(const Job& job) {
     say(fmt::format("stopped  {}  {}, {}, at {:.0f} %", run.name, ranks, time, 100 * report.fraction));
   } else {
     ++num_failed_;
-    say(fmt::format("failed   {}  {}, {}, exit code {}; {} ends with\n{}", run.name, ranks, time, code,
-                    log_of(run).string(), last_lines(log_of(run), 5)));
+    const std::string why =
+        fs::exists(log_of(run))
+            ? fmt::format("{} ends with\n{}", log_of(run).string(), last_lines(log_of(run), 5))
+            : fmt::format("{} was removed while it ran: `study run` again begins it anew", run_folder(run).string());
+    say(fmt::format("failed   {}  {}, {}, {}; {}", run.name, ranks, time, describe_exit(code), why));
   }
 }
 

@@ -24,6 +24,12 @@ inline std::string plural(Index count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
+// "exit code 1", "ended by signal 9 (Killed)": as a shell has it.
+inline std::string describe_exit(int code) {
+  return code <= 128 ? fmt::format("exit code {}", code)
+                     : fmt::format("ended by signal {} ({})", code - 128, strsignal(code - 128));
+}
+
 // "3:05", "2:03:05"
 inline std::string duration(double seconds) {
   const auto whole = static_cast<Index>((seconds > 0 ? seconds : 0) + 0.5);

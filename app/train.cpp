@@ -1,5 +1,9 @@
 // switchyard train: from a configuration to a results file, checkpoints and a digest.
+#include <unistd.h>
+
 #include <csignal>
+#include <cstdlib>
+#include <string_view>
 
 #include "app/commands.hpp"
 #include "app/stop_signals.hpp"
@@ -12,13 +16,26 @@ namespace {
 
 namespace po = boost::program_options;
 
-volatile std::sig_atomic_t stop_signal = 0;
+volatile std::sig_atomic_t stop_signal = 0, can_stop = false, says_so = true;
+
+// Before there is a training that could stop in good order nothing is lost that a start from the last checkpoint, or
+// from the beginning, would not give again. A configuration may come from a pipe, and data may take long to read.
+void on_stop_signal(int signal) {
+  stop_signal = signal;
+  if (can_stop) return;
+  constexpr std::string_view kWords = "switchyard: told to stop before the first step: go on with --resume\n";
+  if (says_so && write(STDERR_FILENO, kWords.data(), kWords.size()) < 0) says_so = false;
+  _exit(static_cast<int>(ExitCode::kStopped));
+}
 
 }  // namespace
 
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
 void catch_stop_signals() {
-  set_stop_handler([](int signal) { stop_signal = signal; });
+  // MPI has not started: the launchers' own words.
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"})
+    if (const char* rank = std::getenv(name)) says_so = says_so && std::string_view(rank) == "0";
+  set_stop_handler(on_stop_signal);
 }
 
 namespace {
@@ -40,13 +57,11 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
           "switchyard train --config FILE [--config FILE ...] [--KEY VALUE ...]\n\n"
           "Trains on all ranks that mpirun started; files go to run.out/run.name/. Later files and keys win.\n\n"
           "  --resume [CHECKPOINT]  go on from the checkpoint, or from the newest one of the run that verifies\n"
-          "  --overwrite            replace an earlier run of the same name, also where a checkpoint of another run "
-          "goes "
-          "on\n\n"
-          "On SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU the run finishes its step, writes a checkpoint and "
-          "exits\nwith code 75; an evaluation that is due, or begun, is made when the run goes on. Under nohup SIGHUP "
-          "is "
-          "ignored.\n\n{}",
+          "  --overwrite            replace an earlier run of the same name; --resume CHECKPOINT, too, wants it for "
+          "that\n\n"
+          "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU: the run finishes its step, writes a checkpoint and\n"
+          "exits with code 75. An evaluation that is due, or begun, is made when the run goes on. Before the first\n"
+          "step the run exits at once. Under nohup SIGHUP is ignored.\n\n{}",
           help_text());
     if (world.speaks()) print_routers();
     return 0;
@@ -70,6 +85,7 @@ int train_command(World& world, const std::vector<std::string>& arguments) {
     run.resume(line.options["resume"].as<std::string>(), overwrite);
   else
     run.start(overwrite);
+  can_stop = true;
   return run.run();
 }
 

@@ -103,7 +103,12 @@ std::string read_config_file(const std::string& path) {
     fail_usage("{}: this configuration file is a folder: give a file to --config.", path);
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  constexpr std::streamsize kMostBytes = 4 << 20;
+  std::string text(static_cast<std::size_t>(kMostBytes), '\0');
+  file.read(text.data(), kMostBytes);
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.size() == static_cast<std::size_t>(kMostBytes))
+    fail_usage("{}: goes on after {} bytes: give a configuration file.", path, kMostBytes);
   if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include <xxhash.h>
 
@@ -23,9 +24,20 @@ using Overrides = std::vector<std::pair<std::string, std::string>>;
 // Each once, where it stands first: of keys that move together one may have a value many times.
 std::vector<std::string> without_repeats(const std::vector<std::string>& values) {
   std::vector<std::string> kept;
+  std::set<std::string> there;
   for (const std::string& value : values)
-    if (std::find(kept.begin(), kept.end(), value) == kept.end()) kept.push_back(value);
+    if (there.insert(value).second) kept.push_back(value);
   return kept;
+}
+
+// "1 | 2 | 3"; of many the first and the last.
+std::string shortened(std::vector<std::string> values) {
+  constexpr std::size_t kMost = 40;
+  if (values.size() > kMost) {
+    values.erase(values.begin() + kMost - 1, values.end() - 1);
+    values.insert(values.end() - 1, "...");
+  }
+  return joined(values, " | ");
 }
 
 // A key given from outside chooses among its axis's values, or else sets the value of all runs, whatever rules say.
@@ -40,15 +52,14 @@ void apply_overrides(const Overrides& overrides, StudyRules& rules, StudyPoint& 
       const auto k = static_cast<std::size_t>(found - axis.keys.begin());
       std::vector<std::string> there;
       for (const auto& values : axis.values) there.push_back(values[k]);
-      const std::vector<std::string> wanted = parse_values(key, text, where);
-      const auto among = [](const std::string& value, const std::vector<std::string>& values) {
-        return std::find(values.begin(), values.end(), value) != values.end();
-      };
-      for (const std::string& value : wanted)
-        if (!among(value, there))
+      const std::set<std::string> allowed(there.begin(), there.end());
+      const std::vector<std::string> asked_for = parse_values(key, text, where);
+      const std::set<std::string> wanted(asked_for.begin(), asked_for.end());
+      for (const std::string& value : asked_for)
+        if (!allowed.contains(value))
           fail_usage("{}: {} = {} is none of the values of its axis ({}): allowed: {}.", where, key, in_quotes(value),
-                     axis.where, joined(without_repeats(there), " | "));
-      std::erase_if(axis.values, [&](const auto& values) { return !among(values[k], wanted); });
+                     axis.where, shortened(without_repeats(there)));
+      std::erase_if(axis.values, [&](const auto& values) { return !wanted.contains(values[k]); });
     }
     if (has_axis) continue;
     base.set(key, text, where);

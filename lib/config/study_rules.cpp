@@ -13,7 +13,7 @@ namespace switchyard {
 
 namespace {
 
-constexpr Index kMostValues = 10000;  // of one axis
+constexpr std::uint64_t kMostValues = 10000;  // of one axis
 
 std::vector<std::string> split(std::string_view text, std::string_view separator) {
   std::vector<std::string> parts;
@@ -58,7 +58,7 @@ std::vector<std::string> range_or_value(const std::string& text, const std::stri
       !whole_number(std::string_view(text).substr(dots + 2), last))
     return {text};
   if (first > last) fail_usage("{}: the range {} is empty: write the lower number first.", where, in_quotes(text));
-  if (last / 2 - first / 2 >= kMostValues / 2)
+  if (static_cast<std::uint64_t>(last) - static_cast<std::uint64_t>(first) >= kMostValues)
     fail_usage("{}: the range {} has more than {} values: give fewer.", where, in_quotes(text), kMostValues);
   std::vector<std::string> values;
   for (Index i = 0; i <= last - first; ++i) values.push_back(std::to_string(first + i));
@@ -76,6 +76,7 @@ Axis parse_axis(const std::string& text, const std::string& where, std::set<std:
     if (key != "ranks") find_key(keys_of(config), key, where);
     if (!taken.insert(key).second) fail_usage("{}: {} has an axis already: give all of its values in one.", where, key);
   }
+  std::set<std::vector<std::string>> there;
   for (const std::string& item : split(right, ",")) {
     if (item.empty()) fail_usage("{}: found {}: a value is missing beside a comma: {}.", where, in_quotes(text), kForm);
     std::vector<std::string> point = split(item, "&");
@@ -88,9 +89,11 @@ Axis parse_axis(const std::string& text, const std::string& where, std::set<std:
       point[0] = first;
       std::vector<std::string> values;
       for (std::size_t k = 0; k < point.size(); ++k) values.push_back(checked(axis.keys[k], point[k], where));
-      if (std::find(axis.values.begin(), axis.values.end(), values) != axis.values.end())
+      if (!there.insert(values).second)
         fail_usage("{}: the value {} is there twice: keep one of them.", where, in_quotes(item));
-      axis.values.push_back(values);
+      if (there.size() > kMostValues)
+        fail_usage("{}: the axis has more than {} values: give fewer.", where, kMostValues);
+      axis.values.push_back(std::move(values));
     }
   }
   return axis;

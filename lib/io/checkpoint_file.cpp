@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include "io/disk.hpp"
 #include "io/schema.hpp"
 
 namespace switchyard::io {
@@ -130,9 +131,7 @@ std::uint64_t checksum_of(const CheckpointHeader& header) {
 
 h5::Handle open_checkpoint(const std::filesystem::path& path) {
   h5::silence();
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error))
-    fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
+  require_file(path);
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
   if (file.is_open()) return file;

@@ -229,8 +229,7 @@ void save_checkpoint(Ranks& ranks, const fs::path& path, const CheckpointInfo& i
     together(ranks, kWhat, [&] { write_slices(temporary, slices, places); });
     on_root(ranks, kWhat, [&] {
       sync_file(temporary);
-      fs::rename(temporary, path);
-      sync_folder(path.parent_path());
+      rename_file(temporary, path);
     });
   } catch (...) {
     std::error_code ignored;

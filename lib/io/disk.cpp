@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "core/error.hpp"
@@ -18,7 +19,8 @@ namespace {
 class Descriptor {
  public:
   Descriptor(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (fd_ < 0) fail("{}: cannot open: {}", path.string(), std::strerror(errno));
+    if (fd_ < 0)
+      fail("{}: cannot open: {}{}", path.string(), std::strerror(errno), errno == EISDIR ? ": move it away" : "");
   }
   ~Descriptor() { ::close(fd_); }
   Descriptor(const Descriptor&) = delete;
@@ -107,11 +109,30 @@ void sync_file(const std::filesystem::path& path) {
   if (fsync(fd) != 0) fail("{}: cannot sync to disk: {}", path.string(), std::strerror(errno));
 }
 
+namespace {
+
 void sync_folder(const std::filesystem::path& folder) {
   const Descriptor fd(folder.empty() ? std::filesystem::path(".") : folder, O_RDONLY | O_DIRECTORY);
   // Some network file systems cannot sync a folder; they keep names in order by themselves.
   if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
     fail("{}: cannot sync to disk: {}", folder.string(), std::strerror(errno));
+}
+
+}  // namespace
+
+void require_file(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::is_regular_file(status)) return;
+  if (std::filesystem::is_directory(status)) fail("{}: is a folder: name a file in it", path.string());
+  if (std::filesystem::exists(status)) fail("{}: is no file but a device or a pipe: name a file", path.string());
+  fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
+}
+
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0)
+    fail("{}: cannot be put into its place: {}: move away what is there", to.string(), std::strerror(errno));
+  sync_folder(to.parent_path());
 }
 
 }  // namespace switchyard::io

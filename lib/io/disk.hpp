@@ -40,8 +40,12 @@ class PlacedWriter {
   int fd_;
 };
 
-// Waits until a file's data, then its name, are on the disk.
+// Fails where there is no file to read.
+void require_file(const std::filesystem::path& path);
+
+// Waits until a file's data are on the disk.
 void sync_file(const std::filesystem::path& path);
-void sync_folder(const std::filesystem::path& folder);
+// Gives a file its name, in place of what had it, and waits until that is on the disk.
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace switchyard::io

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "io/disk.hpp"
 #include "io/results_file.hpp"
 
 namespace switchyard::io {
@@ -62,9 +63,7 @@ TableLayout trees_layout(ResultsShape shape) {
 
 h5::Handle open_results(const fs::path& path, bool& unfinished) {
   h5::silence();
-  std::error_code error;
-  if (!fs::is_regular_file(path, error))
-    fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
+  require_file(path);
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   unfinished = false;
   h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);

@@ -113,9 +113,8 @@ void ResultsWriter::State::publish() {
   flush_file();
   h5::check(H5Fstart_swmr_write(file), disk_path, "let others read the file");
   sync_file(disk_path);
-  fs::rename(disk_path, path);
+  rename_file(disk_path, path);
   disk_path = path;
-  sync_folder(path.parent_path());
 }
 
 bool ResultsWriter::State::is_due() const {

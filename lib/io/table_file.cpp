@@ -165,8 +165,7 @@ void TableFile::write(const std::vector<TableColumn>& columns, const std::map<st
   h5::check(file.close(), path_, "close the file");
   release_reserved(temporary_);
   sync_file(temporary_);
-  fs::rename(temporary_, path_);
-  sync_folder(path_.parent_path());
+  rename_file(temporary_, path_);
 }
 
 std::optional<TableSummary> describe_table(const fs::path& path) {

@@ -1,5 +1,7 @@
 // A run that is told to stop finishes its step, gives up an evaluation, writes a checkpoint and exits with code 75;
 // resumed, on whatever layout, it ends where a run that was never stopped ends.
+#include <sys/stat.h>
+
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -119,19 +121,34 @@ TEST_F(Program, ASignalEndsTheStepAtHandAndNoOther) {
   }
 }
 
-// Told so while its data load.
-TEST_F(Program, AStopBeforeTheFirstStepTakesNone) {
+// Nothing is lost by that: it ends at once, whatever it waits for.
+class StopBeforeTheTraining : public Program {
+ protected:
+  void expect_end(Running& running) {
+    running.send(SIGUSR1);
+    const Outcome stopped = running.wait(10);
+    EXPECT_EQ(stopped.code, kStopped) << stopped;
+    EXPECT_EQ(stopped.err, "switchyard: told to stop before the first step: go on with --resume\n");
+    EXPECT_EQ(newest_checkpoint(), -1);
+  }
+};
+
+TEST_F(StopBeforeTheTraining, WhileDataLoad) {
   const Words large = {"--data.synthetic_samples", "4000", "--data.synthetic_size", "64", "--run.steps", "1"};
   const auto running = start(2, training(large));
   ASSERT_TRUE(wait_until([&] {
     const auto ranks = running->ranks();
     return ranks.size() == 2 && megabytes_of(ranks[0]) > 30 && megabytes_of(ranks[1]) > 30;
   }));
-  running->send(SIGUSR1);
-  const Outcome stopped = running->wait();
-  EXPECT_EQ(stopped.code, kStopped) << stopped;
-  EXPECT_EQ(stopped.line("stopped after step "), "0 on signal; go on with --resume");
-  EXPECT_EQ(newest_checkpoint(), 0);
+  expect_end(*running);
+}
+
+TEST_F(StopBeforeTheTraining, WhileThePipeOfAConfigurationIsEmpty) {
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  const auto running = start(1, {"train", "--config", "pipe"});
+  ASSERT_TRUE(wait_until([&] { return running->ranks().size() == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  expect_end(*running);
 }
 
 // 2 steps an epoch, and an evaluation that takes a second or so, after each.

@@ -125,6 +125,11 @@ TEST(ConfigFiles, FileOfOtherBytes) {
   expect_file_error("a\xC2\x9B|\xE2\x82|\xFF\xFE|\xED\xA0\x80|\n", 1, {"found \"a??|??|??|???|\""});
 }
 
+TEST(ConfigFiles, OnesThatDoNotEndAreRefused) {
+  expect_error(ExitCode::kUsage, {"/dev/zero", "goes on after 4194304 bytes", "configuration file"},
+               [] { load_config({"/dev/zero"}, {}); });
+}
+
 TEST(ConfigFiles, AByteOrderMarkIsSkipped) {
   const TemporaryFolder folder;
   EXPECT_EQ(load_config({folder.write("run.cfg", "\xEF\xBB\xBF[train]\nbatch = 256\n")}).train.batch, 256);

@@ -139,6 +139,12 @@ TEST_F(StudyFile, ItsTextReadsBackAsTheSameStudy) {
   EXPECT_EQ(again.runs[0].identity, study.runs[0].identity);
 }
 
+TEST_F(StudyFile, AnAxisMayHaveTenThousandValues) {
+  const Study study = read("[study]\naxis = run.seed: 1..5000, 5001..10000\n");
+  ASSERT_EQ(study.runs.size(), 10000u);
+  EXPECT_EQ(study.runs.back().name, "seed10000");
+}
+
 TEST_F(StudyFile, IdentityIsOfWhatTheResultDependsOn) {
   Config config;
   const std::string before = run_identity(config, 1, {});
@@ -170,6 +176,9 @@ TEST_F(StudyFile, MalformedLinesNameFileLineAndForm) {
   refuses("[study]\naxis = run.seed: 1, 2, 1\n", {"sweep.cfg:2:", "\"1\" is there twice"});
   refuses("[study]\naxis = run.seed: 3..1\n", {"sweep.cfg:2:", "\"3..1\" is empty"});
   refuses("[study]\naxis = run.seed: 1..99999999999\n", {"sweep.cfg:2:", "more than 10000 values"});
+  refuses("[study]\naxis = run.seed: 0..10000\n",
+          {"sweep.cfg:2:", "the range \"0..10000\" has more than 10000 values"});
+  refuses("[study]\naxis = run.seed: 1..9999, 10000..10001\n", {"sweep.cfg:2:", "the axis has more than 10000 values"});
   refuses("[study]\naxis = train.batsch: 1\n", {"sweep.cfg:2:", "did you mean train.batch?"});
   refuses("[study]\n\naxis = train.batch: zwei\n", {"sweep.cfg:3:", "train.batch = \"zwei\"", "a whole number from 1"});
   refuses("[study]\naxis = ranks: 0\n", {"sweep.cfg:2:", "ranks = \"0\"", "from 1"});
