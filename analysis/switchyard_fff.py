@@ -270,7 +270,8 @@ def entropy_figure(runs):
     columns = min(len(by_leaf), 2)
     drawn, axes = figure(math.ceil(len(by_leaf) / columns), columns, sharex=True, sharey=True)
     for axis, (leaf, own) in zip(axes.flat, by_leaf.items()):
-        levels = pd.concat([level_entropies(run) for run in own], axis=1, join="inner").groupby(axis=1, level=0).mean()
+        common = pd.concat([level_entropies(run) for run in own], axis=1, join="inner")
+        levels = common.T.groupby(level=0).mean().T
         some = np.unique(np.geomspace(1, len(levels), 300).astype(int)) - 1
         for level, entropies in levels.iloc[some].items():
             axis.plot(entropies.index, entropies, label=f"level {level}", **line_style(level))

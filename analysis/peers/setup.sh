@@ -16,18 +16,19 @@ for word in "$@"; do
   esac
 done
 cd "$(dirname "$0")/../.."
+source scripts/python.sh
 environment=build/peers-venv
 new=$environment.new
 packages=(torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-nvshmem-cu13==3.7.2)
 needed=(filelock fsspec jinja2 networkx numpy sympy typing_extensions)
 
-python3 -c 'import ensurepip, venv' || {
-  echo 'setup.sh: this python3 makes no virtual environments: install python3-venv' >&2
+python=$(find_python ensurepip venv) || {
+  echo 'setup.sh: no Python of 3.11 or newer makes virtual environments: install python3-venv' >&2
   exit 1
 }
 rm -rf "$new"
 trap 'rm -rf "$new"' EXIT
-python3 -m venv "$new"
+"$python" -m venv "$new"
 pip=("$new/bin/python" -m pip install --disable-pip-version-check --no-cache-dir)
 
 if [ $# -gt 0 ]; then

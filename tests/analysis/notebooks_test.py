@@ -1,21 +1,17 @@
-"""The notebooks run from top to bottom on small runs of the program's, say and draw what they should; so does
-switchyard-report.
+"""The notebooks run from top to bottom on small runs of the program's, say and draw what they should.
 
 notebooks_test.py ROOT PROGRAM; ends with 77 (skipped) where a library is missing.
 """
 
-import contextlib
-import io
 import os
 import pathlib
-import runpy
-import subprocess
-import sys
 import tempfile
 import unittest
 import unittest.mock
 
-from support import ROOT, bench, bench_exchange, run_study, start, train  # first: it looks for the libraries
+from support import ROOT, bench, bench_exchange, require, run_study, start, train  # first: it looks for the libraries
+
+require("nbclient", "nbformat", "ipykernel")
 import nbclient
 import nbformat
 import notebooks
@@ -110,14 +106,6 @@ class Notebooks(unittest.TestCase):
         self.assertRegex(words, r"inference.h5 +mlp +16 +fff +8 +16 ")
         self.assertEqual(figures, 4)
 
-        report = folder / "report.html"
-        self.assertEqual(self.report(folder, report).returncode, 0)
-        text = report.read_text(encoding="utf-8")
-        for part in ("ffn.leaf", "ffn.depth", "M_A, %", "G_A, %", "Fast feedforward networks"):
-            self.assertIn(part, text)
-        for part in ("The study, repeated", "ffn.router", "experts</th>", "learned gate"):
-            self.assertNotIn(part, text)
-
     def test_mixtures_stand_beside_their_paper(self):
         folder = self.folder / "mixtures"
         run_study(folder, "shazeer-table6", "--ffn.importance_loss", 0.1, "--run.seed", "1, 2", "--data.limit", 256,
@@ -131,7 +119,7 @@ class Notebooks(unittest.TestCase):
         self.assertRegex(words, r"0.1 +0.1 +0.06 +[\d.]+ ± [\d.]+ \(2\) +0.05 ")
         self.assertIn("chen.cfg, but with run.epochs 2, data.limit 320, train.batch 320, train.microbatch 80.", words)
 
-    def test_scaling_and_the_report_of_the_same_runs(self):
+    def test_scaling_fits_and_extrapolates(self):
         folder = self.folder / "scaling"
         for ranks in (1, 2):
             for batch in {16, 16 * ranks}:
@@ -147,57 +135,6 @@ class Notebooks(unittest.TestCase):
                         "Assumed:\n- InfiniBand HDR", r"\b1024 +4 "]:
             self.assertRegex(words, pattern)
         self.assertEqual(figures, 4)
-
-        report = folder / "report.html"
-        done = self.report(folder, report)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(f"{report}: 3 runs", done.stdout)
-        self.assertIn("cut/results.h5: is not an HDF5 file", done.stderr)
-        text = report.read_text(encoding="utf-8")
-        self.assertEqual(text.count('src="data:image/png;base64,'), text.count("<img"))
-        self.assertEqual(text.count("<img"), 7)  # the newest run, accuracy, load, strong, weak, model, extrapolation
-        for part in ("12,798,490", "strong scaling, switch, batch 16", "MOEvit rtx_2", "ranks2-batch32", "not an HDF5"):
-            self.assertIn(part, text)
-        self.assertNotRegex(text, r"(src|href)=.https?:")
-
-    def test_the_report_says_what_is_missing(self):
-        (self.folder / "empty").mkdir()
-        for folder, wanted in [(self.folder / "none", "no such folder"), (self.folder / "empty", "no results.h5")]:
-            done = self.report(folder, self.folder / "missing.html")
-            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
-            self.assertRegex(done.stderr, f"switchyard-report: {folder}: {wanted}")
-
-    def test_the_report_replaces_only_its_own_and_when_told_to(self):
-        folder = self.folder / "one"
-        train(folder, "run")
-        report, figures, own = folder / "report.html", folder / "figures", folder / "own.html"
-        self.assertEqual(self.report(folder, report, "--figures", figures).returncode, 0)
-        first, drawn = report.read_bytes(), sorted(figures.iterdir())
-        self.assertGreater(len(drawn), 0)
-        own.write_text("<!doctype html>\n<p>of the user's own</p>\n", encoding="utf-8")
-        (folder / "link.html").symlink_to(report)
-        script = runpy.run_path(str(ROOT / "analysis/switchyard-report"), run_name="switchyard-report")
-        for check, path, overwrite, wanted in [
-                ("output", report, False, "is there already.*--overwrite"),
-                ("output", own, False, "is there already.*--overwrite"), ("output", own, True, "is not a report"),
-                ("output", folder / "link.html", True, "a link"), ("output", folder, True, "is a folder"),
-                ("output", folder / "none/report.html", False, "cannot write"),
-                ("figures", figures, False, "not empty.*--overwrite"), ("figures", report, True, "is not a folder")]:
-            with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit) as ended:
-                script[f"check_{check}"](path, overwrite)
-            self.assertEqual(ended.exception.code, 2)
-            self.assertRegex(said.getvalue(), f"^switchyard-report: --{check} {path}: .*{wanted}.*\n$")
-        self.assertEqual(self.report(folder, report).returncode, 2)
-        self.assertEqual(report.read_bytes(), first)
-        report.write_bytes(first[:200])  # as an interrupted copy leaves one
-        self.assertEqual(self.report(folder, report, "--overwrite", "--figures", figures).returncode, 0)
-        self.assertEqual((report.read_bytes()[-20:], sorted(figures.iterdir())), (first[-20:], drawn))
-        self.assertEqual(list(folder.glob("*.tmp")), [])
-
-    @staticmethod
-    def report(folder, output, *words):
-        return subprocess.run([sys.executable, "-B", ROOT / "analysis/switchyard-report", folder, "--output", output,
-                               *words], check=False, capture_output=True, text=True)
 
 
 if __name__ == "__main__":

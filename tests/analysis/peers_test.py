@@ -166,9 +166,10 @@ case "$1 $2" in "-m venv") mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0"
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
-        for path in ("analysis/peers", "bin", "build/peers-venv"):
+        for path in ("analysis/peers", "bin", "build/peers-venv", "scripts"):
             (self.folder / path).mkdir(parents=True)
-        shutil.copy(ROOT / "analysis/peers/setup.sh", self.folder / "analysis/peers")
+        for path in ("analysis/peers/setup.sh", "scripts/python.sh"):
+            shutil.copy(ROOT / path, self.folder / path)
         (self.folder / "bin/python3").write_text(self.PYTHON, encoding="utf-8")
         (self.folder / "bin/python3").chmod(0o755)
         (self.folder / "build/peers-venv/old").touch()

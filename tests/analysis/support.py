@@ -1,6 +1,9 @@
-"""What the tests of analysis/ share. Ends with 77 (skipped), saying why, where a Python library is missing.
+"""What the tests of analysis/ share: the Python that they run in, and small runs of the program's.
 
-Debian's python3 has them where the packages are installed, whatever python3 stands first on the path.
+They run in the Python that SWITCHYARD_ANALYSIS_PYTHON names (CMakeLists.txt), else in the one that they were started
+with, or where that one lacks a library in Debian's, which has them where the packages are installed. A test ends with
+77 (skipped), saying why, where a library is missing. Whatever a library warns of in analysis/ or in a test is an error,
+in the notebooks and in the report's process, too: newer versions refuse what they warned of.
 """
 
 import importlib.util
@@ -9,18 +12,38 @@ import pathlib
 import subprocess
 import sys
 
-NEEDED = ("h5py", "numpy", "pandas", "matplotlib", "nbclient", "nbformat", "ipykernel")
 DEBIAN = "/usr/bin/python3"
+ROOT, PROGRAM = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+MODULES = [*sorted(file.stem for file in (ROOT / "analysis").glob("*.py")), "__main__"]
+WARNINGS = ",".join(f"error:::{module}" for module in MODULES)
 
-missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-if missing and os.path.realpath(sys.executable) != os.path.realpath(DEBIAN) and os.path.exists(DEBIAN):
-    os.execv(DEBIAN, [DEBIAN, "-B", *sys.argv])
-if missing:
-    print(f"skipped: no {', '.join(missing)}; Debian: apt-get install python3-h5py python3-pandas python3-matplotlib "
-          "python3-nbclient python3-ipykernel")
+
+def skip(words):
+    print(f"skipped: {words}")
     sys.exit(77)
 
-ROOT, PROGRAM = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+
+def run_in(python):
+    """This test from its beginning, unless it is there already. Python reads PYTHONWARNINGS when it starts."""
+    if (sys.executable, os.environ.get("PYTHONWARNINGS")) != (python, WARNINGS):
+        os.environ["PYTHONWARNINGS"] = WARNINGS
+        os.execv(python, [python, "-B", *sys.argv])
+
+
+def require(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing and "SWITCHYARD_ANALYSIS_PYTHON" not in os.environ and os.path.exists(DEBIAN):
+        run_in(DEBIAN)
+    if missing:
+        skip(f"{sys.executable} has no {', '.join(missing)}; Debian: apt-get install python3-h5py python3-pandas "
+             "python3-matplotlib python3-nbclient python3-ipykernel")
+
+
+own = os.environ.get("SWITCHYARD_ANALYSIS_PYTHON", sys.executable)
+if not os.path.exists(own):
+    skip(f"there is no {own}: newest.sh says why")
+run_in(own)
+require("h5py", "numpy", "pandas", "matplotlib")
 sys.path.insert(0, str(ROOT / "analysis"))
 
 TINY = """
