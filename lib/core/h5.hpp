@@ -7,6 +7,7 @@
 
 #include <hdf5.h>
 
+#include "core/crash_guard.hpp"
 #include "core/types.hpp"
 
 namespace switchyard::h5 {
@@ -36,6 +37,20 @@ class Handle {
  private:
   hid_t id_ = -1;
   Close close_ = nullptr;
+};
+
+// A file to read. Whatever its bytes are, reading it does not end the program without words.
+class ReadFile : private CrashGuard, public Handle {
+ public:
+  explicit ReadFile(const std::string& path) : CrashGuard(path), path_(path) {}
+
+  bool open(unsigned flags, hid_t access) {
+    Handle::operator=(Handle(H5Fopen(path_.c_str(), flags, access), H5Fclose));
+    return is_open();
+  }
+
+ private:
+  std::string path_;
 };
 
 // Keeps HDF5 from printing its error stack: the reason goes into our own messages. Called by every function that opens

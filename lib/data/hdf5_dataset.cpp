@@ -157,8 +157,8 @@ Index guess_classes(const Dataset& data, const std::string& path) {
 Dataset load_hdf5(const std::string& path, const DataOptions& options) {
   h5::silence();
   const h5::Handle access = h5::unlocked_access();
-  const h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-  if (!file.is_open()) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());
+  h5::ReadFile file(path);
+  if (!file.open(H5F_ACC_RDONLY, access)) fail("{}: cannot open this as an HDF5 file: {}.", path, h5::last_message());
 
   Dataset data{.name = "hdf5"};
   data.classes = read_classes(file, path);

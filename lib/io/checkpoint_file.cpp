@@ -129,12 +129,12 @@ std::uint64_t checksum_of(const CheckpointHeader& header) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-h5::Handle open_checkpoint(const std::filesystem::path& path) {
+h5::ReadFile open_checkpoint(const std::filesystem::path& path) {
   h5::silence();
   require_file(path);
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
-  h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-  if (file.is_open()) return file;
+  h5::ReadFile file(path);
+  if (file.open(H5F_ACC_RDONLY, access)) return file;
   const std::string reason = h5::last_message();
   if (H5Fis_hdf5(path.c_str()) <= 0)
     fail("{}: is not an HDF5 file, or its first bytes are damaged ({})", path.string(), reason);

@@ -39,7 +39,7 @@ CheckpointInfo unpack(std::string_view bytes);
 std::uint64_t checksum_of(const CheckpointHeader& header);
 
 // Opens a file for reading, on this rank alone. Fails with the reason: missing, not HDF5, cut short, damaged.
-h5::Handle open_checkpoint(const std::filesystem::path& path);
+h5::ReadFile open_checkpoint(const std::filesystem::path& path);
 
 // Reads and verifies the header. Fails where it is not a checkpoint, from a newer program, or damaged.
 CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::filesystem::path& path);

@@ -110,7 +110,7 @@ CheckpointInfo load_checkpoint(Ranks& ranks, const fs::path& path, std::span<con
   packed = broadcast_text(ranks, kWhat, packed);
   together(ranks, kWhat, [&] {
     check_slices(slices);
-    const h5::Handle file = open_checkpoint(path);
+    const h5::ReadFile file = open_checkpoint(path);
     for (const ArraySlice& slice : slices)
       if (slice.per_expert || ranks.rank() == 0) read_slice(file, slice, path);
   });
@@ -126,7 +126,7 @@ CheckpointInfo read_checkpoint_info(const fs::path& path) {
 CheckpointSummary describe_checkpoint(const fs::path& path) {
   CheckpointSummary summary;
   try {
-    const h5::Handle file = open_checkpoint(path);
+    const h5::ReadFile file = open_checkpoint(path);
     const CheckpointHeader header = read_checkpoint_header(file, path);
     summary.schema_version = header.schema_version;
     summary.info = header.info;

@@ -53,7 +53,7 @@ std::vector<std::string> read_algorithms(const h5::Handle& file, const fs::path&
 
 std::vector<std::string> read_algorithms(const fs::path& path) {
   bool unfinished = false;
-  const h5::Handle file = open_results(path, unfinished);
+  const h5::ReadFile file = open_results(path, unfinished);
   return read_results_header(file, path).shape.has_algorithms ? read_algorithms(file, path)
                                                               : std::vector<std::string>();
 }

@@ -61,26 +61,24 @@ TableLayout trees_layout(ResultsShape shape) {
           {schema::kTreesShare, H5T_NATIVE_FLOAT, {shape.tree_layers, shape.leaves}}};
 }
 
-h5::Handle open_results(const fs::path& path, bool& unfinished) {
+h5::ReadFile open_results(const fs::path& path, bool& unfinished) {
   h5::silence();
   require_file(path);
   const h5::Handle access = h5::file_access(H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   unfinished = false;
-  h5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-  if (file.is_open()) return file;
+  h5::ReadFile file(path);
+  if (file.open(H5F_ACC_RDONLY, access)) return file;
   const std::string reason = h5::last_message();
   unfinished = true;
   // While a writer is at it a checksum may not fit yet, and HDF5 reads again, each time after twice the pause. Its own
   // 100 attempts would never end on a damaged file; these end within a tenth of a second.
   constexpr unsigned kReadAttempts = 25;
   H5Pset_metadata_read_attempts(access, kReadAttempts);
-  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access), H5Fclose);
-  if (file.is_open()) return file;
+  if (file.open(H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access)) return file;
   // Another program wrote to it and was killed; its mark "open for writing" is overlooked, as h5clear does.
   const hbool_t overlook = true;
   H5Pset(access, "clear_status_flags", &overlook);
-  file = h5::Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-  if (file.is_open()) return file;
+  if (file.open(H5F_ACC_RDONLY, access)) return file;
   if (H5Fis_hdf5(path.c_str()) <= 0)
     fail("{}: is not an HDF5 file, or its first bytes are damaged ({})", path.string(), reason);
   fail("{}: is damaged or cut short: {}", path.string(), reason);

@@ -71,7 +71,7 @@ ColumnLayout algorithms_layout();
 std::vector<std::string> read_algorithms(const h5::Handle& file, const std::filesystem::path& path);
 
 // Opens a file for reading, one that is being written or whose writer was killed included.
-h5::Handle open_results(const std::filesystem::path& path, bool& unfinished);
+h5::ReadFile open_results(const std::filesystem::path& path, bool& unfinished);
 
 struct ResultsHeader {
   Index schema_version = 0;

@@ -55,7 +55,7 @@ std::vector<Row> read_arrays(const h5::Handle& file, const fs::path& path, const
 ResultsSummary describe_results(const fs::path& path) {
   ResultsSummary summary;
   try {
-    const h5::Handle file = open_results(path, summary.unfinished);
+    const h5::ReadFile file = open_results(path, summary.unfinished);
     summary.is_results = h5::read_text(file, schema::kFormat, path) == schema::kResultsFormat;
     ResultsHeader header = read_results_header(file, path);
     summary.schema_version = header.schema_version;
@@ -86,7 +86,7 @@ ResultsSummary describe_results(const fs::path& path) {
 
 std::vector<RoutingRow> read_routing(const fs::path& path, const RowRange& range) {
   bool unfinished = false;
-  const h5::Handle file = open_results(path, unfinished);
+  const h5::ReadFile file = open_results(path, unfinished);
   const ResultsHeader header = read_results_header(file, path);
   if (header.shape.layers == 0) return {};
   if (header.schema_version < schema::kRoutingVersion)
@@ -97,7 +97,7 @@ std::vector<RoutingRow> read_routing(const fs::path& path, const RowRange& range
 
 std::vector<TreeRow> read_trees(const fs::path& path, const RowRange& range) {
   bool unfinished = false;
-  const h5::Handle file = open_results(path, unfinished);
+  const h5::ReadFile file = open_results(path, unfinished);
   const ResultsHeader header = read_results_header(file, path);
   if (header.shape.tree_layers == 0) return {};
   return read_arrays(file, path, trees_layout(header.shape), kTreesMembers, range);

@@ -55,7 +55,7 @@ ResultsWriter ResultsWriter::create(const fs::path& path, const Attributes& attr
 ResultsWriter ResultsWriter::reopen(const fs::path& path, Index step, const Attributes& attributes, ResultsShape shape,
                                     bool evaluated) {
   bool unfinished = false;
-  const h5::Handle old = read_earlier(step, [&] { return open_results(path, unfinished); });
+  const h5::ReadFile old = read_earlier(step, [&] { return open_results(path, unfinished); });
   const ResultsHeader header = read_earlier(step, [&] {
     ResultsHeader read = read_results_header(old, path);
     if (read.schema_version < schema::kResultsVersion)

@@ -83,7 +83,7 @@ std::string kind_of(const std::optional<std::string>& format) {
   return "an HDF5 file of another program";
 }
 
-h5::Handle open_to_read(const fs::path& path) {
+h5::ReadFile open_to_read(const fs::path& path) {
   bool unfinished = false;
   return open_results(path, unfinished);
 }
@@ -169,7 +169,7 @@ void TableFile::write(const std::vector<TableColumn>& columns, const std::map<st
 }
 
 std::optional<TableSummary> describe_table(const fs::path& path) {
-  const h5::Handle file = open_to_read(path);
+  const h5::ReadFile file = open_to_read(path);
   const std::optional<std::string> name_of_format = h5::read_text(file, schema::kFormat);
   if (name_of_format != kBenchTable.name && name_of_format != kStudyTable.name) return std::nullopt;
   const TableFormat format = name_of_format == kStudyTable.name ? kStudyTable : kBenchTable;
