@@ -25,7 +25,8 @@ DEFAULTS = {
     "ffn.granularity": "batch", "ffn.draw": "model", "ffn.hash": "position", "ffn.inference": "route",
     "ffn.expert_init": "independent", "ffn.gate_init": 1, "ffn.gate_tilt": 0, "ffn.gate_jitter": 0,
     "ffn.gate_dropout": 0, "ffn.balance_loss": -1, "ffn.z_loss": 0, "ffn.importance_loss": -1, "ffn.load_loss": -1,
-    "ffn.bias_rate": 0.001, "ffn.capacity_train": 0, "ffn.capacity_eval": 0, "ffn.expert_dropout": -1,
+    "ffn.noise_floor": 0.01, "ffn.bias_rate": 0.001, "ffn.capacity_train": 0, "ffn.capacity_eval": 0,
+    "ffn.capacity_order": "choice", "ffn.expert_dropout": -1,
     "ffn.gating_dropout": 0, "ffn.home_ranks": 1, "ffn.home_experts": 1, "ffn.consistency": 0,
     "ffn.consistency_kind": "thor",
     "train.batch": 128, "train.microbatch": 16, "train.start": "", "train.optimizer": "adam", "train.lr": 0.001,
@@ -41,9 +42,11 @@ LENGTH_KEYS = ("run.epochs", "run.steps", "data.limit", "train.batch", "train.mi
 OTHER_MODELS = ("mlp", "patch_cnn")  # than a vision transformer
 TREE_KEYS = ("ffn.depth", "ffn.leaf", "ffn.hardening", "ffn.region_leak", "ffn.tree")
 # Keys of mixtures that a router leaves unused.
-ROUTER_UNUSED = {"switch": ("ffn.top_k", "ffn.scores", "ffn.granularity", "ffn.draw", "ffn.hash", "ffn.bias_rate"),
-                 "random": ("ffn.top_k", "ffn.scores", "ffn.hash", "ffn.bias_rate", "ffn.renormalise", "ffn.gate_init",
-                            "ffn.gate_tilt", "ffn.gate_jitter", "ffn.gate_dropout")}
+ROUTER_UNUSED = {"switch": ("ffn.top_k", "ffn.scores", "ffn.granularity", "ffn.draw", "ffn.hash", "ffn.noise_floor",
+                            "ffn.bias_rate", "ffn.capacity_order"),
+                 "random": ("ffn.top_k", "ffn.scores", "ffn.hash", "ffn.noise_floor", "ffn.bias_rate",
+                            "ffn.capacity_order", "ffn.renormalise", "ffn.gate_init", "ffn.gate_tilt",
+                            "ffn.gate_jitter", "ffn.gate_dropout")}
 MOST_GROUPS, MOST_KEYS = 5, 3  # of what is said of runs that are left out
 
 

@@ -43,7 +43,7 @@ void check_output(const World& world, const CommandLine& line, const ConversionF
 }
 
 Config checkpoint_config(const std::string& path, const std::string& kind, const std::string& instead) {
-  Config config = parse_text(io::read_checkpoint_info(path).config, path);
+  Config config = parse_stored(io::read_checkpoint_info(path).config, path);
   if (config.ffn.kind != kind) fail_usage("{}: is of a model with ffn.kind = {}: {}", path, config.ffn.kind, instead);
   return config;
 }

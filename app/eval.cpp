@@ -22,7 +22,7 @@ constexpr const char* kHelp =
 Config config_of(const std::string& checkpoint, const CommandLine& line) {
   const io::CheckpointSummary summary = io::describe_checkpoint(checkpoint);
   if (!summary.verifies) fail("{}", summary.problem);
-  return config_from(line, parse_text(summary.info.config, checkpoint));
+  return config_from(line, parse_stored(summary.info.config, checkpoint));
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ std::string newest_checkpoint(const fs::path& folder) {
 // What a checkpoint was trained with must be what it goes on with.
 void check_configuration(const io::CheckpointInfo& info, const std::string& path, const Config& config,
                          Index total_steps) {
-  const std::string differences = joined(result_differences(parse_text(info.config, path), config), ", ");
+  const std::string differences = joined(result_differences(parse_stored(info.config, path), config), ", ");
   if (!differences.empty())
     fail_usage(
         "--resume: the configuration differs from that of {}: {}. Give the values that it was trained with, or "
@@ -60,7 +60,7 @@ void check_data(const io::CheckpointInfo& info, const std::string& path, const C
     fail_usage(
         "--resume: {} was trained on {} as it was then; {} now holds other data: {}. Give the data that it was trained "
         "on as data.path, or start a new run under another run.name",
-        path, data_place(parse_text(info.config, path).data), data_place(config.data), differences);
+        path, data_place(parse_stored(info.config, path).data), data_place(config.data), differences);
 }
 
 // The promise of equal bits is for equal libraries on the same kind of device.

@@ -52,7 +52,7 @@ std::string what_is_foreign(const Study& study, const StudyRun& run, const io::R
   const auto config = results.attributes.find("config"), ranks = results.attributes.find("ranks");
   if (config == results.attributes.end()) return "its results hold no configuration";
   try {
-    const Config before = parse_text(config->second);
+    const Config before = parse_stored(config->second);
     const int ranks_before = ranks == results.attributes.end() ? 1 : std::atoi(ranks->second.c_str());
     if (run_identity(before, ranks_before, study.axis_keys) == run.identity)
       return inputs.differences(run.config, results.attributes);
@@ -151,7 +151,7 @@ Study open_study(const std::string& word, const CommandLine& line) {
     fail_usage("{}: holds no study: it has no study.cfg. Give a study file, or a folder that `study run` made.", word);
   auto overrides = line.overrides;
   if (line.options.count("ranks") > 0) overrides.emplace_back("ranks", line.options["ranks"].as<std::string>());
-  Study study = read_study(file.string(), overrides, line.files);
+  Study study = read_study(file.string(), overrides, line.files, is_folder);
   if (is_folder)
     for (StudyRun& run : study.runs) run.config.run.out = word;
   return study;
@@ -165,7 +165,7 @@ void claim_folder(const Study& study) {
     fail("{}: this study's folder cannot be written ({}): choose another run.out", folder.string(),
          error ? error.message() : "no permission");
   if (!fs::exists(file)) return write_text(file, study.text);
-  const Study before = read_study(file.string());
+  const Study before = read_study(file.string(), {}, {}, true);
   std::map<std::string, const StudyRun*> old_runs;
   for (const StudyRun& run : before.runs) old_runs.emplace(run.name, &run);
   std::size_t num_common = 0;

@@ -68,11 +68,12 @@ struct GateBackward {
 };
 void gate_backward(const Context& context, const GateBackward& args);
 
-// Noisy top-k (Shazeer et al., 1701.06538): noisy = clean + noise * softplus(raw), noise standard normal by Box-Muller
-// on 32-bit words of Philox: expert e takes words 2 (e % 2) and 2 (e % 2) + 1 of block e / 2 of row first_row + t, as
-// sqrt(-2 ln(1 - u1)) cos(2 pi u2), u = to_unit_float(word).
+// Noisy top-k (Shazeer et al., 1701.06538): noisy = clean + noise (softplus(raw) + floor), noise standard normal by
+// Box-Muller on 32-bit words of Philox: expert e takes words 2 (e % 2) and 2 (e % 2) + 1 of block e / 2 of row
+// first_row + t, as sqrt(-2 ln(1 - u1)) cos(2 pi u2), u = to_unit_float(word).
 struct NoisyLogits {
   Index tokens = 0, num_experts = 0;
+  float floor = 0;               // at least 0, as below: of the noise's standard deviation
   const float* clean = nullptr;  // (tokens, num_experts), as are all below
   const float* raw = nullptr;
   RandomKey key{};
@@ -82,12 +83,13 @@ struct NoisyLogits {
 };
 void noisy_logits(const Context& context, const NoisyLogits& args);
 
-// The smooth load (appendix A there): probability[t, e] = Phi((clean[t, e] - threshold) / softplus(raw[t, e])), where
-// threshold is the top_k-th largest of noisy[t, :] without e, and softplus counts as kMinLoadDeviation where it is
-// less. top_k < num_experts.
+// The smooth load (appendix A there): probability[t, e] = Phi((clean[t, e] - threshold) / deviation), deviation =
+// softplus(raw[t, e]) + floor, where threshold is the top_k-th largest of noisy[t, :] without e, and the deviation
+// counts as kMinLoadDeviation where it is less. top_k < num_experts.
 constexpr float kMinLoadDeviation = 1e-10f;
 struct LoadProbability {
   Index tokens = 0, num_experts = 0, top_k = 1;
+  float floor = 0;
   const float* clean = nullptr;  // (tokens, num_experts), as are all below
   const float* raw = nullptr;    //
   const float* noisy = nullptr;  //
@@ -97,9 +99,10 @@ void load_probability(const Context& context, const LoadProbability& args);
 
 // From d_noisy, the gradient that comes by way of the gate, and d_load[e], that of every probability[:, e], to the
 // gradients of clean and raw. The threshold is a noisy logit of another expert, and has its share of the gradient.
-// Without d_load neither top_k nor noisy is read.
+// Without d_load neither top_k, floor nor noisy is read.
 struct NoisyBackward {
   Index tokens = 0, num_experts = 0, top_k = 1;
+  float floor = 0;
   const float* clean = nullptr;    // (tokens, num_experts)
   const float* raw = nullptr;      // (tokens, num_experts)
   const float* noise = nullptr;    // (tokens, num_experts)

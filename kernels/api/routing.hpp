@@ -11,10 +11,13 @@
 namespace switchyard::kernels {
 
 // A stable counting sort of assignments by expert: the same slots whatever the number of threads. An expert keeps the
-// first `capacity` of its assignments, in their order; the others are dropped and have no slot.
+// first `capacity` of its assignments, and these have slots in their order; the others are dropped and have none.
+// Which ones are first: with top_k = 1 those of the first tokens; above 1 all tokens' first choices before any second
+// one, and so on, the choices of one rank by token.
 struct SortByExpert {
   Index assignments = 0, num_experts = 0;
   Index capacity = 0;                          // 0: no limit
+  Index top_k = 1;                             // divides assignments; read where there is a capacity
   const std::int32_t* experts = nullptr;       // (assignments), each in [0, num_experts), or -1: not made
   std::int32_t* tokens_per_expert = nullptr;   // (num_experts) kept
   std::int32_t* dropped_per_expert = nullptr;  // (num_experts); null: not wanted

@@ -21,8 +21,8 @@ inline float normal(std::uint32_t word1, std::uint32_t word2) {
 }
 
 // Where noise as good as vanishes, the load's probability is a step, and its slope must not be infinite.
-inline float deviation(float raw) {
-  const float value = softplus(raw);
+inline float deviation(float raw, float floor) {
+  const float value = softplus(raw) + floor;
   return value < kMinLoadDeviation ? kMinLoadDeviation : value;
 }
 
@@ -62,7 +62,7 @@ void noisy_logits(const Context& context, const NoisyLogits& args) {
     for (Index row = 0; row < rows; ++row)
       for (Index e = 0; e < num_experts; ++e) noise[row * num_experts + e] = normals[row * padded + e];
 #pragma omp simd
-    for (Index i = 0; i < size; ++i) noisy[i] = clean[i] + noise[i] * softplus(raw[i]);
+    for (Index i = 0; i < size; ++i) noisy[i] = clean[i] + noise[i] * (softplus(raw[i]) + args.floor);
   });
 }
 
@@ -76,7 +76,7 @@ void load_probability(const Context& context, const LoadProbability& args) {
       choose_thresholds(num_experts, args.top_k, args.noisy + i, chosen, args.probability + i);
 #pragma omp simd
     for (Index i = first_token * num_experts; i < end_token * num_experts; ++i)
-      args.probability[i] = gaussian((args.clean[i] - args.probability[i]) / deviation(args.raw[i])).cdf;
+      args.probability[i] = gaussian((args.clean[i] - args.probability[i]) / deviation(args.raw[i], args.floor)).cdf;
   });
 }
 
@@ -110,7 +110,7 @@ void through_the_load(const NoisyBackward& args, Index first_token, Index end_to
     choose_thresholds(num_experts, top_k, args.noisy + first, chosen, pulls);
 #pragma omp simd
     for (Index e = 0; e < num_experts; ++e) {
-      const float inverse = 1.0f / deviation(raw[e]), u = (clean[e] - pulls[e]) * inverse;
+      const float inverse = 1.0f / deviation(raw[e], args.floor), u = (clean[e] - pulls[e]) * inverse;
       pulls[e] = args.d_load[e] * gaussian(u).pdf * inverse;
       d_clean[e] += pulls[e];
       d_raw[e] -= pulls[e] * u * sigmoid(raw[e]);

@@ -10,11 +10,27 @@
 
 namespace switchyard::kernels::cpu {
 
+namespace {
+
+// slot_of_assignment: 0 for what its expert has room for, first choices before second ones; else -1.
+// left: (num_experts), overwritten.
+void give_room(const SortByExpert& args, std::int32_t* left) {
+  std::fill_n(left, args.num_experts, static_cast<std::int32_t>(std::min(args.capacity, args.assignments)));
+  for (Index choice = 0; choice < args.top_k; ++choice)
+    for (Index a = choice; a < args.assignments; a += args.top_k) {
+      const std::int32_t expert = args.experts[a];
+      const bool kept = expert >= 0 && left[expert] > 0;
+      args.slot_of_assignment[a] = kept ? 0 : -1;
+      if (kept) --left[expert];
+    }
+}
+
+}  // namespace
+
 void sort_by_expert(const Context&, const SortByExpert& args) {
   thread_local Scratch<std::int32_t> scratch;
   const Index num_experts = args.num_experts;
-  std::int32_t* next_slot = scratch.get(2 * num_experts);
-  std::int32_t* end_slot = next_slot + num_experts;
+  std::int32_t* next_slot = scratch.get(num_experts);
   std::fill_n(args.tokens_per_expert, num_experts, 0);
   for (Index a = 0; a < args.assignments; ++a) {
     const Index expert = args.experts[a];
@@ -23,6 +39,7 @@ void sort_by_expert(const Context&, const SortByExpert& args) {
            expert, num_experts - 1);
     if (expert >= 0) ++args.tokens_per_expert[expert];
   }
+  if (args.capacity > 0) give_room(args, next_slot);
   std::int32_t slot = 0;
   for (Index expert = 0; expert < num_experts; ++expert) {
     const std::int32_t wanted = args.tokens_per_expert[expert];
@@ -30,11 +47,11 @@ void sort_by_expert(const Context&, const SortByExpert& args) {
     args.tokens_per_expert[expert] = kept;
     if (args.dropped_per_expert) args.dropped_per_expert[expert] = wanted - kept;
     next_slot[expert] = slot;
-    end_slot[expert] = slot += kept;
+    slot += kept;
   }
   for (Index a = 0; a < args.assignments; ++a) {
     const std::int32_t expert = args.experts[a];
-    const bool kept = expert >= 0 && next_slot[expert] < end_slot[expert];
+    const bool kept = args.capacity > 0 ? args.slot_of_assignment[a] == 0 : expert >= 0;
     args.slot_of_assignment[a] = kept ? next_slot[expert] : -1;
     if (kept) args.assignment_of_slot[next_slot[expert]++] = static_cast<std::int32_t>(a);
   }

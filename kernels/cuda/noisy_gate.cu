@@ -13,8 +13,8 @@ __device__ float normal(std::uint32_t word1, std::uint32_t word2) {
 }
 
 // Where noise as good as vanishes, the load's probability is a step, and its slope must not be infinite.
-__device__ float deviation(float raw) {
-  const float value = softplus(raw);
+__device__ float deviation(float raw, float floor) {
+  const float value = softplus(raw) + floor;
   return value < kMinLoadDeviation ? kMinLoadDeviation : value;
 }
 
@@ -34,7 +34,7 @@ __global__ void noisy_logits_kernel(NoisyLogits args) {
       const Index place = token * args.num_experts + e;
       const float noise = e % 2 == 0 ? normal(words[0], words[1]) : normal(words[2], words[3]);
       args.noise[place] = noise;
-      args.noisy[place] = fmaf(noise, softplus(args.raw[place]), args.clean[place]);
+      args.noisy[place] = fmaf(noise, softplus(args.raw[place]) + args.floor, args.clean[place]);
     }
   }
 }
@@ -70,7 +70,7 @@ __global__ void load_probability_kernel(LoadProbability args) {
     if (!real) return;
     for (int e = lane_of_group; e < args.num_experts; e += kGroup) {
       const float distance = args.clean[first + e] - thresholds.of(rank_of(noisy[e], e));
-      args.probability[first + e] = normcdff(distance / deviation(args.raw[first + e]));
+      args.probability[first + e] = normcdff(distance / deviation(args.raw[first + e], args.floor));
     }
   });
 }
@@ -81,7 +81,7 @@ struct Pull {
   float value = 0, u = 0;
 };
 __device__ Pull pull_of(const NoisyBackward& args, const Thresholds& thresholds, Index first, int e) {
-  const float inverse = 1.0f / deviation(args.raw[first + e]);
+  const float inverse = 1.0f / deviation(args.raw[first + e], args.floor);
   const float u = (args.clean[first + e] - thresholds.of(rank_of(args.noisy[first + e], e))) * inverse;
   return {args.d_load[e] * normal_density(u) * inverse, u};
 }

@@ -1,6 +1,8 @@
 // A stable counting sort in three launches: every warp counts the experts of its own tile of consecutive assignments;
 // one block adds up the counts, over tiles and over experts; the warps go over their tiles again, now with slots. A
 // lane's place among the lanes of its warp comes from a vote, so nothing depends on which thread is first.
+// Where first choices have room before second ones, three launches before these find in the same way, tiles then being
+// of one choice after the other, what is dropped.
 #include "kernels/cuda/sort_by_expert.hpp"
 
 #undef NDEBUG  // the assertion below is this operation's error
@@ -17,6 +19,8 @@ constexpr int kWarps = 2;            // of a block, each with a tile
 constexpr int kMostCounters = 6144;  // of a warp: shared memory for more experts is not there, so blocks share them out
 constexpr int kSumThreads = 1024;
 
+bool goes_by_choice(const SortByExpert& args) { return args.capacity > 0 && args.top_k > 1; }
+
 // So long that there are not too many counts where there are very many experts.
 constexpr Index tile_size(Index num_experts) { return 512 * ceil_div(num_experts, 1024); }
 
@@ -24,6 +28,13 @@ struct Tiles {
   Index size = 0, count = 0;
   std::int32_t* counts = nullptr;      // (num_experts, tiles): in a tile; later, in all tiles before it
   std::int32_t* first_slot = nullptr;  // (num_experts)
+  Index tokens = 0;                    // above 0: assignments in the order of choices, and of so many tokens in each
+
+  __device__ Index assignment(const SortByExpert& args, Index place) const {
+    if (tokens == 0) return place;
+    const Index choice = place / tokens;
+    return (place - choice * tokens) * args.top_k + choice;
+  }
 };
 
 // The experts that a block counts, in which tiles.
@@ -40,16 +51,18 @@ struct Share {
   }
 };
 
-// Calls visit(assignment, expert, counter, rank) for all assignments of a tile; counter: the expert's, -1 where it is
-// not of the share; rank: what the counter, which counts them, was at that assignment.
+// Calls visit(assignment, expert, counter, rank) for all assignments of a tile, in their order; counter: the expert's,
+// -1 where it is not of the share; rank: what the counter, which counts them, was at that assignment.
 template <typename Visit>
 __device__ void rank_tile(const SortByExpert& args, const Tiles& tiles, const Share& share, std::int32_t* counters,
                           const Visit& visit) {
   const Index first = share.tile * tiles.size;
   const Index end = first + tiles.size < args.assignments ? first + tiles.size : args.assignments;
   const unsigned lanes_before = (1u << lane()) - 1;
-  for (Index a = first + lane(); a - lane() < end; a += kWarpSize) {
-    const int expert = a < end ? args.experts[a] : -1;
+  for (Index place_of_lane = first + lane(); place_of_lane - lane() < end; place_of_lane += kWarpSize) {
+    const bool real = place_of_lane < end;
+    const Index a = real ? tiles.assignment(args, place_of_lane) : 0;
+    const int expert = real ? args.experts[a] : -1;
     const int place = expert - share.first_expert;
     const int counter = expert >= 0 && place >= 0 && place < share.num_experts ? place : -1;
     const unsigned same = __match_any_sync(kWholeWarp, counter);
@@ -57,7 +70,7 @@ __device__ void rank_tile(const SortByExpert& args, const Tiles& tiles, const Sh
     __syncwarp();
     if (counter >= 0 && (same & lanes_before) == 0) counters[counter] = rank + __popc(same);
     __syncwarp();
-    if (a < end) visit(a, expert, counter, rank);
+    if (real) visit(a, expert, counter, rank);
   }
 }
 
@@ -123,7 +136,10 @@ __global__ void __launch_bounds__(kSumThreads) sum_counts_kernel(SortByExpert ar
   }
 }
 
-__global__ void place_kernel(SortByExpert args, Tiles tiles) {
+// Calls visit(assignment, expert, rank) for the assignments of a tile that are this share's to decide; rank: among all
+// of the expert; expert -1: the assignment was not made.
+template <typename Visit>
+__device__ void rank_among_all(const SortByExpert& args, const Tiles& tiles, const Visit& visit) {
   const Share share(args, tiles);
   if (share.tile >= tiles.count) return;
   std::int32_t* counters = dynamic_shared<std::int32_t>() + warp() * share.num_experts;
@@ -131,15 +147,44 @@ __global__ void place_kernel(SortByExpert args, Tiles tiles) {
     counters[e] = tiles.counts[(share.first_expert + e) * tiles.count + share.tile];
   __syncwarp();
   rank_tile(args, tiles, share, counters, [&](Index a, int expert, int counter, int rank) {
-    const bool kept = counter >= 0 && (args.capacity == 0 || rank < args.capacity);
-    if (kept) {
-      const std::int32_t slot = tiles.first_slot[expert] + rank;
-      args.slot_of_assignment[a] = slot;
-      args.assignment_of_slot[slot] = static_cast<std::int32_t>(a);
-    } else if (counter >= 0 || (expert < 0 && share.first_expert == 0)) {
-      args.slot_of_assignment[a] = -1;
-    }
+    if (counter >= 0 || (expert < 0 && share.first_expert == 0)) visit(a, expert, rank);
   });
+}
+
+__device__ bool has_room(const SortByExpert& args, int expert, int rank) {
+  return expert >= 0 && (args.capacity == 0 || rank < args.capacity);
+}
+
+__global__ void place_kernel(SortByExpert args, Tiles tiles) {
+  rank_among_all(args, tiles, [&](Index a, int expert, int rank) {
+    const bool kept = has_room(args, expert, rank);
+    const std::int32_t slot = kept ? tiles.first_slot[expert] + rank : -1;
+    args.slot_of_assignment[a] = slot;
+    if (kept) args.assignment_of_slot[slot] = static_cast<std::int32_t>(a);
+  });
+}
+
+// kept: the experts, -1 where an assignment is dropped.
+__global__ void keep_kernel(SortByExpert args, Tiles tiles, std::int32_t* kept) {
+  rank_among_all(args, tiles,
+                 [&](Index a, int expert, int rank) { kept[a] = has_room(args, expert, rank) ? expert : -1; });
+}
+
+// One sort; `last` is given its shape, and decides on each assignment.
+template <typename Last>
+void sort(const Context& context, const SortByExpert& args, Index tokens, std::int32_t* room, const Last& last) {
+  Tiles tiles{.size = tile_size(args.num_experts)};
+  tiles.count = ceil_div(args.assignments, tiles.size);
+  tiles.tokens = tokens;
+  tiles.first_slot = room;
+  tiles.counts = room + args.num_experts;
+  const Index counters = args.num_experts < kMostCounters ? args.num_experts : kMostCounters;
+  const LaunchShape shape{.blocks = ceil_div(tiles.count, kWarps) * ceil_div(args.num_experts, kMostCounters),
+                          .threads = kWarps * kWarpSize,
+                          .shared_bytes = kWarps * counters * Index{sizeof(std::int32_t)}};
+  launch(context, shape, count_kernel, args, tiles);
+  launch(context, {.blocks = 1, .threads = kSumThreads}, sum_counts_kernel, args, tiles);
+  last(shape, tiles);
 }
 
 }  // namespace
@@ -149,21 +194,22 @@ Index sort_room(Index assignments, Index num_experts) {
 }
 
 void sort_by_expert(const Context& context, const SortByExpert& args, std::int32_t* room) {
-  Tiles tiles{.size = tile_size(args.num_experts)};
-  tiles.count = ceil_div(args.assignments, tiles.size);
-  tiles.first_slot = room;
-  tiles.counts = room + args.num_experts;
-  const Index counters = args.num_experts < kMostCounters ? args.num_experts : kMostCounters;
-  const LaunchShape shape{.blocks = ceil_div(tiles.count, kWarps) * ceil_div(args.num_experts, kMostCounters),
-                          .threads = kWarps * kWarpSize,
-                          .shared_bytes = kWarps * counters * Index{sizeof(std::int32_t)}};
-  launch(context, shape, count_kernel, args, tiles);
-  launch(context, {.blocks = 1, .threads = kSumThreads}, sum_counts_kernel, args, tiles);
-  launch(context, shape, place_kernel, args, tiles);
+  sort(context, args, 0, room,
+       [&](const LaunchShape& shape, const Tiles& tiles) { launch(context, shape, place_kernel, args, tiles); });
 }
 
 void sort_by_expert(const Context& context, const SortByExpert& args) {
-  sort_by_expert(context, args, workspace<std::int32_t>(context, sort_room(args.assignments, args.num_experts)));
+  const Index own_room = sort_room(args.assignments, args.num_experts);
+  if (!goes_by_choice(args)) return sort_by_expert(context, args, workspace<std::int32_t>(context, own_room));
+  auto* room = workspace<std::int32_t>(context, own_room + args.assignments);
+  std::int32_t* kept = room + own_room;
+  sort(context, args, args.assignments / args.top_k, room,
+       [&](const LaunchShape& shape, const Tiles& tiles) { launch(context, shape, keep_kernel, args, tiles, kept); });
+  SortByExpert of_kept = args;
+  of_kept.experts = kept;
+  of_kept.capacity = 0;
+  of_kept.dropped_per_expert = nullptr;
+  sort_by_expert(context, of_kept, room);
 }
 
 }  // namespace switchyard::kernels::cuda

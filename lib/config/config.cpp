@@ -11,6 +11,7 @@
 
 #include "config/keys.hpp"
 #include "core/error.hpp"
+#include "core/router_names.hpp"
 
 namespace switchyard {
 
@@ -41,8 +42,8 @@ std::string read_section(const std::vector<Key>& keys, std::string_view line, co
   return name;
 }
 
-// One file's text over the values that the keys point at.
-void apply_text(const std::vector<Key>& keys, const std::string& text, const std::string& source) {
+// One file's text over the values that the keys point at; returns the keys that it has.
+std::set<std::string> apply_text(const std::vector<Key>& keys, const std::string& text, const std::string& source) {
   std::istringstream stream(text);
   std::string section, raw;
   std::map<std::string, int> line_of;  // of each key met so far
@@ -65,6 +66,9 @@ void apply_text(const std::vector<Key>& keys, const std::string& text, const std
       fail_usage("{}: {} is given a second time (first in line {}): keep one of them.", where, name, earlier->second);
     set_value(key, trimmed(line.substr(equals + 1)), where);
   }
+  std::set<std::string> names;
+  for (const auto& [name, line] : line_of) names.insert(name);
+  return names;
 }
 
 // Breaks at spaces so that `indent` and text fit `width`.
@@ -123,9 +127,25 @@ Config load_config(const std::vector<std::string>& files,
   return config;
 }
 
-Config parse_text(const std::string& text, const std::string& source) {
+Config parse_text(const std::string& text, const std::string& source, std::set<std::string>* given) {
   Config config;
-  apply_text(keys_of(config), text, source);
+  const std::set<std::string> names = apply_text(keys_of(config), text, source);
+  if (given) given->insert(names.begin(), names.end());
+  return config;
+}
+
+void set_older_values(Config& config, const std::set<std::string>& given) {
+  Config::Ffn& ffn = config.ffn;
+  if (ffn.kind != "moe") return;
+  if (!given.contains("ffn.noise_floor") && ffn.router == "noisy_top_k") ffn.noise_floor = 0;
+  const bool chooses = takes_top_k(ffn.router) && ffn.top_k > 1 && (ffn.capacity_train > 0 || ffn.capacity_eval > 0);
+  if (!given.contains("ffn.capacity_order") && chooses) ffn.capacity_order = "token";
+}
+
+Config parse_stored(const std::string& text, const std::string& source) {
+  std::set<std::string> given;
+  Config config = parse_text(text, source, &given);
+  set_older_values(config, given);
   return config;
 }
 

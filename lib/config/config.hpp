@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,8 +68,10 @@ struct Config {
     std::string expert_init = "independent";  // same | independent
     double gate_init = 1, gate_tilt = 0, gate_jitter = 0, gate_dropout = 0;
     double balance_loss = -1, z_loss = 0, importance_loss = -1, load_loss = -1;  // -1: the router's own
+    double noise_floor = 0.01;                                                   // of noisy_top_k
     double bias_rate = 1e-3;                                                     // loss-free balancing
     double capacity_train = 0, capacity_eval = 0;  // times an even share of the tokens; 0: no limit
+    std::string capacity_order = "choice";         // choice | token
     double expert_dropout = -1;                    // inside experts; -1: train.dropout
     double gating_dropout = 0;
     Index home_ranks = 1, home_experts = 1;  // the layout by which gating dropout keeps tokens at home
@@ -134,9 +137,17 @@ Config load_config(const std::vector<std::string>& files,
 std::string read_config_file(const std::string& path);
 
 // The effective configuration as INI text: every key, in the table's order, numbers exact. parse_text() gives it back;
-// keys that the text lacks take their defaults. `source` stands for the file's name in errors.
+// keys that the text lacks take their defaults. `source` stands for the file's name in errors. given: the keys that the
+// text has are added to it.
 std::string to_text(const Config& config);
-Config parse_text(const std::string& text, const std::string& source = "configuration text");
+Config parse_text(const std::string& text, const std::string& source = "configuration text",
+                  std::set<std::string>* given = nullptr);
+
+// The configuration that a file of this program holds, which may be older than some keys: those that it lacks take what
+// the program did when it wrote the file.
+Config parse_stored(const std::string& text, const std::string& source = "configuration text");
+// The same of a configuration whose own file has the keys `given`; the others are defaults.
+void set_older_values(Config& config, const std::set<std::string>& given);
 
 // Every key with its default, allowed values and a line of explanation, wrapped to `width` columns.
 std::string help_text(int width = 100);

@@ -143,6 +143,9 @@ std::vector<Key> keys_of(Config& c) {
        "-1: the router's own, 0.1 for noisy_top_k, 0 for others"},
       {"ffn.load_loss", &c.ffn.load_loss, weight_or_own(), kResult,
        "weight of the smooth load loss of noisy_top_k, CV^2 as above; -1: the router's own, 0.1 there"},
+      {"ffn.noise_floor", &c.ffn.noise_floor, from(0, 1e6), kResult,
+       "noisy_top_k: added to the standard deviation of the noise, so that the load loss keeps a bounded slope where "
+       "the learned part vanishes; 0: as in Shazeer et al."},
       {"ffn.bias_rate", &c.ffn.bias_rate, from(0, 1e6), kResult,
        "loss_free: how far a step moves the bias of an expert that has too many tokens or too few"},
       {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
@@ -150,6 +153,10 @@ std::vector<Key> keys_of(Config& c) {
        "residual carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
       {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult,
        "the same in evaluation (expert_choice; 0: as in training)"},
+      {"ffn.capacity_order", &c.ffn.capacity_order, one_of({"choice", "token"}), kResult,
+       "where tokens have several choices (top_k, noisy_top_k, loss_free), which ones a capacity has room for first: "
+       "choice: first choices of all the microbatch's tokens, then second ones (GShard); token: all choices of a token "
+       "before the next one's"},
       {"ffn.expert_dropout", &c.ffn.expert_dropout, weight_or_own(0.99), kResult,
        "dropout of hidden units inside experts; -1: train.dropout"},
       {"ffn.gating_dropout", &c.ffn.gating_dropout, from(0, 1), kResult,

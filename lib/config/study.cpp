@@ -178,10 +178,14 @@ std::vector<std::string> identity_differences(const Config& before, int ranks_be
   return differences;
 }
 
-Study read_study(const std::string& file, const Overrides& overrides, const std::vector<std::string>& files) {
+Study read_study(const std::string& file, const Overrides& overrides, const std::vector<std::string>& files,
+                 bool stored) {
   std::string text = read_config_file(file);
   StudyRules rules = take_study_section(text, file);
-  const Config own = parse_text(text, file);
+  std::set<std::string> given;
+  const Config own = parse_text(text, file, &given);
+  for (const std::string& path : files) parse_text(read_config_file(path), path, &given);
+  for (const auto& [key, value] : overrides) given.insert(key);
   StudyPoint base{load_config(files, {}, own), rules.ranks};
   for (const Axis& axis : rules.axes)
     for (const std::string& key : axis.keys)
@@ -200,6 +204,7 @@ Study read_study(const std::string& file, const Overrides& overrides, const std:
     for (const TieRule& rule : rules.ties)
       if (all_hold(rule.conditions, point))
         for (const auto& [key, value] : rule.values) point.set(key, value, rule.where);
+    if (stored) set_older_values(point.config, given);
     const auto excludes = [&](const auto& conditions) { return all_hold(conditions, point); };
     if (std::any_of(rules.exclusions.begin(), rules.exclusions.end(), excludes)) continue;
     StudyRun run{name_of(point, study.axis_keys), point.config, point.ranks, ""};

@@ -36,8 +36,9 @@ struct Study {
 // Files, and then keys on the command line, win over the file's own, the latter over its `set` rules, too; for a key of
 // an axis the command line chooses among its values ("1, 3..5"), and files may not set it. Throws Error (kUsage) naming
 // file, line, what was found and what is allowed.
+// stored: the file is a Study::text, perhaps an older one; keys that it lacks are as parse_stored() has them.
 Study read_study(const std::string& file, const std::vector<std::pair<std::string, std::string>>& overrides = {},
-                 const std::vector<std::string>& files = {});
+                 const std::vector<std::string>& files = {}, bool stored = false);
 
 // XXH3-64, 16 hexadecimal digits, over all that makes a run's result but the files that it reads: its configuration
 // without keys that have no effect on it, but with those that an axis varies, and "ranks" where one varies these.

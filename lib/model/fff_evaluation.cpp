@@ -61,7 +61,7 @@ RoutePlan FffFfn::descend(const Pass& pass) const {
                                        .weight = pass.parameters.value(node_.weight),
                                        .bias = pass.parameters.value(node_.bias),
                                        .leaf = plan.experts});
-  fill_slots({.context = pass.context, .arena = pass.arena, .parameters = pass.parameters}, 0, plan);
+  fill_slots({.context = pass.context, .arena = pass.arena, .parameters = pass.parameters}, {}, plan);
   return plan;
 }
 

@@ -19,6 +19,8 @@ class ExpertChoiceRouter final : public GatedRouter {
   ExpertChoiceRouter(const RouterOptions& options, ParameterTable& table)
       : GatedRouter(options, {.has_bias = false, .losses = {.z = options.z_loss}}, table), options_(options) {
     refuse_load_loss(options);
+    refuse_noise_floor(options);
+    refuse_capacity_order(options);
     refuse_sigmoid(options);
     refuse_renormalise(options);
     if (or_own(options.balance_loss, 0) > 0 || or_own(options.importance_loss, 0) > 0)
@@ -59,7 +61,7 @@ class ExpertChoiceRouter final : public GatedRouter {
     plan.chosen.assign(static_cast<std::size_t>(plan.num_experts), static_cast<std::int32_t>(capacity(input)));
     // Microbatches of a training batch are all of one size; the last one of a test set may be smaller.
     plan.same_counts_everywhere = input.training;
-    gate_.fill_slots(input, 0, plan, losses);
+    gate_.fill_slots(input, {}, plan, losses);
     return plan;
   }
 

@@ -1,7 +1,8 @@
 // The auxiliary losses of learned routers, each of one layer and microbatch, over its own tokens. With N tokens, k
 // choices each, E experts, c_e tokens that e was chosen for, probabilities p, weights w:
 //   balance     alpha E sum_e f_e P_e,  f_e = c_e / (N k) (no gradient),  P_e = mean over tokens of p_e
-//               (Fedus et al., 2101.03961; perfectly even: alpha)
+//               (Fedus et al., 2101.03961; perfectly even: alpha). All k choices count alike, as in Megatron-LM; GShard
+//               (Lepikhin et al., 2006.16668) counts first choices alone, over N
 //   z           alpha mean over tokens of logsumexp(z)^2  (Zoph et al., 2202.08906)
 //   importance  alpha CV(I)^2,  I_e = sum of the weights of e's assignments  (Shazeer et al., 1701.06538)
 //   load        alpha CV(L)^2,  L_e = sum over tokens of the probability that noise would choose e  (there, appendix A)

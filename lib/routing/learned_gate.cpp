@@ -114,8 +114,8 @@ RoutePlan LearnedGate::choose(const RouteInput& input, float* logits, AuxiliaryL
   return plan;
 }
 
-void LearnedGate::fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, AuxiliaryLosses* losses,
-                             const float* load_probability) {
+void LearnedGate::fill_slots(const RouteInput& input, const Capacity& capacity, RoutePlan& plan,
+                             AuxiliaryLosses* losses, const float* load_probability) {
   const ExpertRange allowed = allowed_experts(options_, input);
   const bool all_allowed = allowed.end - allowed.first == options_.num_experts;
   switchyard::fill_slots(input, capacity, plan,

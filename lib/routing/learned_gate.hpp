@@ -48,7 +48,7 @@ class LearnedGate {
   RoutePlan choose(const RouteInput& input, float* logits, AuxiliaryLosses* losses,
                    const float* selection_bias = nullptr, const float* load_probability = nullptr);
   // As the routers' own, and measures the losses.
-  void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, AuxiliaryLosses* losses,
+  void fill_slots(const RouteInput& input, const Capacity& capacity, RoutePlan& plan, AuxiliaryLosses* losses,
                   const float* load_probability = nullptr);
 
   // d_logits (tokens, experts) from the arena, by way of the weights and of the auxiliary losses but the load loss.

@@ -4,8 +4,8 @@
 // (weights over their sum with ffn.renormalise), and after each step, with c_e the tokens of the whole batch that e was
 // chosen for,
 //   b_e += u sign(mean of c - c_e),  u = ffn.bias_rate = 0.001, b = 0 at the start.
-// No balance loss by default. The counts are whole numbers, below 2^24 of them exact in a float, and so is their sum
-// over ranks.
+// No balance loss by default; capacities as with top_k. The counts are whole numbers, below 2^24 of them exact in a
+// float, and so is their sum over ranks.
 #include "core/error.hpp"
 #include "routing/gated_router.hpp"
 
@@ -24,6 +24,7 @@ class LossFreeRouter final : public GatedRouter {
                     table),
         rate_(options.bias_rate) {
     refuse_load_loss(options);
+    refuse_noise_floor(options);
     bias_ = table.add({.name = options.prefix + ".selection_bias",
                        .shape = {options.num_experts},
                        .per_expert = false,

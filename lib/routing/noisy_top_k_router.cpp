@@ -1,10 +1,12 @@
 // Noisy top-k routing (Shazeer et al., 1701.06538): for a token x of the microbatch, with Wg and Wn (experts, width),
 // both zero at the start,
-//   H = x Wg^T + n softplus(x Wn^T),  n standard normal for each token and expert in training, 0 in evaluation,
+//   H = x Wg^T + n (softplus(x Wn^T) + f),  n standard normal for each token and expert in training, 0 in evaluation,
 //   T = the k experts with the largest H,  w = softmax over T of H,  y = sum over e in T of w_e expert_e(x)
 // and no bias but where ffn.gate_tilt asks for a tilted start, then H has + bg with bg (experts).
 // By default k = 2 and the importance and load losses with 0.1 each (gate_losses.hpp). The load of an expert is smooth:
-// the probability, over new noise for that expert, of being among the k largest.
+// the probability, over new noise for that expert, of being among the k largest. Its slope grows as one over the
+// noise's standard deviation, and as nothing keeps the gate from learning to do without noise, f = ffn.noise_floor =
+// 0.01 bounds it, as in the code of Tensor2Tensor and FastMoE; f = 0 is the paper's equation. Capacities: top_k.
 #include "core/error.hpp"
 #include "kernels/api/elementwise.hpp"
 #include "routing/gated_router.hpp"
@@ -25,7 +27,8 @@ class NoisyTopKRouter final : public GatedRouter {
                                 options.top_k < options.num_experts ? or_own(options.load_loss, 0.1) : 0}},
                     table),
         num_experts_(options.num_experts),
-        top_k_(options.top_k) {
+        top_k_(options.top_k),
+        floor_(static_cast<float>(options.noise_floor)) {
     refuse_sigmoid(options);
     if (options.gate_init != 1)
       fail_usage("ffn.gate_init = {}: the gate of noisy_top_k starts at 0: leave it at 1.", options.gate_init);
@@ -55,6 +58,7 @@ class NoisyTopKRouter final : public GatedRouter {
     noisy_ = input.arena.take<float>(size);
     kernels::noisy_logits(input.context, {.tokens = input.tokens(),
                                           .num_experts = num_experts_,
+                                          .floor = floor_,
                                           .clean = clean_,
                                           .raw = raw_,
                                           .key = input.key(Purpose::kGateNoise),
@@ -67,6 +71,7 @@ class NoisyTopKRouter final : public GatedRouter {
       kernels::load_probability(input.context, {.tokens = input.tokens(),
                                                 .num_experts = num_experts_,
                                                 .top_k = top_k_,
+                                                .floor = floor_,
                                                 .clean = clean_,
                                                 .raw = raw_,
                                                 .noisy = noisy_,
@@ -85,6 +90,7 @@ class NoisyTopKRouter final : public GatedRouter {
     kernels::noisy_backward(input.context, {.tokens = plan.tokens,
                                             .num_experts = num_experts_,
                                             .top_k = top_k_,
+                                            .floor = floor_,
                                             .clean = clean_,
                                             .raw = raw_,
                                             .noise = noise_,
@@ -102,6 +108,7 @@ class NoisyTopKRouter final : public GatedRouter {
 
  private:
   Index num_experts_, top_k_;
+  float floor_;
   ParameterId noise_weight_ = -1, bias_ = -1;
   // (tokens, experts) of the microbatch at hand, in the arena:
   float *clean_ = nullptr, *raw_ = nullptr, *noise_ = nullptr, *noisy_ = nullptr;

@@ -55,16 +55,17 @@ double choices_per_token(const RouterOptions& options, bool training) {
 }
 
 Index experts_per_token(const RouterOptions& options) {
-  const bool takes_top_k = options.name == "top_k" || options.name == "noisy_top_k" || options.name == "loss_free";
   if (options.name == "expert_choice") return static_cast<Index>(std::ceil(choices_per_token(options, true)));
-  return takes_top_k ? options.top_k : 1;
+  return takes_top_k(options.name) ? options.top_k : 1;
 }
 
-Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts) {
+Capacity expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts) {
   const double factor = input.training ? options.capacity_train : options.capacity_eval;
-  if (factor == 0) return 0;
-  const double even = static_cast<double>(input.tokens() * top_k) / static_cast<double>(num_experts);
-  return std::max<Index>(1, static_cast<Index>(std::ceil(factor * even)));
+  if (factor == 0) return {};
+  const double assignments = static_cast<double>(input.tokens() * top_k);
+  const double limit = std::ceil(factor * (assignments / static_cast<double>(num_experts)));
+  if (limit >= std::max(1.0, assignments)) return {};
+  return {std::max<Index>(1, static_cast<Index>(limit)), options.capacity_order == "choice"};
 }
 
 void refuse_load_loss(const RouterOptions& options) {
@@ -84,12 +85,28 @@ void refuse_renormalise(const RouterOptions& options) {
     fail_usage("ffn.renormalise = true: ffn.router = {} does not choose by it: leave it at false.", options.name);
 }
 
+void refuse_capacity_order(const RouterOptions& options) {
+  if (options.capacity_order != "choice")
+    fail_usage(
+        "ffn.capacity_order = {}: ffn.router = {} has no second choices of a token: leave it at choice; top_k, "
+        "noisy_top_k and loss_free have.",
+        options.capacity_order, options.name);
+}
+
+void refuse_noise_floor(const RouterOptions& options) {
+  if (options.noise_floor != RouterOptions().noise_floor)
+    fail_usage("ffn.noise_floor = {}: ffn.router = {} has no such noise: leave it at {}, or ffn.router = noisy_top_k.",
+               options.noise_floor, options.name, RouterOptions().noise_floor);
+}
+
 void refuse_gate(const RouterOptions& options) {
   const auto refuse = [&](const char* key, double value) {
     if (value != 0) fail_usage("{} = {}: ffn.router = {} has no gate: set it to 0.", key, value, options.name);
   };
   refuse_sigmoid(options);
   refuse_renormalise(options);
+  refuse_capacity_order(options);
+  refuse_noise_floor(options);
   if (options.gate_init != 1)
     fail_usage("ffn.gate_init = {}: ffn.router = {} has no gate: leave it at 1.", options.gate_init, options.name);
   refuse("ffn.gate_tilt", options.gate_tilt);
@@ -109,14 +126,16 @@ void give_experts(const RouteInput& input, const std::vector<std::int32_t>& expe
   for (const std::int32_t expert : experts) ++plan.chosen[static_cast<std::size_t>(expert)];
 }
 
-void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, std::vector<kernels::HostCopy> wanted) {
+void fill_slots(const RouteInput& input, const Capacity& capacity, RoutePlan& plan,
+                std::vector<kernels::HostCopy> wanted) {
   const Index assignments = plan.tokens * plan.top_k, experts = plan.num_experts;
   plan.assignment_of_slot = input.arena.take<std::int32_t>(assignments);
   plan.slot_of_assignment = input.arena.take<std::int32_t>(assignments);
   kernels::SortByExpert sort;
   sort.assignments = assignments;
   sort.num_experts = experts;
-  sort.capacity = capacity;
+  sort.capacity = capacity.limit;
+  sort.top_k = capacity.by_choice ? plan.top_k : 1;
   sort.experts = plan.experts;
   sort.tokens_per_expert = input.arena.take<std::int32_t>(2 * experts);
   sort.dropped_per_expert = sort.tokens_per_expert + experts;
@@ -133,9 +152,10 @@ void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, std::v
   }
   kernels::copy_to_host(input.context, wanted);
   if (knows_counts) {
-    for (std::size_t e = 0; e < dropped.size(); ++e)
-      plan.tokens_per_expert[e] =
-          capacity > 0 ? std::min(plan.chosen[e], static_cast<std::int32_t>(capacity)) : plan.chosen[e];
+    plan.tokens_per_expert = plan.chosen;
+    if (capacity.limit > 0)
+      for (std::int32_t& tokens : plan.tokens_per_expert)
+        tokens = static_cast<std::int32_t>(std::min<Index>(tokens, capacity.limit));
     return;
   }
   plan.chosen.resize(dropped.size());

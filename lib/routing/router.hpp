@@ -90,6 +90,7 @@ struct RouterOptions {
   std::string draw = "model";         // of random routing: model, one draw for all layers | layer, one each
   std::string hash = "position";      // of what: position | content
   double bias_rate = 1e-3;            // of loss-free balancing
+  double noise_floor = 0.01;          // of noisy_top_k: added to the standard deviation of its noise
   double gate_init = 1;               // times the usual start of the gate's weights
   double gate_tilt = 0;               // added to the start of expert 0's logit: an unlucky start
   double gate_jitter = 0, gate_dropout = 0;
@@ -98,6 +99,7 @@ struct RouterOptions {
   double balance_loss = kOwnDefault, z_loss = 0, importance_loss = kOwnDefault, load_loss = kOwnDefault;
   // An expert takes at most factor * tokens * top_k / experts of a microbatch's assignments; 0: all.
   double capacity_train = 0, capacity_eval = 0;
+  std::string capacity_order = "choice";  // which of them: all first choices before any second one | token by token
   // Gating dropout, and the layout in which a microbatch has its home.
   double gating_dropout = 0;
   Index home_ranks = 1, home_experts = 1;
@@ -137,20 +139,30 @@ std::unique_ptr<Router> make_hash_router(const RouterOptions& options, Parameter
 // For routers that draw on the host: plan.experts on the device, and plan.chosen. experts: (tokens * top_k).
 void give_experts(const RouteInput& input, const std::vector<std::int32_t>& experts, RoutePlan& plan);
 
-// What every router ends with: slots by a stable sort of plan.experts, at most `capacity` for each expert (0: no
-// limit), and counts on the host. A router that knows plan.chosen beforehand has filled it in; else the host waits for
-// the device to count. `wanted` comes to the host in the same wait.
-void fill_slots(const RouteInput& input, Index capacity, RoutePlan& plan, std::vector<kernels::HostCopy> wanted = {});
+// How many of a microbatch's assignments an expert takes, and which.
+struct Capacity {
+  Index limit = 0;         // 0: all
+  bool by_choice = false;  // all tokens' first choices have room before any second one; else a token's before the next
+};
 
-// Fail where the router cannot do what the options ask for: the load loss needs noisy_top_k, sigmoid scores top_k or
-// loss_free, and whatever belongs to a gate a router that has one.
+// What every router ends with: slots by a stable sort of plan.experts, as many for each expert as the capacity says,
+// and counts on the host. A router that knows plan.chosen beforehand has filled it in; else the host waits for the
+// device to count. `wanted` comes to the host in the same wait.
+void fill_slots(const RouteInput& input, const Capacity& capacity, RoutePlan& plan,
+                std::vector<kernels::HostCopy> wanted = {});
+
+// Fail where the router cannot do what the options ask for: the load loss and a noise's floor need noisy_top_k, sigmoid
+// scores top_k or loss_free, an order of choices a token with more than one, and whatever belongs to a gate a router
+// that has one.
 void refuse_load_loss(const RouterOptions& options);
 void refuse_sigmoid(const RouterOptions& options);
 void refuse_renormalise(const RouterOptions& options);
+void refuse_capacity_order(const RouterOptions& options);
+void refuse_noise_floor(const RouterOptions& options);
 void refuse_gate(const RouterOptions& options);
 
-// ceil(factor * tokens * top_k / num_experts), at least 1; 0, for no limit, where the factor is 0. num_experts: those
-// that the tokens may go to.
-Index expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts);
+// ceil(factor * tokens * top_k / num_experts), at least 1; no limit where the factor is 0, or where that is all of
+// them. num_experts: those that the tokens may go to.
+Capacity expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts);
 
 }  // namespace switchyard

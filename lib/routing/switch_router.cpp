@@ -8,6 +8,8 @@ namespace switchyard {
 
 std::unique_ptr<Router> make_switch_router(const RouterOptions& options, ParameterTable& table) {
   refuse_load_loss(options);
+  refuse_noise_floor(options);
+  refuse_capacity_order(options);
   refuse_sigmoid(options);
   const LearnedGateOptions gate{
       .top_k = 1,

@@ -20,6 +20,7 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   options.draw = ffn.draw;
   options.hash = ffn.hash;
   options.bias_rate = ffn.bias_rate;
+  options.noise_floor = ffn.noise_floor;
   options.gate_init = ffn.gate_init;
   options.gate_tilt = ffn.gate_tilt;
   options.gate_jitter = ffn.gate_jitter;
@@ -30,6 +31,7 @@ RouterOptions router_options(const Config::Ffn& ffn) {
   options.load_loss = ffn.load_loss;
   options.capacity_train = ffn.capacity_train;
   options.capacity_eval = ffn.capacity_eval;
+  options.capacity_order = ffn.capacity_order;
   options.gating_dropout = ffn.gating_dropout;
   options.home_ranks = ffn.home_ranks;
   options.home_experts = ffn.home_experts;

@@ -1,5 +1,6 @@
 // What --resume takes, what it passes over, and what it refuses.
 #include <cstring>
+#include <functional>
 #include <map>
 #include <span>
 
@@ -47,9 +48,8 @@ class OneRank : public Ranks {
   }
 };
 
-// Copies a checkpoint, as a machine with other attributes would have saved it, there with compute.device = `device`.
-void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<std::string, std::string>& machine,
-                       const std::string& device = "cpu") {
+// Copies a checkpoint, with something else in its description.
+void copy_checkpoint(const fs::path& from, const fs::path& to, const std::function<void(io::CheckpointInfo&)>& change) {
   std::vector<std::vector<float>> arrays;
   std::vector<io::ArraySlice> slices;
   for (const io::ArraySummary& array : io::describe_checkpoint(from).arrays) {
@@ -60,10 +60,26 @@ void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<
   }
   OneRank rank;
   io::CheckpointInfo info = io::load_checkpoint(rank, from, slices);
-  for (const auto& [name, value] : machine) info.attributes[name] = value;
-  const std::string key = "device = ";
-  info.config.replace(info.config.find(key + "cpu") + key.size(), 3, device);
+  change(info);
   io::save_checkpoint(rank, to, info, slices);
+}
+
+// As a machine with other attributes would have saved it, there with compute.device = `device`.
+void copy_from_machine(const fs::path& from, const fs::path& to, const std::map<std::string, std::string>& machine,
+                       const std::string& device = "cpu") {
+  copy_checkpoint(from, to, [&](io::CheckpointInfo& info) {
+    for (const auto& [name, value] : machine) info.attributes[name] = value;
+    const std::string key = "device = ";
+    info.config.replace(info.config.find(key + "cpu") + key.size(), 3, device);
+  });
+}
+
+// As it was saved before there was the key.
+void copy_without_key(const fs::path& from, const fs::path& to, const std::string& key) {
+  copy_checkpoint(from, to, [&](io::CheckpointInfo& info) {
+    const std::size_t first = info.config.find("\n" + key + " = ") + 1;
+    info.config.erase(first, info.config.find('\n', first) + 1 - first);
+  });
 }
 
 TEST_F(Resume, WarnsWhereTheMachineIsAnother) {
@@ -208,6 +224,29 @@ TEST_F(Resume, RefusesAnotherConfigurationNamingTheKeys) {
   for (const char* part : {"checkpoint-00000009.h5", "train.lr: 0.01 -> 0.5", "ffn.router: switch -> random"})
     EXPECT_NE(other.err.find(part), std::string::npos) << "missing: " << part << "\n" << other;
   EXPECT_EQ(train(2, {"--resume"}).digest(), first_.digest()) << "nothing was lost";
+}
+
+// What a key of today did when there was none of it: a run goes on with that, or is refused.
+TEST_F(Resume, GoesOnWithWhatWasDoneBeforeThereWasAKey) {
+  struct Case {
+    const char *router, *capacity, *key, *before, *now;
+  };
+  for (const Case& c : {Case{"noisy_top_k", "0", "noise_floor", "0", "0.01"},
+                        Case{"top_k", "1", "capacity_order", "token", "choice"}}) {
+    const Words words = {"--run.name", c.router, "--ffn.router", c.router, "--ffn.capacity_train", c.capacity};
+    const std::string key = fmt::format("--ffn.{}", c.key);
+    const Outcome whole = train(2, words + Words{key, c.before, "--checkpoint.every", "4", "--checkpoint.keep", "9"});
+    ASSERT_EQ(whole.code, 0) << whole;
+    const fs::path old = path(std::string(c.router) + ".h5");
+    copy_without_key(io::checkpoint_path(path("runs") / c.router, 4), old, c.key);
+    const Outcome refused = train(2, words + Words{"--resume", old.string()});
+    EXPECT_EQ(refused.code, kUsage) << refused;
+    EXPECT_NE(refused.err.find(fmt::format("ffn.{}: {} -> {}", c.key, c.before, c.now)), std::string::npos) << refused;
+    EXPECT_EQ(train(2, words + Words{key, c.before, "--resume", old.string()}).digest(), whole.digest()) << c.key;
+  }
+  copy_without_key(checkpoint(6), path("switch.h5"), "noise_floor");
+  copy_without_key(path("switch.h5"), path("older.h5"), "capacity_order");
+  EXPECT_EQ(train(2, {"--run.name", "older", "--resume", path("older.h5").string()}).digest(), first_.digest());
 }
 
 TEST_F(Resume, RefusesToReplaceARunUnasked) {

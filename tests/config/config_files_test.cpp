@@ -198,6 +198,28 @@ TEST(ConfigText, ErrorsNameTheSource) {
 
 TEST(ConfigText, KeysThatTheTextLacksTakeTheirDefaults) { EXPECT_EQ(to_text(parse_text("")), to_text(Config())); }
 
+TEST(ConfigText, KeysThatAnOlderFileLacksMeanWhatTheProgramDidThen) {
+  const auto floor = [](const std::string& text) { return parse_stored("[ffn]\nkind = moe\n" + text).ffn.noise_floor; };
+  EXPECT_EQ(floor("router = noisy_top_k\n"), 0);
+  EXPECT_EQ(floor("router = noisy_top_k\nnoise_floor = 0.01\n"), 0.01);
+  EXPECT_EQ(floor("router = switch\n"), 0.01) << "a default that nothing uses stays one";
+  const auto order = [](const std::string& text) {
+    return parse_stored("[ffn]\nkind = moe\n" + text).ffn.capacity_order;
+  };
+  for (const std::string router : {"top_k", "noisy_top_k", "loss_free"}) {
+    const std::string text = "router = " + router + "\ntop_k = 2\n";
+    EXPECT_EQ(order(text + "capacity_train = 1\n"), "token");
+    EXPECT_EQ(order(text + "capacity_eval = 1\n"), "token");
+    EXPECT_EQ(order(text + "capacity_train = 1\ncapacity_order = choice\n"), "choice");
+    EXPECT_EQ(order(text), "choice") << "without a capacity there is no order";
+  }
+  EXPECT_EQ(order("router = top_k\ntop_k = 1\ncapacity_train = 1\n"), "choice");
+  EXPECT_EQ(order("router = switch\ncapacity_train = 1\n"), "choice");
+  const std::string dense = "[ffn]\nrouter = noisy_top_k\n";
+  EXPECT_EQ(to_text(parse_stored(dense)), to_text(parse_text(dense)));
+  EXPECT_EQ(to_text(parse_stored(to_text(Config()))), to_text(Config()));
+}
+
 TEST(ConfigHelp, ExplainsEveryKeyWithinTheWidth) {
   const std::string help = help_text(72);
   Config config;

@@ -51,6 +51,20 @@ TEST_F(StudyFile, EveryCombinationTheFirstAxisSlowest) {
   EXPECT_EQ(study.runs[5].ranks, 2);
 }
 
+// Of each run by itself: its router may be an axis's.
+TEST_F(StudyFile, ThatIsOlderThanAKeyHasRunsOfWhatTheProgramDidThen) {
+  const std::string text = "[ffn]\nkind = moe\n[study]\naxis = ffn.router: switch, noisy_top_k\n";
+  const auto floors = [&](const Overrides& overrides, bool stored) {
+    std::vector<double> result;
+    for (const StudyRun& run : read_study(folder_.write("sweep.cfg", text), overrides, {}, stored).runs)
+      result.push_back(run.config.ffn.noise_floor);
+    return result;
+  };
+  EXPECT_EQ(floors({}, true), (std::vector<double>{0.01, 0}));
+  EXPECT_EQ(floors({{"ffn.noise_floor", "0.01"}}, true), (std::vector<double>{0.01, 0.01}));
+  EXPECT_EQ(floors({}, false), (std::vector<double>{0.01, 0.01})) << "a user's file has defaults";
+}
+
 TEST_F(StudyFile, KeysThatMoveTogetherAndOneValue) {
   const Study study =
       read("[study]\nname = s\naxis = train.batch, train.lr: 128 & 1e-3, 256 & 2e-3\naxis = run.seed: 7\n");

@@ -27,7 +27,8 @@ SEED = 554  # gives switch.h5 clear routes, work for every expert, and a microba
 # other ones at least, since rounding must not change a route, and "model_seed" what gives it such choices.
 DEFAULTS = dict(
     router="dense", top_k=1, scores="softmax", renormalise=0, balance_loss=0.0, z_loss=0.0, importance_loss=0.0,
-    load_loss=0.0, capacity_train=0.0, shared=0, seed=1, microbatch=2, head_hidden=0, margin=1e-3, model_seed=SEED)
+    load_loss=0.0, noise_floor=0.0, capacity_train=0.0, capacity_order="choice", shared=0, seed=1, microbatch=2,
+    head_hidden=0, margin=1e-3, model_seed=SEED)
 OLDEST = {  # with fewer attributes than the others
     "dense": dict(microbatch=4, head_hidden=14),
     "switch": dict(router="switch", balance_loss=0.01, microbatch=4, margin=0.02),
@@ -38,6 +39,10 @@ MIXTURES = {
     "top_k_sigmoid": dict(
         router="top_k", top_k=3, scores="sigmoid", balance_loss=0.05, importance_loss=0.1, model_seed=577),
     "noisy_top_k": dict(router="noisy_top_k", top_k=2, importance_loss=0.1, load_loss=0.1, seed=77, model_seed=572),
+    "noisy_top_k_floor": dict(
+        router="noisy_top_k", top_k=2, importance_loss=0.1, load_loss=0.1, noise_floor=0.25, seed=77, model_seed=572),
+    "top_k_capacity": dict(
+        router="top_k", top_k=2, renormalise=1, balance_loss=0.05, capacity_train=0.75, model_seed=552),
     "loss_free": dict(router="loss_free", top_k=2, scores="sigmoid", renormalise=1, model_seed=588),
     "expert_choice": dict(router="expert_choice", capacity_train=1.5, model_seed=599),
     "switch_capacity": dict(router="switch", balance_loss=0.05, capacity_train=1.0, shared=1, model_seed=568),
@@ -247,8 +252,9 @@ def write_model(path, options):
             file["average_logits"] = average_experts(model, options)(images).detach().numpy().astype(np.float32)
         if not is_oldest:
             file.attrs["scores"] = np.bytes_(options["scores"])
-            for key in ("top_k", "renormalise", "z_loss", "importance_loss", "load_loss", "capacity_train", "shared",
-                        "seed"):
+            file.attrs["capacity_order"] = np.bytes_(options["capacity_order"])
+            for key in ("top_k", "renormalise", "z_loss", "importance_loss", "load_loss", "noise_floor",
+                        "capacity_train", "shared", "seed"):
                 file.attrs[key] = options[key]
             for name in LOSSES[1:]:
                 file[f"{name}_loss"] = np.float32(float(auxiliary[name]))

@@ -101,16 +101,26 @@ class TopK(Gate):
         }
 
     def within_capacity(self, chosen, weights):
-        """Each expert keeps its first ceil(factor N k / E) tokens in their order; factor 0: all."""
-        taken = functional.one_hot(chosen, self.experts).sum(dim=1)  # (tokens, experts)
+        """Each expert keeps ceil(factor N k / E) tokens, factor 0: all; those whose first choice it is in their order,
+        then those whose second (GShard, algorithm 1: the position in an expert's buffer goes on from all first
+        choices' count), or all in their order."""
+        taken = functional.one_hot(chosen, self.experts)  # (tokens, k, experts)
         if self.options["capacity_train"]:
             capacity = math.ceil(self.options["capacity_train"] * chosen.numel() / self.experts)
-            taken = taken * (taken.cumsum(dim=0) <= capacity)
+            if self.options["capacity_order"] == "choice":
+                counts = taken.sum(dim=0)  # (k, experts)
+                before = counts.cumsum(dim=0) - counts
+                position = before + taken.cumsum(dim=0)
+            else:
+                position = taken.sum(dim=1).cumsum(dim=0).unsqueeze(1)
+            taken = taken * (position <= capacity)
+        taken = taken.sum(dim=1)
         return weights * taken, taken.sum(dim=0)
 
 
 class NoisyTopK(TopK):
-    """Shazeer et al., 1701.06538: equations 3 to 5, and the smooth load of appendix A."""
+    """Shazeer et al., 1701.06538: equations 3 to 5, and the smooth load of appendix A; the noise's deviation with a
+    floor added."""
 
     has_bias = False
 
@@ -130,7 +140,7 @@ class NoisyTopK(TopK):
 
     def forward(self, x, place):
         k = self.options["top_k"]
-        clean, deviation = x @ self.weight.T, functional.softplus(x @ self.noise.T)
+        clean, deviation = x @ self.weight.T, functional.softplus(x @ self.noise.T) + self.options["noise_floor"]
         noisy = clean + self.draw(len(x), place) * deviation
         best = noisy.topk(k + 1, dim=-1)
         chosen = best.indices[:, :k]

@@ -29,18 +29,21 @@ std::vector<std::size_t> threshold_experts(const Doubles& noisy, std::size_t top
 
 struct Shape {
   Index tokens, num_experts;
+  float floor;
 };
 class NoisyGateCases : public testing::TestWithParam<Shape> {
  protected:
   const Index tokens = GetParam().tokens, num_experts = GetParam().num_experts, size = tokens * num_experts;
+  const float floor = GetParam().floor;
   const Floats clean = random_floats(size, 1, 3), raw = random_floats(size, 2, 2), noise = random_floats(size, 3, 2);
   const Floats noisy = [this] {
     Floats values = clean;
     for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] = static_cast<float>(clean[i] + noise[i] * softplus(raw[i]));
+      values[i] = static_cast<float>(clean[i] + noise[i] * deviation(raw[i]));
     return values;
   }();
 
+  double deviation(double x) const { return softplus(x) + double{floor}; }
   Doubles row(const Floats& values, Index token) const {
     return {values.begin() + token * num_experts, values.begin() + (token + 1) * num_experts};
   }
@@ -59,6 +62,7 @@ TEST_P(NoisyGateCases, NoiseIsTheDocumentedFunctionOfTokenAndExpert) {
     Output own_noise(size), own_noisy(size);
     noisy_logits(context, {.tokens = tokens,
                            .num_experts = num_experts,
+                           .floor = floor,
                            .clean = clean.data(),
                            .raw = wide.data(),
                            .key = kKey,
@@ -75,7 +79,7 @@ TEST_P(NoisyGateCases, NoiseIsTheDocumentedFunctionOfTokenAndExpert) {
       const auto first = static_cast<std::size_t>(2 * (e % 2)), i = static_cast<std::size_t>(t * num_experts + e);
       const double u1 = to_unit_float(words[first]), u2 = to_unit_float(words[first + 1]);
       expected_noise.push_back(std::sqrt(-2 * std::log(1 - u1)) * std::cos(2 * std::numbers::pi * u2));
-      expected_noisy.push_back(clean[i] + expected_noise.back() * softplus(wide[i]));
+      expected_noisy.push_back(clean[i] + expected_noise.back() * deviation(wide[i]));
     }
   expect_near(outputs[0], expected_noise, 1e-6, "noise");
   expect_near(outputs[1], expected_noisy, 4e-6, "noisy");
@@ -88,6 +92,7 @@ TEST_P(NoisyGateCases, LoadProbabilityMatchesTheReference) {
       load_probability(context, {.tokens = tokens,
                                  .num_experts = num_experts,
                                  .top_k = top_k,
+                                 .floor = floor,
                                  .clean = clean.data(),
                                  .raw = raw.data(),
                                  .noisy = noisy.data(),
@@ -100,7 +105,7 @@ TEST_P(NoisyGateCases, LoadProbabilityMatchesTheReference) {
       const auto experts = threshold_experts(of_token, static_cast<std::size_t>(top_k));
       for (std::size_t e = 0; e < experts.size(); ++e) {
         const auto i = static_cast<std::size_t>(t * num_experts) + e;
-        expected.push_back(cdf((clean[i] - of_token[experts[e]]) / softplus(raw[i])));
+        expected.push_back(cdf((clean[i] - of_token[experts[e]]) / deviation(raw[i])));
       }
     }
     expect_near(probability, expected, 2e-6, "probability");
@@ -118,6 +123,7 @@ TEST_P(NoisyGateCases, BackwardMatchesFiniteDifferences) {
       NoisyBackward args{.tokens = tokens,
                          .num_experts = num_experts,
                          .top_k = top_k,
+                         .floor = floor,
                          .clean = clean.data(),
                          .raw = raw.data(),
                          .noise = noise.data(),
@@ -141,9 +147,9 @@ TEST_P(NoisyGateCases, BackwardMatchesFiniteDifferences) {
       const auto losses = [&](const Doubles& clean_and_raw) {  // noisy logits, then probabilities
         Doubles values;
         for (std::size_t e = 0; e < count; ++e)
-          values.push_back(clean_and_raw[e] + of_noise[e] * softplus(clean_and_raw[count + e]));
+          values.push_back(clean_and_raw[e] + of_noise[e] * deviation(clean_and_raw[count + e]));
         for (std::size_t e = 0; e < experts.size(); ++e)
-          values.push_back(cdf((clean_and_raw[e] - values[experts[e]]) / softplus(clean_and_raw[count + e])));
+          values.push_back(cdf((clean_and_raw[e] - values[experts[e]]) / deviation(clean_and_raw[count + e])));
         return values;
       };
       Doubles x = row(clean, t);
@@ -160,8 +166,9 @@ TEST_P(NoisyGateCases, BackwardMatchesFiniteDifferences) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, NoisyGateCases,
-                         testing::Values(Shape{0, 3}, Shape{1, 1}, Shape{2, 3}, Shape{17, 4}, Shape{65, 17},
-                                         Shape{600, 8}, Shape{65, 65}));
+                         testing::Values(Shape{0, 3, 0}, Shape{1, 1, 0.01f}, Shape{2, 3, 0}, Shape{17, 4, 0.01f},
+                                         Shape{65, 17, 0}, Shape{65, 17, 0.01f}, Shape{600, 8, 0.5f},
+                                         Shape{65, 65, 0}));
 
 TEST(NoisyChoices, AreTheLargestNoisyLogits) {
   const RandomKey key{.seed = 11, .purpose = Purpose::kGateNoise, .layer = 2, .step = 3};
@@ -250,6 +257,55 @@ TEST(NoisyGateTest, VanishingNoiseTiesAndNanGiveNoInfinity) {
   args.clean = args.noisy = nans.data();
   noisy_backward(context, args);
   for (const float d : d_clean.values()) EXPECT_TRUE(std::isnan(d));
+}
+
+// Where softplus is exact, 0 far down and x far up, so is its sum with the floor: 0 leaves every bit as it is. Powers
+// of two, so that a processor without fused multiply-adds gives the same.
+TEST(NoisyGateTest, TheFloorIsAddedToTheDeviation) {
+  ThreadPool threads(1);
+  const Context context = test_context(threads);
+  const Floats clean = random_floats(6, 1), raw{-200, -200, -200, 64, 64, 64};
+  for (const float floor : {0.0f, 64.0f}) {
+    Output noise(6), noisy(6);
+    noisy_logits(context, {.tokens = 2,
+                           .num_experts = 3,
+                           .floor = floor,
+                           .clean = clean.data(),
+                           .raw = raw.data(),
+                           .key = kKey,
+                           .noise = noise.data(),
+                           .noisy = noisy.data()});
+    for (std::size_t i = 0; i < 6; ++i) {
+      const float deviation = (i < 3 ? 0.0f : 64.0f) + floor;
+      EXPECT_EQ(noisy.values()[i], std::fmaf(noise.values()[i], deviation, clean[i])) << floor << ", " << i;
+    }
+  }
+}
+
+// Two experts that are nearly level, whose learned noise has vanished: the slope of the load is that of the floor.
+TEST(NoisyGateTest, TheFloorBoundsTheLoadsGradient) {
+  ThreadPool threads(1);
+  const Context context = test_context(threads);
+  const Floats clean{1, 1}, raw{-15, -15}, noise{0, 0}, zeros(2, 0.0f), d_load{1, -1};
+  const auto largest = [&](float floor) {
+    Output d_clean(2), d_raw(2);
+    noisy_backward(context, {.tokens = 1,
+                             .num_experts = 2,
+                             .top_k = 1,
+                             .floor = floor,
+                             .clean = clean.data(),
+                             .raw = raw.data(),
+                             .noise = noise.data(),
+                             .noisy = clean.data(),
+                             .d_noisy = zeros.data(),
+                             .d_load = d_load.data(),
+                             .d_clean = d_clean.data(),
+                             .d_raw = d_raw.data()});
+    return std::fabs(d_clean.values()[0]);
+  };
+  const double density = 1 / std::sqrt(2 * std::numbers::pi);
+  EXPECT_GT(largest(0), 1e6);
+  EXPECT_NEAR(largest(0.01f), 2 * density / 0.01, 0.01);
 }
 
 TEST(NoisyGateTest, ALoadOfEveryExpertIsRefused) {

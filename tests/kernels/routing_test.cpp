@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "core/error.hpp"
 #include "kernel_test.hpp"
@@ -14,7 +13,7 @@ namespace {
 struct Sorted {
   Ints tokens_per_expert, assignment_of_slot, slot_of_assignment, dropped_per_expert;
 };
-Sorted sort(const Ints& experts, Index num_experts, Index capacity = 0) {
+Sorted sort(const Ints& experts, Index num_experts, Index capacity = 0, Index top_k = 1) {
   const auto assignments = static_cast<Index>(experts.size());
   Sorted sorted;
   on_all_threads([&](const Context& context) -> std::vector<Floats> {
@@ -22,6 +21,7 @@ Sorted sort(const Ints& experts, Index num_experts, Index capacity = 0) {
     SortByExpert args{.assignments = assignments,
                       .num_experts = num_experts,
                       .capacity = capacity,
+                      .top_k = top_k,
                       .experts = experts.data(),
                       .tokens_per_expert = tokens_per_expert.data(),
                       .dropped_per_expert = dropped.data(),
@@ -55,60 +55,67 @@ TEST(SortByExpertTest, KeepsTheFirstOfEachExpertUpToItsCapacity) {
   EXPECT_EQ(sort({-1, -1}, 1, 1).tokens_per_expert, Ints{0});
 }
 
-TEST(SortByExpertTest, MatchesTheReference) {
-  constexpr Index kExperts = 17, kAssignments = 650;
-  Ints experts;
-  for (std::uint32_t a = 0; a < kAssignments; ++a) {
-    const auto drawn = to_below(random_words({.seed = 4}, 0, a)[0], kExperts + 2);
-    experts.push_back(drawn > kExperts ? -1 : static_cast<std::int32_t>(drawn % kExperts));
+// Three tokens with two choices each; expert 0 is the second choice of the first token and the first of the others.
+TEST(SortByExpertTest, FirstChoicesHaveRoomBeforeSecondOnes) {
+  const Ints experts = {1, 0, 0, 1, 0, 1};
+  const Sorted by_token = sort(experts, 2, 2), by_choice = sort(experts, 2, 2, 2);
+  EXPECT_EQ(by_token.slot_of_assignment, (Ints{2, 0, 1, 3, -1, -1}));
+  EXPECT_EQ(by_choice.slot_of_assignment, (Ints{2, -1, 0, 3, 1, -1}));
+  for (const Sorted& sorted : {by_token, by_choice}) {
+    EXPECT_EQ(sorted.tokens_per_expert, (Ints{2, 2}));
+    EXPECT_EQ(sorted.dropped_per_expert, (Ints{1, 1}));
   }
-  for (const Index capacity : {0, 1, 30, 40, 1000}) {
-    const Sorted sorted = sort(experts, kExperts, capacity);
-    Ints of_slot, kept, dropped, of_assignment(experts.size(), -1);
-    for (std::int32_t e = 0; e < kExperts; ++e) {
-      Ints own;
-      for (std::size_t a = 0; a < experts.size(); ++a)
-        if (experts[a] == e) own.push_back(static_cast<std::int32_t>(a));
-      const std::size_t room = capacity == 0 ? own.size() : std::min(own.size(), static_cast<std::size_t>(capacity));
-      kept.push_back(static_cast<std::int32_t>(room));
-      dropped.push_back(static_cast<std::int32_t>(own.size() - room));
-      for (std::size_t i = 0; i < room; ++i) {
-        of_assignment[static_cast<std::size_t>(own[i])] = static_cast<std::int32_t>(of_slot.size());
-        of_slot.push_back(own[i]);
-      }
-    }
-    EXPECT_EQ(sorted.tokens_per_expert, kept);
-    EXPECT_EQ(sorted.dropped_per_expert, dropped);
-    EXPECT_EQ(sorted.slot_of_assignment, of_assignment);
-    EXPECT_TRUE(std::equal(of_slot.begin(), of_slot.end(), sorted.assignment_of_slot.begin()));
-  }
+  EXPECT_EQ(sort(experts, 2, 0, 2).slot_of_assignment, sort(experts, 2).slot_of_assignment) << "without a capacity";
 }
 
-// Several tiles and more experts than tiles are made for.
-TEST(SortByExpertTest, SortsManyAssignmentsAndExperts) {
-  for (const auto& [assignments, num_experts] : {std::pair<Index, Index>{5000, 3}, {1100, 300}, {1500, 7000}}) {
-    Ints experts, counts(static_cast<std::size_t>(num_experts), 0);
+Sorted reference(const Ints& experts, Index num_experts, Index capacity, Index top_k) {
+  Sorted sorted{{}, {}, Ints(experts.size(), -1), {}};
+  for (std::int32_t e = 0; e < num_experts; ++e) {
+    Ints own;
+    for (std::size_t a = 0; a < experts.size(); ++a)
+      if (experts[a] == e) own.push_back(static_cast<std::int32_t>(a));
+    const std::size_t room = capacity == 0 ? own.size() : std::min(own.size(), static_cast<std::size_t>(capacity));
+    sorted.tokens_per_expert.push_back(static_cast<std::int32_t>(room));
+    sorted.dropped_per_expert.push_back(static_cast<std::int32_t>(own.size() - room));
+    std::stable_sort(own.begin(), own.end(), [=](std::int32_t a, std::int32_t b) { return a % top_k < b % top_k; });
+    own.resize(room);
+    std::sort(own.begin(), own.end());
+    for (const std::int32_t a : own) {
+      sorted.slot_of_assignment[static_cast<std::size_t>(a)] =
+          static_cast<std::int32_t>(sorted.assignment_of_slot.size());
+      sorted.assignment_of_slot.push_back(a);
+    }
+  }
+  return sorted;
+}
+
+struct SortCase {
+  Index assignments, num_experts;
+  std::vector<Index> top_ks, capacities;
+};
+
+// One tile and several, and more experts than a block has counters for.
+TEST(SortByExpertTest, MatchesTheReference) {
+  for (const auto& [assignments, num_experts, top_ks, capacities] :
+       {SortCase{650, 17, {1, 2, 5}, {0, 1, 30, 40, 1000}}, SortCase{5000, 3, {1, 2}, {0, 1600}},
+        SortCase{1100, 300, {1}, {0}}, SortCase{1500, 7000, {2}, {0, 1}}}) {
+    Ints experts;
+    const auto many = static_cast<std::uint32_t>(num_experts);
     for (std::uint32_t a = 0; a < assignments; ++a) {
-      const auto words = random_words({.seed = 5}, 0, a);
-      const auto expert = static_cast<std::int32_t>(to_below(words[0], static_cast<std::uint32_t>(num_experts)));
-      experts.push_back(words[1] % 8 == 0 ? -1 : expert);
+      const auto drawn = to_below(random_words({.seed = 4}, 0, a)[0], many + 2);
+      experts.push_back(drawn > many ? -1 : static_cast<std::int32_t>(drawn % many));
     }
-    Ints expected(experts.size());
-    std::iota(expected.begin(), expected.end(), 0);
-    std::erase_if(expected, [&](std::int32_t a) { return experts[static_cast<std::size_t>(a)] < 0; });
-    std::stable_sort(expected.begin(), expected.end(), [&](std::int32_t a, std::int32_t b) {
-      return experts[static_cast<std::size_t>(a)] < experts[static_cast<std::size_t>(b)];
-    });
-    const Sorted sorted = sort(experts, num_experts);
-    ASSERT_TRUE(std::equal(expected.begin(), expected.end(), sorted.assignment_of_slot.begin()));
-    for (std::size_t a = 0; a < experts.size(); ++a) {
-      const std::int32_t slot = sorted.slot_of_assignment[a];
-      ASSERT_EQ(slot < 0, experts[a] < 0);
-      if (slot < 0) continue;
-      ASSERT_EQ(sorted.assignment_of_slot[static_cast<std::size_t>(slot)], static_cast<std::int32_t>(a));
-      ++counts[static_cast<std::size_t>(experts[a])];
-    }
-    EXPECT_EQ(sorted.tokens_per_expert, counts);
+    for (const Index top_k : top_ks)
+      for (const Index capacity : capacities) {
+        const Sorted sorted = sort(experts, num_experts, capacity, top_k);
+        const Sorted expected = reference(experts, num_experts, capacity, top_k);
+        SCOPED_TRACE(testing::Message() << num_experts << " experts, top " << top_k << ", capacity " << capacity);
+        EXPECT_EQ(sorted.tokens_per_expert, expected.tokens_per_expert);
+        EXPECT_EQ(sorted.dropped_per_expert, expected.dropped_per_expert);
+        EXPECT_EQ(sorted.slot_of_assignment, expected.slot_of_assignment);
+        EXPECT_TRUE(std::equal(expected.assignment_of_slot.begin(), expected.assignment_of_slot.end(),
+                               sorted.assignment_of_slot.begin()));
+      }
   }
 }
 

@@ -17,7 +17,9 @@ ModelOptions options_of(const GoldenFile& file) {
   router.z_loss = file.real("/", "z_loss");
   router.importance_loss = file.real("/", "importance_loss");
   router.load_loss = file.real("/", "load_loss");
+  router.noise_floor = router.name == "noisy_top_k" ? file.real("/", "noise_floor") : router.noise_floor;
   router.capacity_train = file.real("/", "capacity_train");
+  router.capacity_order = file.text("capacity_order");
   return options;
 }
 
@@ -61,8 +63,9 @@ TEST_P(GoldenRouter, RoutesLossesAndGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, GoldenRouter,
-                         ::testing::Values("top_k", "top_k_sigmoid", "noisy_top_k", "loss_free", "expert_choice",
-                                           "switch_capacity", "hash"),
+                         ::testing::Values("top_k", "top_k_sigmoid", "top_k_capacity", "noisy_top_k",
+                                           "noisy_top_k_floor", "loss_free", "expert_choice", "switch_capacity",
+                                           "hash"),
                          [](const auto& file) { return std::string(file.param); });
 
 // Without these the files could not tell a router from a simpler one.

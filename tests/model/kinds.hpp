@@ -127,6 +127,16 @@ inline std::vector<Kind> all_kinds() {
     router.gate_tilt = 0.5;
     router.importance_loss = router.load_loss = 0.5;
   });
+  add("noisy_top_k", "_without_floor", [](FfnOptions&, RouterOptions& router) {
+    router.importance_loss = router.load_loss = 0.5;
+    router.noise_floor = 0;
+  });
+  for (const std::string order : {"choice", "token"})
+    add("top_k", "_capacity_by_" + order, [=](FfnOptions&, RouterOptions& router) {
+      router.capacity_train = 0.8;
+      router.capacity_order = order;
+      router.balance_loss = 0.5;
+    });
   add("loss_free", "_sigmoid", [](FfnOptions&, RouterOptions& router) {
     router.scores = "sigmoid";
     router.balance_loss = router.importance_loss = 0.5;

@@ -73,7 +73,7 @@ TEST_P(ManyDevices, GiveTheSameBitsOnAllRanks) {
 const auto kName = [](const auto& kind) { return "Kind" + std::to_string(kind.index); };
 INSTANTIATE_TEST_SUITE_P(Kinds, OneDevice,
                          ::testing::Values("dense", "dense, images turned, with input dropout", "switch", "noisy_top_k",
-                                           "random per balanced", "expert_choice", "fff",
+                                           "random per balanced", "expert_choice", "top_k with capacity", "fff",
                                            "patch_cnn, experts, normalized"),
                          kName);
 INSTANTIATE_TEST_SUITE_P(Kinds, ManyDevices, ::testing::Values("switch", "random per balanced", "fff"), kName);

@@ -97,6 +97,15 @@ inline std::vector<Kind> all_kinds() {
     ffn.gate_jitter = 0.1;
     ffn.gate_dropout = 0.1;
   });
+  add("top_k", " with capacity", [](Config::Ffn& ffn) { ffn.capacity_train = ffn.capacity_eval = 0.8; });
+  add("top_k", " with capacity by token", [](Config::Ffn& ffn) {
+    ffn.capacity_train = ffn.capacity_eval = 0.8;
+    ffn.capacity_order = "token";
+  });
+  add("noisy_top_k", " with capacity, without a floor", [](Config::Ffn& ffn) {
+    ffn.capacity_train = 1;
+    ffn.noise_floor = 0;
+  });
   add("loss_free", " of sigmoid", [](Config::Ffn& ffn) { ffn.scores = "sigmoid"; });
   add("switch", " with capacity, shared expert, expert dropout", [](Config::Ffn& ffn) {
     ffn.capacity_train = 1;
