@@ -16,7 +16,7 @@ class Arena {
   // 64-byte aligned, not initialised; valid until an enclosing ArenaScope ends.
   template <typename T>
   T* take(Index count) {
-    return reinterpret_cast<T*>(take_bytes(count * Index{sizeof(T)}));
+    return reinterpret_cast<T*>(take_bytes(bytes_of<T>(count)));
   }
 
   // How many times memory was asked of the device so far.

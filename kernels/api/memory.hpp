@@ -1,6 +1,7 @@
 // Device memory. Nothing outside kernels/ reads or writes it but through the functions below.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -31,6 +32,14 @@ struct HostCopy {
 // All of them with one wait; none where there is nothing to copy.
 void copy_to_host(const Context& context, std::span<const HostCopy> copies);
 
+// Bytes of so many elements; where no Index could tell them, more than any device has, so that nothing is allocated.
+template <typename T>
+Index bytes_of(Index count) {
+  constexpr Index kMost = Index{1} << 62;
+  Index bytes = 0;
+  return __builtin_mul_overflow(count, Index{sizeof(T)}, &bytes) ? kMost : std::min(bytes, kMost);
+}
+
 struct DeviceMemory {
   static void* allocate(Device device, Index bytes) { return kernels::allocate(device, bytes); }
   static void release(Device device, void* pointer) { kernels::release(device, pointer); }
@@ -48,7 +57,7 @@ class OwnedArray {
  public:
   OwnedArray() = default;
   OwnedArray(Device device, Index size)
-      : device_(device), size_(size), data_(static_cast<T*>(Memory::allocate(device, size * Index{sizeof(T)}))) {}
+      : device_(device), size_(size), data_(static_cast<T*>(Memory::allocate(device, bytes_of<T>(size)))) {}
   ~OwnedArray() {
     if (data_) Memory::release(device_, data_);
   }

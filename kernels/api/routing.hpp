@@ -33,9 +33,9 @@ struct Dispatch {
   Index num_slots = 0, cols = 0, top_k = 1;
   Operand rows{};                                    // (tokens, cols)
   const std::int32_t* assignment_of_slot = nullptr;  // (num_slots)
-  std::int32_t first_id = 0;
+  std::uint32_t first_id = 0;
   NewOperand slots{};                // (num_slots, cols)
-  std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout
+  std::int32_t* slot_ids = nullptr;  // (num_slots): the token's own identity, which keys dropout; its 32 bits
 };
 void dispatch(const Context& context, const Dispatch& args);
 

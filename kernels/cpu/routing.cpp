@@ -79,7 +79,7 @@ void dispatch(const Context& context, const Dispatch& args) {
   for_rows(context, args.num_slots, [&](Index slot) {
     const Index token = args.assignment_of_slot[slot] / args.top_k;
     copy(args.slots.values + slot * args.cols, args.rows.values + token * args.cols, args.cols * Index{sizeof(float)});
-    args.slot_ids[slot] = args.first_id + static_cast<std::int32_t>(token);
+    args.slot_ids[slot] = static_cast<std::int32_t>(args.first_id + static_cast<std::uint32_t>(token));
   });
 }
 

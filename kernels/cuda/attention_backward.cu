@@ -207,8 +207,7 @@ void attention_backward(const Context& context, const AttentionBackward& args) {
     launch(context, shape, attention_backward_kernel<kSize, Rows::kQueries>, args, dropout, scratch);
     launch(context, shape, attention_backward_kernel<kSize, Rows::kKeys>, args, dropout, scratch);
   });
-  add_partial_sums(context, args.samples * num_tiles, 3 * width, scratch.bias_sums,
-                   {args.d_bias, static_cast<int>(3 * width)});
+  add_partial_sums(context, args.samples * num_tiles, 3 * width, scratch.bias_sums, {args.d_bias, 3 * width});
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -297,7 +297,7 @@ void attention_backward_bf16(const Context& context, const AttentionBackward& ar
             .shared_bytes = SharedRows<kSize>::bytes(tiles)},
            tiles.count == 1 ? attention_backward_mma_kernel<kSize, true> : attention_backward_mma_kernel<kSize, false>,
            args, factors_of(args.dropout), scratch, tiles);
-    add_partial_sums(context, args.samples, 3 * width, scratch.bias_sums, {args.d_bias, static_cast<int>(3 * width)});
+    add_partial_sums(context, args.samples, 3 * width, scratch.bias_sums, {args.d_bias, 3 * width});
   });
 }
 

@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kColumnPassThreads, 3)
 // Where sums go: those of the first `split` columns to one array, the others to another.
 struct SumsOut {
   float* first = nullptr;
-  int split = 0;
+  Index split = 0;
   float* rest = nullptr;
 };
 

@@ -57,8 +57,7 @@ void column_sum(const Context& context, std::span<const ColumnSum> segments) {
   const auto alike = [](const ColumnSum& a, const ColumnSum& b) { return a.cols == b.cols; };
   for_runs(segments, alike, [&](std::span<const ColumnSum> run) {
     std::vector<ColumnSegment<ColumnSumPass>> list;
-    for (const ColumnSum& s : run)
-      list.push_back({s.rows, are_aligned(s.cols, s.x.values), {s}, {s.sums, static_cast<int>(s.cols)}});
+    for (const ColumnSum& s : run) list.push_back({s.rows, are_aligned(s.cols, s.x.values), {s}, {s.sums, s.cols}});
     pass_columns_of_list<true>(context, run[0].cols, list);
   });
 }

@@ -128,7 +128,7 @@ void bias_activation_dropout_backward(const Context& context, std::span<const Bi
       list.push_back({s.rows,
                       are_aligned(s.cols, s.x.values, s.bias, s.d_y.values, s.d_x.values),
                       {s, factors_of(s.dropout)},
-                      {s.d_bias, static_cast<int>(s.cols)}});
+                      {s.d_bias, s.cols}});
     pass_columns_of_list<true>(context, run[0].cols, list);
   });
 }
@@ -142,7 +142,7 @@ void dropout_backward(const Context& context, const DropoutBackward& args) {
   const bool aligned = are_aligned(args.cols, args.d_y, args.d_x.values);
   const DropoutBackwardPass pass{args, factors_of(args.dropout)};
   if (args.d_bias)
-    sum_columns(context, args.rows, args.cols, aligned, pass, {args.d_bias, static_cast<int>(args.cols)});
+    sum_columns(context, args.rows, args.cols, aligned, pass, {args.d_bias, args.cols});
   else
     for_columns(context, args.rows, args.cols, aligned, pass);
 }

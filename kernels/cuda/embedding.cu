@@ -130,8 +130,8 @@ void embed_tokens(const Context& context, const EmbedTokens& args) {
 void embed_tokens_backward(const Context& context, const EmbedTokensBackward& args) {
   sum_columns(context, args.samples, (args.patches + 1) * args.width,
               are_aligned(args.width, args.d_y, args.d_projected), EmbedBackwardPass{args},
-              {args.d_cls, static_cast<int>(args.width), args.d_positions});
-  add_partial_sums(context, args.patches, args.width, args.d_positions, {args.d_bias, static_cast<int>(args.width)});
+              {args.d_cls, args.width, args.d_positions});
+  add_partial_sums(context, args.patches, args.width, args.d_positions, {args.d_bias, args.width});
 }
 
 }  // namespace switchyard::kernels::cuda

@@ -197,7 +197,7 @@ void gate_logits_backward(const Context& context, const GateLogitsBackward& args
            aligned ? gate_logits_backward_kernel<kExperts, true> : gate_logits_backward_kernel<kExperts, false>, args,
            cut, partial_sums);
   });
-  add_partial_sums(context, cut.row_blocks, size, partial_sums, {args.d_weight, static_cast<int>(size), nullptr});
+  add_partial_sums(context, cut.row_blocks, size, partial_sums, {args.d_weight, size, nullptr});
 }
 
 }  // namespace switchyard::kernels::cuda

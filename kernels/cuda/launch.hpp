@@ -2,6 +2,8 @@
 // against kernels/cuda/emulated/cuda_runtime.h, which runs them on the CPU for the tests.
 #pragma once
 
+#include <string>
+
 #include "kernels/cuda/runtime.hpp"
 
 namespace switchyard::kernels::cuda {
@@ -16,6 +18,10 @@ template <typename... Parameters, typename... Arguments>
 void launch(const Context& context, const LaunchShape& shape, void (*kernel)(Parameters...),
             const Arguments&... arguments) {
   if (shape.blocks == 0) return;
+  constexpr Index kWidestGrid = 0x7fffffff;
+  if (shape.blocks > kWidestGrid)
+    fail_operation("a kernel of " + std::to_string(shape.blocks) + " blocks is more than a GPU takes: use a smaller " +
+                   "train.microbatch");
   const auto grid = static_cast<unsigned>(shape.blocks), block = static_cast<unsigned>(shape.threads);
   const auto shared = static_cast<std::size_t>(shape.shared_bytes);
   // 48 KB need no opting in, but that counts static shared memory too.

@@ -193,8 +193,7 @@ void run(const Context& context, const LayerNormBackward& args, Team<kWarps, kFo
          {.blocks = row_blocks, .threads = T::kBlockThreads, .shared_bytes = 2 * args.cols * Index{sizeof(float)}},
          aligned ? layernorm_backward_kernel<T, kFours, true> : layernorm_backward_kernel<T, kFours, false>, args,
          rows_per_block, partial_sums);
-  add_partial_sums(context, row_blocks, 2 * args.cols, partial_sums,
-                   {args.d_gamma, static_cast<int>(args.cols), args.d_beta});
+  add_partial_sums(context, row_blocks, 2 * args.cols, partial_sums, {args.d_gamma, args.cols, args.d_beta});
 }
 
 }  // namespace

@@ -81,7 +81,7 @@ void patch_pool_backward(const Context& context, const PatchPoolBackward& args) 
   with_function<Gelu>(args.activation, [&](auto function) {
     sum_columns(context, args.rows * args.patches, args.filters,
                 are_aligned(args.filters, args.hidden, args.bias, args.d_hidden),
-                PoolBackwardPass<decltype(function)>{args}, {args.d_bias, static_cast<int>(args.filters)});
+                PoolBackwardPass<decltype(function)>{args}, {args.d_bias, args.filters});
   });
 }
 

@@ -17,7 +17,7 @@ __global__ void dispatch_kernel(Dispatch args) {
       if (args.slots.values) store_four<kInFours>(args.slots.values + slot * args.cols + c, x, cols - c);
       if (args.slots.rounded) write_rounded(args.slots.rounded + slot * rounded_cols(cols) + c, x);
     }
-    if (lane() == 0) args.slot_ids[slot] = args.first_id + token;
+    if (lane() == 0) args.slot_ids[slot] = static_cast<std::int32_t>(args.first_id + static_cast<std::uint32_t>(token));
   }
 }
 

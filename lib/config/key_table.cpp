@@ -8,8 +8,7 @@ namespace {
 
 Allowed from(double lowest, double highest) { return {.lowest = lowest, .highest = highest}; }
 Allowed at_least(double lowest) { return {.lowest = lowest}; }
-Allowed above(double lowest) { return {.lowest = lowest, .lowest_open = true}; }
-Allowed below_one() { return {.lowest = 0, .highest = 1, .highest_open = true}; }
+Allowed below_one() { return from(0, 0.9999999); }  // which is below 1 as a float, too
 Allowed one_of(std::vector<std::string> choices) { return {.choices = std::move(choices)}; }
 Allowed anything() { return {}; }
 Allowed anything_or_nothing() { return {.may_be_empty = true}; }
@@ -57,11 +56,7 @@ std::vector<Key> keys_of(Config& c) {
       {"data.normalize", &c.data.normalize, anything(), kResult,
        "pixels become (v - data.mean) / data.deviation, with v in 0..1"},
       {"data.mean", &c.data.mean, from(-1e6, 1e6), kResult, "see data.normalize"},
-      {"data.deviation",
-       &c.data.deviation,
-       {.lowest = 0, .highest = 1e6, .lowest_open = true},
-       kResult,
-       "see data.normalize"},
+      {"data.deviation", &c.data.deviation, from(1e-6, 1e6), kResult, "see data.normalize"},
       {"data.synthetic_samples", &c.data.synthetic_samples, from(1, 1e7), kResult,
        "training samples of synthetic data; the test split has a quarter as many"},
       {"data.synthetic_size", &c.data.synthetic_size, from(1, 4096), kResult,
@@ -190,7 +185,7 @@ std::vector<Key> keys_of(Config& c) {
       {"train.momentum", &c.train.momentum, below_one(), kResult, "momentum (sgd)"},
       {"train.beta1", &c.train.beta1, below_one(), kResult, "decay of the mean gradient (adam, adamw)"},
       {"train.beta2", &c.train.beta2, below_one(), kResult, "decay of the mean squared gradient (adam, adamw)"},
-      {"train.epsilon", &c.train.epsilon, above(0), kResult, "added to the denominator (adam, adamw)"},
+      {"train.epsilon", &c.train.epsilon, at_least(1e-30), kResult, "added to the denominator (adam, adamw)"},
       {"train.gate_lr", &c.train.gate_lr, from(0, 1e6), kResult,
        "learning rate, along the same schedule, of what is not in experts (normalized)"},
       {"train.schedule", &c.train.schedule, one_of({"constant", "cosine"}), kResult,

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "config/config.hpp"
 #include "core/divisors.hpp"
@@ -87,8 +88,11 @@ void check_training(const Config& config) {
   const Config::Train& train = config.train;
   if (train.optimizer == "normalized" && config.ffn.kind != "moe")
     fail_usage("train.optimizer = normalized is for experts: set ffn.kind = moe, or another optimizer.");
-  if (train.optimizer == "normalized" && train.lr == 0)
-    fail_usage("train.lr = 0: train.optimizer = normalized needs a step above 0.");
+  if (train.optimizer == "normalized" && !std::isfinite(train.gate_lr / train.lr))
+    fail_usage(
+        "train.lr = {}: train.optimizer = normalized needs a step above 0, of which train.gate_lr = {} is a multiple: "
+        "raise it.",
+        train.lr, train.gate_lr);
   if (train.batch % train.microbatch != 0)
     fail_usage("train.microbatch = {} does not divide train.batch = {}: a batch is a whole number of microbatches: {}.",
                train.microbatch, train.batch, nearest_divisors("train.microbatch", train.batch, train.microbatch));

@@ -2,6 +2,7 @@
 // (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label, which must then be plausible.
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "core/error.hpp"
 #include "core/h5.hpp"
@@ -11,8 +12,10 @@ namespace switchyard {
 
 namespace {
 
-constexpr Index kMostClasses = 1 << 24;       // by the attribute `classes`
-constexpr Index kMostGuessedClasses = 65536;  // by the labels alone
+constexpr Index kMostClasses = 1 << 24;                                    // by the attribute `classes`
+constexpr Index kMostGuessedClasses = 65536;                               // by the labels alone
+constexpr double kMostValues = 4096.0 * 4096 * 4;                          // of an image
+constexpr Index kMostSamples = std::numeric_limits<std::uint32_t>::max();  // of a split: orders are of 32-bit numbers
 
 // One dataset: opened, its shape known and found plausible.
 class ArrayFile {
@@ -38,6 +41,10 @@ class ArrayFile {
     std::string text;
     for (const hsize_t size : shape_) text += fmt::format("{}{}", text.empty() ? "" : ", ", size);
     return "(" + text + ")";
+  }
+  // Of the first dimension, which the format keeps below 2^64.
+  Index num_samples() const {
+    return static_cast<Index>(std::min(shape_[0], static_cast<hsize_t>(std::numeric_limits<Index>::max())));
   }
   bool is_integer() const { return H5Tget_class(type_) == H5T_INTEGER; }
   bool is_uint8() const { return is_integer() && H5Tget_size(type_) == 1 && H5Tget_sign(type_) == H5T_SGN_NONE; }
@@ -88,6 +95,10 @@ Shape image_shape(const ArrayFile& images) {
   if (channels > 4)
     fail("{}: shape {} means {} channels, and at most 4 are allowed: the order is (N, H, W, C).", images.where(),
          images.shape_text(), channels);
+  const double values = static_cast<double>(shape[1]) * static_cast<double>(shape[2]) * static_cast<double>(channels);
+  if (values > kMostValues)
+    fail("{}: shape {} means {:.0f} values an image, and at most {:.0f} are allowed: make images smaller.",
+         images.where(), images.shape_text(), values, kMostValues);
   return {static_cast<Index>(shape[1]), static_cast<Index>(shape[2]), static_cast<Index>(channels)};
 }
 
@@ -114,9 +125,12 @@ Split read_split(hid_t file, const std::string& path, const std::string& group, 
   const ArrayFile images(file, path, group + "/images"), labels(file, path, group + "/labels");
   shape = image_shape(images);
   Split split;
+  split.count = limited(images.num_samples(), limit);
+  if (split.count > kMostSamples)
+    fail("{}: {} samples, and at most {} are allowed: set data.limit to take only the first ones.", images.where(),
+         split.count, kMostSamples);
   split.labels = read_labels(labels, images);
   images.require_stored();
-  split.count = limited(static_cast<Index>(images.shape()[0]), limit);
   split.images.resize(static_cast<std::size_t>(split.count * shape.height * shape.width * shape.channels));
   images.read(static_cast<hsize_t>(split.count), H5T_NATIVE_UINT8, split.images.data());
   return split;

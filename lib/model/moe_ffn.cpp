@@ -166,7 +166,7 @@ class MoeFfn final : public Ffn {
                                      .top_k = plan_.top_k,
                                      .rows = input_.x,
                                      .assignment_of_slot = plan_.assignment_of_slot,
-                                     .first_id = static_cast<std::int32_t>(input_.first_row()),
+                                     .first_id = static_cast<std::uint32_t>(input_.first_row()),
                                      .slots = sorted,
                                      .slot_ids = ids});
     received_ids_ = exchange_->ids_to_experts(pass.arena, ids);

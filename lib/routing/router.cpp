@@ -59,6 +59,10 @@ Index experts_per_token(const RouterOptions& options) {
   return takes_top_k(options.name) ? options.top_k : 1;
 }
 
+Index assignments_per_token(const RouterOptions& options, Index num_experts) {
+  return options.name == "expert_choice" ? num_experts : experts_per_token(options);
+}
+
 Capacity expert_capacity(const RouterOptions& options, const RouteInput& input, Index top_k, Index num_experts) {
   const double factor = input.training ? options.capacity_train : options.capacity_eval;
   if (factor == 0) return {};

@@ -126,6 +126,8 @@ double or_own(double value, double own);
 double choices_per_token(const RouterOptions& options, bool training);
 // How many experts a token visits; expert_choice: on average, rounded up.
 Index experts_per_token(const RouterOptions& options);
+// How many assignments a plan has of a token, made or not.
+Index assignments_per_token(const RouterOptions& options, Index num_experts);
 
 std::unique_ptr<Router> make_switch_router(const RouterOptions& options, ParameterTable& table);
 std::unique_ptr<Router> make_top_k_router(const RouterOptions& options, ParameterTable& table);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <iterator>
+#include <limits>
 
 #include "core/error.hpp"
 
@@ -91,6 +92,29 @@ ModelOptions model_options(const Config& config, const ImageShape& image) {
   return options;
 }
 
+namespace {
+
+// Random draws tell rows of a batch apart by 32 bits, and slots are numbers of 31.
+void check_rows(const Config& config, const ModelOptions& model) {
+  constexpr Index kMostRows = std::numeric_limits<std::uint32_t>::max();
+  constexpr Index kMostAssignments = std::numeric_limits<std::int32_t>::max();
+  const Index rows_of_sample = model.num_tokens() * model.training_passes();
+  if (config.train.batch * rows_of_sample > kMostRows)
+    fail_usage(
+        "train.batch = {}: of {} tokens a sample, a batch has {}, and at most {} work: lower it, or raise model.patch.",
+        config.train.batch, rows_of_sample, config.train.batch * rows_of_sample, kMostRows);
+  const Index of_token = model.ffn.is_mixture() ? assignments_per_token(model.ffn.router, model.ffn.num_experts) : 1;
+  const Index assignments = config.train.microbatch * rows_of_sample * of_token;
+  if (assignments > kMostAssignments)
+    fail_usage(
+        "train.microbatch = {}: of {} tokens a sample with {} choices of experts each, a microbatch has {}, and at "
+        "most {} work: lower it, or {}.",
+        config.train.microbatch, rows_of_sample, of_token, assignments, kMostAssignments,
+        config.ffn.router == "expert_choice" ? "ffn.experts" : "ffn.top_k");
+}
+
+}  // namespace
+
 kernels::Precision product_precision(const Config& config) {
   if (config.compute.dtype == "bf16") return kernels::Precision::kBf16;
   return config.compute.tf32 ? kernels::Precision::kTf32 : kernels::Precision::kFp32;
@@ -116,6 +140,7 @@ Trainer::Trainer(const Config& config, const Context& context, Mesh& mesh, const
   first_microbatch_ = local_microbatches_ * mesh.world().rank();
 
   const ImageShape image{dataset.height, dataset.width, dataset.channels, dataset.classes};
+  check_rows(config, model_options(config, image));
   strands_.push_back({make_model(model_options(config, image), table_), kernels::Arena(context.device), nullptr});
   while (std::ssize(strands_) < num_strands()) {
     ParameterTable same;  // strands share the parameters

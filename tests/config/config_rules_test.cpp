@@ -22,6 +22,16 @@ TEST(Validate, MicrobatchDividesBatch) {
   expect_invalid({"train.microbatch = 256", "train.batch = 128"}, [](Config& c) { c.train.microbatch = 256; });
 }
 
+TEST(Validate, NormalizedStepsAreAboveZero) {
+  for (const double lr : {0.0, 5e-324})
+    expect_invalid({"train.lr = ", "train.gate_lr = 1000000", "raise it"}, [=](Config& c) {
+      c.ffn.kind = "moe";
+      c.train.optimizer = "normalized";
+      c.train.lr = lr;
+      c.train.gate_lr = 1e6;
+    });
+}
+
 TEST(Validate, HeadsDivideWidth) {
   expect_invalid({"model.heads = 5", "model.width = 64"}, [](Config& c) { c.model.heads = 5; });
 }

@@ -188,6 +188,14 @@ TEST(Hdf5, WrongShapes) {
   expect_bad({":train/images", "8 channels", "(N, H, W, C)"}, [](Writer& file) {
     file.images("train", {2, 3, 8, 8}).labels("train", {0, 0});
   });
+  expect_bad({":train/images", "(2, 16384, 4097, 1)", "67125248 values", "67108864"}, [](Writer& file) {
+    file.write("train/images", H5T_NATIVE_UINT8, {2, 16384, 4097, 1}, std::vector<std::uint8_t>{})
+        .labels("train", {0, 1});
+  });
+  expect_bad({":train/images", "4294967296 samples", "4294967295", "data.limit"}, [](Writer& file) {
+    file.write("train/images", H5T_NATIVE_UINT8, {hsize_t{1} << 32, 1, 1}, std::vector<std::uint8_t>{})
+        .labels("train", {0});
+  });
   expect_bad({":train/images", "no image"}, [](Writer& file) {
     file.write<std::uint8_t>("train/images", H5T_NATIVE_UINT8, {0, 2, 2}, {}).labels("train", {});
   });
@@ -207,7 +215,7 @@ TEST(Hdf5, CountMismatch) {
 
 TEST(Hdf5, DeclaredButNeverWritten) {
   expect_bad({":train/images", "never fully written"}, [](Writer& file) {
-    file.write<std::uint8_t>("train/images", H5T_NATIVE_UINT8, {2, 1u << 20, 1u << 20, 4}, {}).labels("train", {0, 1});
+    file.write<std::uint8_t>("train/images", H5T_NATIVE_UINT8, {2, 4096, 4096, 4}, {}).labels("train", {0, 1});
   });
 }
 

@@ -204,6 +204,7 @@ class ExchangeCases : public testing::TestWithParam<ExchangeCase> {
 };
 
 TEST_P(ExchangeCases, DispatchCopiesRowsAndTheirIds) {
+  constexpr std::uint32_t kFirst = 0x7ffffff0;  // ids go on where numbers with a sign would end
   Ints ids(static_cast<std::size_t>(num_slots), -7), ids_alone = ids;
   const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
     Output to(num_slots * cols);
@@ -212,20 +213,21 @@ TEST_P(ExchangeCases, DispatchCopiesRowsAndTheirIds) {
                        .top_k = top_k,
                        .rows = rows.data(),
                        .assignment_of_slot = sorted.assignment_of_slot.data(),
-                       .first_id = 1000,
+                       .first_id = kFirst,
                        .slots = to.data(),
                        .slot_ids = ids.data()});
     dispatch(context, {.num_slots = num_slots,
                        .top_k = top_k,
                        .assignment_of_slot = sorted.assignment_of_slot.data(),
-                       .first_id = 1000,
+                       .first_id = kFirst,
                        .slot_ids = ids_alone.data()});
     return {to.values()};
   });
   for (Index slot = 0; slot < num_slots; ++slot) {
     const Index token = sorted.assignment_of_slot[static_cast<std::size_t>(slot)] / top_k;
-    ASSERT_EQ(ids[static_cast<std::size_t>(slot)], 1000 + token);
-    ASSERT_EQ(ids_alone[static_cast<std::size_t>(slot)], 1000 + token);
+    const auto id = static_cast<std::int32_t>(kFirst + static_cast<std::uint32_t>(token));
+    ASSERT_EQ(ids[static_cast<std::size_t>(slot)], id);
+    ASSERT_EQ(ids_alone[static_cast<std::size_t>(slot)], id);
     for (Index c = 0; c < cols; ++c)
       ASSERT_EQ(outputs[0][static_cast<std::size_t>(slot * cols + c)],
                 rows[static_cast<std::size_t>(token * cols + c)]);
