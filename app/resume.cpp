@@ -87,7 +87,7 @@ void check_results(const fs::path& path, const Config& config, const Attributes&
   const auto before = results.attributes.find(io::schema::kConfig);
   // Of what cannot be read, opening it to go on says why.
   if (!results.readable || before == results.attributes.end()) return;
-  std::string differences = joined(result_differences(parse_text(before->second, path.string()), config), ", ");
+  std::string differences = joined(result_differences(parse_stored(before->second, path.string()), config), ", ");
   if (differences.empty()) differences = other_values(results.attributes, data);
   if (!differences.empty())
     fail_usage(
