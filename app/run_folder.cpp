@@ -65,7 +65,7 @@ void RunFolder::lock() {
 
 bool RunFolder::holds_a_run() const { return fs::exists(results()) || !io::list_checkpoints(path_).empty(); }
 
-void RunFolder::make_free(bool overwrite, const std::string& start) const {
+void RunFolder::make_free(bool overwrite, const std::string& start, const std::string& named) const {
   if (!overwrite && holds_a_run())
     fail_usage(
         "{} already holds a run; go on with it (--resume without a file), replace it (--overwrite), or choose another "
@@ -74,8 +74,7 @@ void RunFolder::make_free(bool overwrite, const std::string& start) const {
   std::error_code ignored;
   for (const fs::path& each : io::list_checkpoints(path_))
     if (fs::equivalent(each, start, ignored))
-      fail_usage("{}: --overwrite would remove this checkpoint with the run that it is of: choose another run.name",
-                 start);
+      fail_usage("{}: --overwrite would remove it with the run that it is of: choose another run.name", named);
   for (const fs::path& each : io::list_checkpoints(path_)) fs::remove(each);
   fs::remove(results());
 }

@@ -22,8 +22,9 @@ class RunFolder {
   // On rank 0. Creates the folder and takes its lock; fails where it cannot be written or another run holds it.
   void lock();
   // On rank 0, locked. Leaves the folder free for a new run: removes an earlier one, or fails where it may not. It also
-  // fails where that would remove `start`, the checkpoint that the new run begins with or goes on from.
-  void make_free(bool overwrite, const std::string& start) const;
+  // fails where that would remove `start`, the checkpoint that the new run begins with or goes on from, and that was
+  // `named` so: "train.start = FILE".
+  void make_free(bool overwrite, const std::string& start, const std::string& named) const;
   bool holds_a_run() const;
 
  private:

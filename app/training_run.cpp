@@ -74,7 +74,7 @@ void TrainingRun::start(bool overwrite) {
   // Whatever is wrong with it is found before an earlier run is removed.
   start_from(world_, *trainer_, config_);
   world_.together([&] {
-    if (world_.speaks()) folder_.make_free(overwrite, config_.train.start);
+    if (world_.speaks()) folder_.make_free(overwrite, config_.train.start, "train.start = " + config_.train.start);
   });
 }
 
@@ -89,7 +89,7 @@ void TrainingRun::resume(const std::string& from, bool overwrite) {
   world_.together([&] {
     if (!world_.speaks()) return;
     if (path && !own)
-      folder_.make_free(overwrite, path->string());
+      folder_.make_free(overwrite, path->string(), "--resume " + path->string());
     else
       check_results(folder_.results(), config_, trainer_->data_attributes());
   });

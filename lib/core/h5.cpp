@@ -28,13 +28,22 @@ std::string last_message() {
   return text.empty() ? "HDF5 gives no reason" : text;
 }
 
+bool is_elsewhere(hid_t dataset) {
+  const Handle creation(H5Dget_create_plist(dataset), H5Pclose);
+  return creation.is_open() && (H5Pget_external_count(creation) != 0 || H5Pget_layout(creation) == H5D_VIRTUAL);
+}
+
+std::string name_of_file(hid_t dataset) {
+  std::string name(static_cast<std::size_t>(std::max<ssize_t>(H5Fget_name(dataset, nullptr, 0), 0)), '\0');
+  H5Fget_name(dataset, name.data(), name.size() + 1);
+  return name;
+}
+
 double most_bytes(hid_t dataset) {
   constexpr double kMostShrinkage = 1100;  // no filter in common use shrinks more than deflate: 1032 to 1
   const Handle creation(H5Dget_create_plist(dataset), H5Pclose), file(H5Iget_file_id(dataset), H5Fclose);
   hsize_t length = 0;
-  if (!creation.is_open() || H5Pget_external_count(creation) != 0 || H5Pget_layout(creation) == H5D_VIRTUAL ||
-      H5Fget_filesize(file, &length) < 0)
-    return 0;
+  if (!creation.is_open() || is_elsewhere(dataset) || H5Fget_filesize(file, &length) < 0) return 0;
   const auto stored = static_cast<double>(std::min(H5Dget_storage_size(dataset), length));
   return H5Pget_nfilters(creation) > 0 ? kMostShrinkage * stored : stored;
 }

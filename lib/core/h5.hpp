@@ -63,9 +63,14 @@ Handle unlocked_access();
 // The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
 std::string last_message();
 
+// Whether an open dataset's values lie in another file: external raw storage, or a virtual dataset.
+bool is_elsewhere(hid_t dataset);
+
+// The file that holds an open dataset, which an external link may have led to.
+std::string name_of_file(hid_t dataset);
+
 // The most bytes of values that the file can hold for an open dataset, whatever its shape claims: those that are stored
-// in this file, times what a filter may have shrunk them by. 0 where they lie in another file (external raw storage, a
-// virtual dataset).
+// in this file, times what a filter may have shrunk them by. 0 where they lie elsewhere.
 double most_bytes(hid_t dataset);
 
 // A whole number among an open object's attributes. nullopt: no such attribute, or of another type.

@@ -67,7 +67,7 @@ std::vector<std::string> data_files(const DataOptions& options) {
   const std::string& kind = options.kind;
   if (kind == "fashion-mnist" || kind == "mnist") return idx_files(path_of(options), kind);
   if (kind == "cifar10" || kind == "cifar100") return cifar_files(path_of(options), kind);
-  if (kind == "hdf5") return {path_of(options)};
+  if (kind == "hdf5") return hdf5_files(path_of(options));
   return {};
 }
 

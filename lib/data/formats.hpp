@@ -19,6 +19,8 @@ std::string how_to_get(const std::string& kind, const std::string& path);
 // The files behind each, as load_dataset's path leads to them.
 std::vector<std::string> idx_files(const std::string& path, const std::string& kind);
 std::vector<std::string> cifar_files(const std::string& path, const std::string& kind);
+// With those that links lead to.
+std::vector<std::string> hdf5_files(const std::string& path);
 
 Dataset load_idx(const std::string& path, const DataOptions& options);    // fashion-mnist, mnist
 Dataset load_cifar(const std::string& path, const DataOptions& options);  // cifar10, cifar100

@@ -1,8 +1,12 @@
 // HDF5 data: groups `train` and `test`, each with `images`, uint8 (N, H, W, C) or (N, H, W), and `labels`, any integer
 // (N). Classes: the file's attribute `classes`, otherwise 1 + the largest label, which must then be plausible.
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <new>
+#include <set>
 
 #include "core/error.hpp"
 #include "core/h5.hpp"
@@ -49,22 +53,24 @@ class ArrayFile {
   bool is_integer() const { return H5Tget_class(type_) == H5T_INTEGER; }
   bool is_uint8() const { return is_integer() && H5Tget_size(type_) == 1 && H5Tget_sign(type_) == H5T_SGN_NONE; }
 
-  // A shape costs nothing to declare. No filter in common use shrinks real data by more than deflate's 1032 : 1.
+  // A shape costs nothing to declare.
   void require_stored() const {
-    constexpr double kMostShrinkage = 1100;
+    if (h5::is_elsewhere(dataset_))
+      fail("{}: its values lie in another file (external raw storage, or a virtual dataset): copy them into this one.",
+           where_);
     double declared = static_cast<double>(H5Tget_size(type_));
     for (const hsize_t size : shape_) declared *= static_cast<double>(size);
-    const auto stored = static_cast<double>(H5Dget_storage_size(dataset_));
-    if (declared > kMostShrinkage * stored)
+    if (declared > h5::most_bytes(dataset_))
       fail(
           "{}: shape {} declares {:.0f} bytes, but the file holds {:.0f} of them: it was never fully written: write it "
           "anew.",
-          where_, shape_text(), declared, stored);
+          where_, shape_text(), declared, h5::most_bytes(dataset_));
   }
 
-  // The first `count` along the first dimension.
-  void read(hsize_t count, hid_t memory_type, void* target) const {
+  // `count` along the first dimension, from `first` on.
+  void read(hsize_t first, hsize_t count, hid_t memory_type, void* target) const {
     std::vector<hsize_t> start(shape_.size(), 0), size = shape_;
+    start[0] = first;
     size[0] = count;
     const h5::Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
     if (H5Sselect_hyperslab(space_, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) < 0 ||
@@ -109,14 +115,19 @@ std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& 
   if (labels.shape()[0] != images.shape()[0])
     fail("{}: {} labels, but {} has {} images.", labels.where(), labels.shape()[0], images.where(), images.shape()[0]);
   labels.require_stored();
-  std::vector<std::int64_t> wide(labels.shape()[0]);
-  labels.read(wide.size(), H5T_NATIVE_INT64, wide.data());
+  constexpr Index kBlock = Index{1} << 20;
+  const Index count = labels.num_samples();
+  std::vector<std::int64_t> wide(static_cast<std::size_t>(std::min(count, kBlock)));
   std::vector<std::int32_t> result;
-  for (const std::int64_t label : wide) {
-    if (label < 0 || label >= kMostClasses)
-      fail("{}: label {} of sample {} is out of range: labels go from 0 to {} at most.", labels.where(), label,
-           result.size(), kMostClasses - 1);
-    result.push_back(static_cast<std::int32_t>(label));
+  for (Index first = 0; first < count; first += kBlock) {
+    wide.resize(static_cast<std::size_t>(std::min(kBlock, count - first)));
+    labels.read(static_cast<hsize_t>(first), wide.size(), H5T_NATIVE_INT64, wide.data());
+    for (const std::int64_t label : wide) {
+      if (label < 0 || label >= kMostClasses)
+        fail("{}: label {} of sample {} is out of range: labels go from 0 to {} at most.", labels.where(), label,
+             result.size(), kMostClasses - 1);
+      result.push_back(static_cast<std::int32_t>(label));
+    }
   }
   return result;
 }
@@ -131,8 +142,11 @@ Split read_split(hid_t file, const std::string& path, const std::string& group, 
          split.count, kMostSamples);
   split.labels = read_labels(labels, images);
   images.require_stored();
-  split.images.resize(static_cast<std::size_t>(split.count * shape.height * shape.width * shape.channels));
-  images.read(static_cast<hsize_t>(split.count), H5T_NATIVE_UINT8, split.images.data());
+  const Index bytes = split.count * shape.height * shape.width * shape.channels;
+  // A file of zeros may unpack to a thousand times its length, which Linux grants and then ends somebody for.
+  if (bytes / sysconf(_SC_PAGESIZE) >= sysconf(_SC_PHYS_PAGES)) throw std::bad_alloc();
+  split.images.resize(static_cast<std::size_t>(bytes));
+  images.read(0, static_cast<hsize_t>(split.count), H5T_NATIVE_UINT8, split.images.data());
   return split;
 }
 
@@ -167,6 +181,17 @@ Index guess_classes(const Dataset& data, const std::string& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> hdf5_files(const std::string& path) {
+  h5::silence();
+  h5::ReadFile file(path);
+  if (!file.open(H5F_ACC_RDONLY, h5::unlocked_access())) return {path};
+  std::set<std::string> files = {path};
+  for (const char* name : {"train/images", "train/labels", "test/images", "test/labels"})
+    if (const h5::Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose); dataset.is_open())
+      files.insert(h5::name_of_file(dataset));
+  return {files.begin(), files.end()};
+}
 
 Dataset load_hdf5(const std::string& path, const DataOptions& options) {
   h5::silence();

@@ -219,6 +219,37 @@ TEST(Hdf5, DeclaredButNeverWritten) {
   });
 }
 
+// Which reads whatever file it names as images.
+TEST(Hdf5, ValuesInAnotherFileAreRefused) {
+  const TemporaryFolder folder;
+  folder.write("secret", "four");
+  const std::string path = folder / "data.h5";
+  Writer(path).labels("train", {0}).images("test", {1, 2, 2}).labels("test", {1});
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), creation = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_external(creation, (folder / "secret").c_str(), 0, 4);
+  const hsize_t shape[] = {1, 2, 2};
+  const hid_t space = H5Screate_simple(3, shape, nullptr);
+  H5Dclose(H5Dcreate2(file, "train/images", H5T_NATIVE_UINT8, space, H5P_DEFAULT, creation, H5P_DEFAULT));
+  H5Sclose(space);
+  H5Pclose(creation);
+  H5Fclose(file);
+  expect_error(ExitCode::kFailure, {path + ":train/images", "its values lie in another file", "copy them"},
+               [&] { load_dataset({.kind = "hdf5", .path = path}); });
+}
+
+// A link to another HDF5 file is read, and that file is one of the data's.
+TEST(Hdf5, FilesBehindLinksAreNamed) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "data.h5", other = folder / "other.h5";
+  Writer(path).labels("train", {0}).images("test", {1, 2, 2}).labels("test", {1});
+  Writer(other).images("train", {1, 2, 2});
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  H5Lcreate_external("other.h5", "train/images", file, "train/images", H5P_DEFAULT, H5P_DEFAULT);
+  H5Fclose(file);
+  EXPECT_EQ(load_dataset({.kind = "hdf5", .path = path}).train.count, 1);
+  EXPECT_EQ(data_files({.kind = "hdf5", .path = path}), (std::vector<std::string>{path, other}));
+}
+
 TEST(Hdf5, LabelOutOfRange) {
   const auto with_labels = [](const std::vector<std::int64_t>& labels, std::int32_t classes) {
     return [=](Writer& file) {

@@ -92,6 +92,7 @@ TEST_P(EveryNumber, WorksOrIsRefused) {
         const Config config = load_config({}, {{name, end}}, base);
         validate(config);
         check_ranks(config, 1);
+        require_a_batch(config, dataset_of(config));
         SmallRun run = run_alone(config);
         run.train(2);
         run->measure();
