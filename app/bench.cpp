@@ -8,9 +8,9 @@
 
 #include <unistd.h>
 
-#include "app/bench_help.hpp"
 #include "app/commands.hpp"
 #include "app/session.hpp"
+#include "app/shell_words.hpp"
 #include "app/stop_signals.hpp"
 #include "config/command_line.hpp"
 #include "config/keys.hpp"
@@ -125,22 +125,18 @@ std::string bench_heading(const Config& config, const BenchOptions& options) {
   return describe_model(config) + (options.has_files ? "" : "\nno --config: the defaults of switchyard train --help");
 }
 
-int bench_command(World& world, const std::vector<std::string>& arguments) {
+int bench_command(World& world, const Words& arguments) {
   po::options_description own;
   own.add_options()("steps", po::value<std::string>()->default_value("10")->implicit_value(""), "")(
       "profile", po::bool_switch(), "")("output", po::value<std::string>()->default_value(""), "")(
       "overwrite", po::bool_switch(), "")("leaves", po::value<std::string>()->default_value(""), "")(
       "batches", po::value<std::string>()->default_value(""), "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
-  if (line.help) {
-    if (world.speaks()) fmt::print("{}", bench_help(line.positional.empty() ? "" : line.positional[0]));
-    return 0;
-  }
   const Benchmark* benchmark = nullptr;
   BenchOptions options;
   const Config config = world.together([&] {
     benchmark = &benchmark_named(line);
-    options = options_from(line, *benchmark, "switchyard bench " + joined(arguments, " "));
+    options = options_from(line, *benchmark, "switchyard bench " + shell_line(arguments));
     Config checked = config_from(line);
     check_mesh(*benchmark, world, checked, options);
     return checked;

@@ -1,6 +1,8 @@
-#include "app/bench_help.hpp"
+// What `switchyard bench --help` and `switchyard bench NAME --help` print.
+#include <algorithm>
 
 #include "app/bench.hpp"
+#include "app/commands.hpp"
 
 namespace switchyard {
 
@@ -139,10 +141,12 @@ constexpr const char* kKeyOption =
 
 }  // namespace
 
-std::string bench_help(const std::string& name) {
-  std::string synopses, texts;
-  bool is_part = false;
-  for (const Part& part : kParts) is_part = is_part || part.name == name;
+// Of the benchmark that a word names, or of all.
+std::string bench_help(const Words& arguments) {
+  std::string name, synopses, texts;
+  for (const Part& part : kParts)
+    if (std::find(arguments.begin(), arguments.end(), part.name) != arguments.end()) name = part.name;
+  const bool is_part = !name.empty();
   for (const Part& part : kParts) {
     if (is_part && part.name != name) continue;
     synopses += part.synopsis;

@@ -27,12 +27,10 @@ Config config_of(const std::string& checkpoint, const CommandLine& line) {
 
 }  // namespace
 
-int eval_command(World& world, const std::vector<std::string>& arguments) {
+std::string eval_help(const Words&) { return kHelp; }
+
+int eval_command(World& world, const Words& arguments) {
   const CommandLine line = world.together([&] { return parse_command_line(arguments, {}, 1); });
-  if (line.help) {
-    if (world.speaks()) fmt::print("{}", kHelp);
-    return 0;
-  }
   const Config config = world.together([&] {
     if (line.positional.empty())
       fail_usage("eval: name a checkpoint: switchyard eval runs/NAME/checkpoint-00000468.h5");

@@ -36,15 +36,13 @@ void warn_of_routes(const ConversionFiles& files, const Config& config) {
 
 }  // namespace
 
-int export_command(World& world, const std::vector<std::string>& arguments) {
+std::string export_help(const Words&) { return kHelp; }
+
+int export_command(World& world, const Words& arguments) {
   po::options_description own;
   add_output_options(own);
   own.add_options()("merge", po::value<std::string>()->default_value(""), "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
-  if (line.help) {
-    if (world.speaks()) fmt::print("{}", kHelp);
-    return 0;
-  }
   const auto [files, config] = world.together([&] {
     const ConversionFiles named = conversion_files("export", line);
     check_merge(line);

@@ -241,16 +241,12 @@ int inspect_file(const CommandLine& line) {
 
 }  // namespace
 
-int inspect_command(World& world, const std::vector<std::string>& arguments) {
-  return world.together([&] {
-    boost::program_options::options_description own;
-    own.add_options()("routing", "")("last", boost::program_options::value<Index>()->default_value(100), "");
-    const CommandLine line = parse_command_line(arguments, own, 1000);
-    if (!world.speaks()) return 0;
-    if (!line.help) return inspect_file(line);
-    fmt::print("{}", kHelp);
-    return 0;
-  });
+std::string inspect_help(const Words&) { return kHelp; }
+
+int inspect_command(const Words& arguments) {
+  boost::program_options::options_description own;
+  own.add_options()("routing", "")("last", boost::program_options::value<Index>()->default_value(100), "");
+  return inspect_file(parse_command_line(arguments, own, 1000));
 }
 
 }  // namespace switchyard

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <map>
 
+#include "app/commands.hpp"
+#include "app/shell_words.hpp"
 #include "app/stop_signals.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
@@ -36,9 +38,10 @@ constexpr const char* kHelp =
     "  --jobs N             (run) so many runs at once; default: as many as cores allow (ranks x threads). Runs that\n"
     "                       share a machine time each other: --jobs 1 for timings\n"
     "  --only I             (run) the run of this index or name alone\n"
-    "  --launcher \"WORDS\"   starts a run's ranks, {ranks} replaced; default: scripts/mpirun.sh {ranks} of the "
-    "folder\n"
-    "                       that this program was built in, or mpirun -n {ranks} where that is gone\n"
+    "  --launcher \"WORDS\"   starts a run's ranks, {ranks} replaced; words that hold spaces in quotes, as a shell "
+    "has\n"
+    "                       them. Default: scripts/mpirun.sh {ranks} of the folder that this program was built in, or\n"
+    "                       mpirun -n {ranks} where that is gone\n"
     "  --no-measure         (plan) estimate nothing by running steps\n"
     "  --markdown           (table)\n"
     "  --output F.h5        (collect); --overwrite replaces it\n"
@@ -67,23 +70,38 @@ po::options_description own_options() {
   return own;
 }
 
+// {ranks} left as it is.
+std::vector<std::string> launcher_words(const CommandLine& line) {
+  if (line.options.count("launcher") > 0)
+    return split_shell_words("--launcher", line.options["launcher"].as<std::string>());
+  const std::string script = SWITCHYARD_SOURCE "/scripts/mpirun.sh";
+  if (fs::exists(script)) return {script, "{ranks}"};
+  return {"mpirun", "-n", "{ranks}"};
+}
+
 int study_list(const Study& study) {
   for (std::size_t i = 0; i < study.runs.size(); ++i)
     fmt::print("{} {} {}\n", i, study.runs[i].name, study.runs[i].ranks);
   return 0;
 }
 
-int dispatch(const std::vector<std::string>& arguments) {
+}  // namespace
+
+std::string study_help(const Words&) { return kHelp; }
+
+int study_command(const Words& arguments) {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE")) fail_usage("study starts mpirun itself for each run: run it without mpirun");
   const std::vector<std::string> names = {"plan", "run", "submit", "list", "status", "table", "collect"};
   const CommandLine line = parse_command_line(arguments, own_options(), 2);
-  if (line.help || arguments.empty()) {
-    fmt::print(line.help ? stdout : stderr, "{}", kHelp);
-    return line.help ? 0 : static_cast<int>(ExitCode::kUsage);
+  if (arguments.empty()) {
+    fmt::print(stderr, "{}", kHelp);
+    return static_cast<int>(ExitCode::kUsage);
   }
   if (line.positional.empty() || std::find(names.begin(), names.end(), line.positional[0]) == names.end())
     fail_usage("study: found {}: there are plan, run, submit, list, status, table and collect",
                line.positional.empty() ? "none of its commands" : fmt::format("\"{}\"", line.positional[0]));
   if (line.positional.size() < 2) fail_usage("study {}: the study's file or folder is missing", line.positional[0]);
+  launcher_words(line);  // a mistake in them ends this before anything begins
   const std::string command = line.positional[0], file = line.positional[1];
   const Study study = open_study(file, line);
   if (command == "plan") return study_plan(study, line);
@@ -93,22 +111,6 @@ int dispatch(const std::vector<std::string>& arguments) {
   if (command == "status") return study_status(study);
   if (command == "table") return study_table(study, line);
   return study_collect(study, line);
-}
-
-}  // namespace
-
-int study_command(const std::vector<std::string>& arguments) {
-  try {
-    if (std::getenv("OMPI_COMM_WORLD_SIZE"))
-      fail_usage("study starts mpirun itself for each run: run it without mpirun");
-    return dispatch(arguments);
-  } catch (const Error& error) {
-    fmt::print(stderr, "switchyard: {}\n", error.what());
-    return static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "switchyard: {}\n", error.what());
-    return static_cast<int>(ExitCode::kFailure);
-  }
 }
 
 int study_status(const Study& study) {
@@ -131,19 +133,11 @@ int study_status(const Study& study) {
 
 std::vector<std::string> training_words(const CommandLine& line, int ranks, const std::string& config,
                                         const std::vector<std::string>& more) {
-  std::string launcher = fs::exists(SWITCHYARD_SOURCE "/scripts/mpirun.sh") ? SWITCHYARD_SOURCE
-                             "/scripts/mpirun.sh {ranks}"
-                                                                            : "mpirun -n {ranks}";
-  if (line.options.count("launcher") > 0) launcher = line.options["launcher"].as<std::string>();
-  std::vector<std::string> words;
-  for (std::size_t begin = 0; begin < launcher.size();) {
-    const std::size_t end = std::min(launcher.find(' ', begin), launcher.size());
-    std::string word = launcher.substr(begin, end - begin);
-    if (const std::size_t at = word.find("{ranks}"); at != std::string::npos)
-      word.replace(at, std::string_view("{ranks}").size(), std::to_string(ranks));
-    if (!word.empty()) words.push_back(word);
-    begin = end + 1;
-  }
+  constexpr std::string_view kRanks = "{ranks}";
+  std::vector<std::string> words = launcher_words(line);
+  for (std::string& word : words)
+    if (const std::size_t at = word.find(kRanks); at != std::string::npos)
+      word.replace(at, kRanks.size(), std::to_string(ranks));
   words.insert(words.end(), {fs::read_symlink("/proc/self/exe").string(), "train", "--config", config});
   words.insert(words.end(), more.begin(), more.end());
   return words;

@@ -9,9 +9,6 @@
 
 namespace switchyard {
 
-// From its arguments, in a process that has not started MPI. Prints errors.
-int study_command(const std::vector<std::string>& arguments);
-
 int study_plan(const Study& study, const CommandLine& line);
 int study_run(const Study& study, const CommandLine& line);
 int study_status(const Study& study);

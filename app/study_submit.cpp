@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "app/shell_words.hpp"
 #include "app/study.hpp"
 #include "app/study_folder.hpp"
 #include "app/text.hpp"
@@ -79,17 +80,13 @@ int study_submit(const Study& study, const CommandLine& line, const std::string&
   for (const std::string& config : line.files) words.insert(words.end(), {"--config", config});
   for (const auto& [key, value] : line.overrides) words.insert(words.end(), {"--" + key, value});
   if (line.options.count("ranks") > 0) words.insert(words.end(), {"--ranks", line.options["ranks"].as<std::string>()});
-  std::string shown;
   std::vector<char*> arguments;
-  for (std::string& word : words) {
-    shown += (shown.empty() ? "" : " ") + word;
-    arguments.push_back(word.data());
-  }
+  for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   // The script runs as a copy in another place, on other machines: it finds these by the environment.
   setenv("SWITCHYARD_ROOT", SWITCHYARD_SOURCE, 0);
   setenv("SWITCHYARD", fs::read_symlink("/proc/self/exe").c_str(), 0);
-  fmt::print("{}\n", shown);
+  fmt::print("{}\n", shell_line(words));
   std::fflush(stdout);
   execvp("sbatch", arguments.data());
   fail("sbatch: cannot be started ({})", std::strerror(errno));

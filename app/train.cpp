@@ -16,6 +16,16 @@ namespace {
 
 namespace po = boost::program_options;
 
+constexpr const char* kHelp =
+    "switchyard train --config FILE [--config FILE ...] [--KEY VALUE ...]\n\n"
+    "Trains on all ranks that mpirun started; files go to run.out/run.name/. Later files and keys win.\n\n"
+    "  --resume [CHECKPOINT]  go on from the checkpoint, or from the newest one of the run that verifies\n"
+    "  --overwrite            replace an earlier run of the same name; --resume CHECKPOINT, too, wants it for "
+    "that\n\n"
+    "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU: the run finishes its step, writes a checkpoint and\n"
+    "exits with code 75. An evaluation that is due, or begun, is made when the run goes on. Before the first\n"
+    "step the run exits at once. Under nohup SIGHUP is ignored.\n\n";
+
 volatile std::sig_atomic_t stop_signal = 0, can_stop = false, says_so = true;
 
 // Before there is a training that could stop in good order nothing is lost that a start from the last checkpoint, or
@@ -32,40 +42,21 @@ void on_stop_signal(int signal) {
 
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
 void catch_stop_signals() {
-  // MPI has not started: the launchers' own words.
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"})
-    if (const char* rank = std::getenv(name)) says_so = says_so && std::string_view(rank) == "0";
+  says_so = speaks_without_mpi();
   set_stop_handler(on_stop_signal);
 }
 
-namespace {
-
-void print_routers() {
-  fmt::print("\nRouters (ffn.router; each one's equation, paper and defaults: lib/routing/NAME_router.cpp)\n");
-  for (const RouterRow& row : router_table()) fmt::print("  {:<14} {}\n", row.name, row.summary);
+std::string train_help(const Words&) {
+  std::string routers =
+      "\nRouters (ffn.router; each one's equation, paper and defaults: lib/routing/NAME_router.cpp)\n";
+  for (const RouterRow& row : router_table()) routers += fmt::format("  {:<14} {}\n", row.name, row.summary);
+  return kHelp + help_text() + routers;
 }
 
-}  // namespace
-
-int train_command(World& world, const std::vector<std::string>& arguments) {
+int train_command(World& world, const Words& arguments) {
   po::options_description own;
   own.add_options()("resume", po::value<std::string>()->implicit_value(""), "")("overwrite", "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own); });
-  if (line.help) {
-    if (world.speaks())
-      fmt::print(
-          "switchyard train --config FILE [--config FILE ...] [--KEY VALUE ...]\n\n"
-          "Trains on all ranks that mpirun started; files go to run.out/run.name/. Later files and keys win.\n\n"
-          "  --resume [CHECKPOINT]  go on from the checkpoint, or from the newest one of the run that verifies\n"
-          "  --overwrite            replace an earlier run of the same name; --resume CHECKPOINT, too, wants it for "
-          "that\n\n"
-          "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU: the run finishes its step, writes a checkpoint and\n"
-          "exits with code 75. An evaluation that is due, or begun, is made when the run goes on. Before the first\n"
-          "step the run exits at once. Under nohup SIGHUP is ignored.\n\n{}",
-          help_text());
-    if (world.speaks()) print_routers();
-    return 0;
-  }
   const Config config = world.together([&] {
     const Config checked = config_from(line);
     check_ranks(checked, world.size());

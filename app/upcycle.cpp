@@ -61,15 +61,13 @@ void warn_of_difference(const ConversionFiles& files, const Config::Ffn& ffn) {
 
 }  // namespace
 
-int upcycle_command(World& world, const std::vector<std::string>& arguments) {
+std::string upcycle_help(const Words&) { return kHelp; }
+
+int upcycle_command(World& world, const Words& arguments) {
   po::options_description own;
   add_output_options(own);
   own.add_options()("noise", po::value<double>()->default_value(0), "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
-  if (line.help) {
-    if (world.speaks()) fmt::print("{}", kHelp);
-    return 0;
-  }
   const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
   world.together([&] { check_output(world, line, files); });
   world.comm().set_timeout(config.parallel.timeout);

@@ -3,10 +3,18 @@
 #include <mpi.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "comm/mpi.hpp"
 
 namespace switchyard {
+
+bool speaks_without_mpi() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"})
+    if (const char* rank = std::getenv(name); rank && std::string_view(rank) != "0") return false;
+  return true;
+}
 
 World::World(int* argc, char*** argv) {
   int provided = 0;

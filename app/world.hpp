@@ -10,6 +10,10 @@
 
 namespace switchyard {
 
+// Whether this process prints where MPI has not started: it is rank 0 by what mpirun, or srun with PMIx, told it, or
+// was started by itself.
+bool speaks_without_mpi();
+
 // MPI from construction to destruction.
 class World {
  public:

@@ -21,9 +21,11 @@ if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_RO
 
 # In a session of its own, so that Ctrl-C at the terminal reaches this script alone; if this script is killed, mpirun
 # ends as well. mpirun need not wait before it ends the other ranks when one exits with an error: ranks agree on errors.
+# It looks for no other machines, neither by ssh nor in a batch system's allocation: in a shell inside srun, SLURM would
+# let it start nothing.
 setsid setpriv --pdeathsig TERM \
-  mpirun --quiet --oversubscribe --bind-to none --mca btl self,vader --mca odls_base_sigkill_timeout 0 -n "$ranks" "$@" \
-  </dev/null &
+  mpirun --quiet --oversubscribe --bind-to none --mca plm isolated --mca ras ^slurm,gridengine,tm,lsf,alps \
+  --mca btl self,vader --mca odls_base_sigkill_timeout 0 -n "$ranks" "$@" </dev/null &
 job=$!
 stop() {
   kill -USR1 "$job" 2>/dev/null || true

@@ -19,10 +19,14 @@ command='' told_to_stop=false
 trap stop USR1 USR2
 ((ranks % nodes == 0)) || refuse "$ranks ranks on $nodes nodes: give --ntasks-per-node, the same number on each"
 
+# Its words: those that hold spaces stand in quotes, which xargs takes off.
+words=$(xargs printf '%s\n' <<<"$SWITCHYARD_LAUNCHER") ||
+  refuse "SWITCHYARD_LAUNCHER = $SWITCHYARD_LAUNCHER: its quotes are not closed"
+mapfile -t launcher <<<"$words"
 # Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it.
-case ${SWITCHYARD_LAUNCHER%% *} in
-  *mpirun | *mpiexec) launcher=($SWITCHYARD_LAUNCHER -n '{ranks}' --map-by "slot:PE=$threads" --bind-to core) ;;
-  *srun) launcher=($SWITCHYARD_LAUNCHER '--ntasks={ranks}' --cpus-per-task="$threads" --cpu-bind=cores) ;;
+case ${launcher[0]} in
+  *mpirun | *mpiexec) launcher+=(-n '{ranks}' --map-by "slot:PE=$threads" --bind-to core) ;;
+  *srun) launcher+=('--ntasks={ranks}' --cpus-per-task="$threads" --cpu-bind=cores) ;;
   *) refuse "SWITCHYARD_LAUNCHER = $SWITCHYARD_LAUNCHER: give mpirun or srun, with options where needed" ;;
 esac
 launch=("${launcher[@]/'{ranks}'/$ranks}")
@@ -32,14 +36,15 @@ print_mesh() {
     "threads per rank $threads${SLURM_GPUS_ON_NODE:+, GPUs per node $SLURM_GPUS_ON_NODE}, by $SWITCHYARD_LAUNCHER"
 }
 
-# Rank 0 of a world prints one line: more lines are more worlds.
+# Rank 0 of a world prints how many ranks it has.
 check_launcher() {
-  local lines advice
+  local worlds advice
   advice='Set SWITCHYARD_LAUNCHER (slurm/site.sh): mpirun of the MPI that Switchyard was built with, or srun with an'
   advice+=' --mpi that `srun --mpi=list` names and that MPI speaks (pmix for Open MPI)'
-  lines=$("${launch[@]}" "$SWITCHYARD" --version </dev/null | wc -l) ||
+  worlds=$("${launch[@]}" "$SWITCHYARD" ranks </dev/null) ||
     refuse "$ranks ranks do not start by: ${launch[*]}. $advice"
-  [ "$lines" = 1 ] || refuse "${launch[*]}: $lines worlds of their own, not one of $ranks ranks. $advice"
+  grep -qx "ranks $ranks" <<<"$worlds" ||
+    refuse "${launch[*]}: $(grep -c '^ranks ' <<<"$worlds") worlds of their own, not one of $ranks ranks. $advice"
 }
 
 # Preempted on a cluster without preempt_send_user_signal: SLURM has ended mpirun's daemons, not asked this script.

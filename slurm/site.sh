@@ -11,7 +11,8 @@
 : "${SWITCHYARD:=$SWITCHYARD_ROOT/build/release/switchyard}"
 
 # What starts the ranks: the mpirun of the MPI that the program was built with, or srun where SLURM speaks that MPI's
-# PMI (`srun --mpi=list`; Debian 12: pmix, not pmi2). Further words are passed on.
+# PMI (`srun --mpi=list`; Debian 12: pmix, not pmi2). Further words are passed on; one that holds
+# spaces stands in quotes.
 : "${SWITCHYARD_LAUNCHER:=mpirun}"
 #   : "${SWITCHYARD_LAUNCHER:=srun --mpi=pmix}"
 

@@ -38,7 +38,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
   const std::vector<Key> keys = keys_of(config);
   po::options_description all;
   all.add(own);
-  all.add_options()("help,h", "")("config", po::value<std::string>(), "");
+  all.add_options()("config", po::value<std::string>(), "");
   for (const Key& key : keys) all.add_options()(key.name.c_str(), po::value<std::string>(), "");
 
   const po::parsed_options parsed = parse(arguments, all);
@@ -48,8 +48,6 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
     const std::string& name = option.string_key;
     if (name.empty())
       result.positional.insert(result.positional.end(), option.value.begin(), option.value.end());
-    else if (name == "help")
-      result.help = true;
     else if (name == "config")
       result.files.push_back(option.value.at(0));
     else if (std::any_of(keys.begin(), keys.end(), [&](const Key& key) { return key.name == name; }))

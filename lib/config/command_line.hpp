@@ -14,15 +14,14 @@
 namespace switchyard {
 
 struct CommandLine {
-  bool help = false;
   std::vector<std::string> files;                              // --config FILE, in order
   std::vector<std::pair<std::string, std::string>> overrides;  // --key value, in order: the last one wins
   std::vector<std::string> positional;                         // words that belong to no option
   boost::program_options::variables_map options;               // the subcommand's own
 };
 
-// `arguments` are those after the subcommand's name. --help (-h), --config and every configuration key are known;
-// `own` declares the rest. More than `max_positional` words without an option are an error.
+// `arguments` are those after the subcommand's name. --config and every configuration key are known; `own` declares the
+// rest. More than `max_positional` words without an option are an error.
 // Throws Error (kUsage); misspelt options come with a suggestion.
 CommandLine parse_command_line(const std::vector<std::string>& arguments,
                                const boost::program_options::options_description& own, std::size_t max_positional = 0);

@@ -18,7 +18,11 @@ TEST_P(BadConfiguration, IsExplained) {
 INSTANTIATE_TEST_SUITE_P(
     CommandLine, BadConfiguration,
     testing::Values(
-        Mistake{"command", {"trian"}, kUsage, {"\"trian\"", "train, eval, inspect, bench, upcycle, export and study"}},
+        Mistake{"command",
+                {"trian"},
+                kUsage,
+                {"\"trian\"", "mean train?", "train, eval, inspect, bench, upcycle, export, study, ranks"},
+                1},
         Mistake{"unknown_option", train_with({"--quux", "1"}), kUsage, {"--quux", "--help"}},
         Mistake{"misspelt_option", train_with({"--train.bacth", "3"}), kUsage, {"train.bacth", "mean train.batch?"}},
         Mistake{"abbreviated_option", train_with({"--train.b", "3"}), kUsage, {"train.b", "mean train.batch?"}},
@@ -143,11 +147,17 @@ TEST_F(Program, HelpIsNoMistake) {
                              {"train", "--help"},
                              {"eval", "--help"},
                              {"inspect", "--help"},
-                             {"bench", "--help"}}) {
+                             {"bench", "--help"},
+                             {"upcycle", "-h"},
+                             {"export", "--merge", "average", "--help"},
+                             {"study", "--help"},
+                             {"ranks", "--help"}}) {
     const Outcome outcome = run(2, words);
     EXPECT_EQ(outcome.code, 0) << outcome;
     EXPECT_EQ(outcome.err, "") << outcome;
     EXPECT_NE(outcome.out.find("switchyard "), std::string::npos) << outcome;
+    const std::string first_line = outcome.out.substr(0, outcome.out.find('\n') + 1);
+    EXPECT_EQ(outcome.out.find(first_line), outcome.out.rfind(first_line)) << "one process speaks for all\n" << outcome;
   }
   const Outcome help = run(2, {"train", "--help"});
   for (const char* key : {"train.batch", "ffn.granularity", "checkpoint.keep", "--resume", "--overwrite"})

@@ -279,9 +279,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Mistake{
                         "eval_of_a_configuration", {"eval", "small.cfg"}, kFailure, {"small.cfg", "not an HDF5 file"}},
                     Mistake{"eval_of_two", {"eval", "a.h5", "b.h5"}, kUsage, {"\"b.h5\""}},
-                    Mistake{"inspect_of_nothing", {"inspect"}, kUsage, {"inspect", "file"}},
-                    Mistake{"inspect_of_no_file", {"inspect", "none.h5"}, kFailure, {"none.h5", "no such file"}},
-                    Mistake{"inspect_unknown_option", {"inspect", "small.cfg", "--quux"}, kUsage, {"--quux"}},
+                    Mistake{"inspect_of_nothing", {"inspect"}, kUsage, {"inspect", "file"}, 1},
+                    Mistake{"inspect_of_no_file", {"inspect", "none.h5"}, kFailure, {"none.h5", "no such file"}, 1},
+                    Mistake{"inspect_unknown_option", {"inspect", "small.cfg", "--quux"}, kUsage, {"--quux"}, 1},
                     Mistake{"bench_of_nothing", {"bench"}, kUsage, {"bench step"}},
                     Mistake{"bench_of_something_else", {"bench", "stop"}, kUsage, {"bench step"}}),
     name_of);

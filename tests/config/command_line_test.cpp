@@ -33,7 +33,6 @@ TEST(CommandLine, FilesKeysAndOwnOptions) {
   EXPECT_EQ(line.overrides[1], std::make_pair(std::string("train.lr"), std::string("0.5")));
   EXPECT_EQ(line.options["resume"].as<std::string>(), "/tmp/checkpoint");
   EXPECT_EQ(line.options.count("overwrite"), 1u);
-  EXPECT_FALSE(line.help);
   EXPECT_TRUE(line.positional.empty());
 }
 
@@ -42,11 +41,6 @@ TEST(CommandLine, OptionalValue) {
   EXPECT_EQ(line.options["resume"].as<std::string>(), "");
   EXPECT_EQ(line.overrides.size(), 1u);
   EXPECT_EQ(parse({}).options.count("resume"), 0u);
-}
-
-TEST(CommandLine, Help) {
-  EXPECT_TRUE(parse({"--help"}).help);
-  EXPECT_TRUE(parse({"-h"}).help);
 }
 
 TEST(CommandLine, Positional) {

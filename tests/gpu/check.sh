@@ -111,10 +111,10 @@ for library in $(missing); do
   [ -z "$found" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
 done
 [ -z "$(missing)" ] || { fail 'shared libraries that nothing has' "$(missing | tr '\n' ' ')"; finish; }
-within 60 "$out/version.log" "$bin/switchyard" --version
+within 60 "$out/ranks.log" "$bin/switchyard" ranks
 status=$?
 [ $status != 132 ] || { fail 'program' "built for another processor: configure with -DSWITCHYARD_NATIVE=OFF"; finish; }
-[ $status = 0 ] || { fail 'program' "$(why $status "$out/version.log")"; finish; }
+[ $status = 0 ] || { fail 'program' "$(why $status "$out/ranks.log")"; finish; }
 
 within 60 "$out/gpu.log" env SWITCHYARD_TEST_DEVICE=cuda "$bin/test_kernels_reduce"
 [ $? != 77 ] || { fail 'GPU' 'none: nothing more to check'; finish; }

@@ -196,7 +196,7 @@ class Preempted(Scripts):
 class Requeued(Scripts):
     # What the first start was told to begin from is no longer where the second begins.
     def test_a_requeued_job_forgets_overwrite_and_resume(self):
-        program = self.write_program('case $* in *--version | *"--run.seed 1 --resume") ;; *) exit 75 ;; esac')
+        program = self.write_program('case $* in ranks* | *"--run.seed 1 --resume") ;; *) exit 75 ;; esac')
         cases = ["--overwrite", "--resume=begin.h5", "--resume begin.h5", "--overwrite --run.name x"]
         jobs = [self.train("--ntasks=1", words=[*words.split(), "--run.seed", "1"], output=f"{number}.out",
                            SWITCHYARD=program) for number, words in enumerate(cases)]
@@ -208,7 +208,7 @@ class Requeued(Scripts):
 
 
     def test_a_job_may_be_told_to_stop_before_its_run(self):
-        program = self.write_program("case $*,$SLURM_RESTART_COUNT in --version,) sleep 3 ;; *--resume,1) ;;\n"
+        program = self.write_program("case $*,$SLURM_RESTART_COUNT in ranks*,) sleep 3 ;; ranks*,1 | *--resume,1) ;;\n"
                                      "train*) trap 'exit 75' USR1; sleep 30 & wait; exit 1 ;; esac")
         job = self.train("--ntasks=1", SWITCHYARD=program)
         job.wait_for("start 1: ")
@@ -219,9 +219,9 @@ class Requeued(Scripts):
                           "train --parallel.threads 1 --config small.cfg --resume"])
 
     def write_program(self, body):
-        """In Switchyard's place: it prints its words."""
+        """In Switchyard's place, on one rank: it prints its words, and how many ranks there are."""
         program = self.folder / "program"
-        program.write_text(f'#!/bin/sh\necho "$*"\n{body}\n', encoding="utf-8")
+        program.write_text(f'#!/bin/sh\n[ "$1" != ranks ] || set ranks 1\necho "$*"\n{body}\n', encoding="utf-8")
         program.chmod(0o755)
         return str(program)
 
@@ -271,6 +271,25 @@ class Study(Scripts):
         self.assertRegex(self.log_of(run), rf"\nresuming \S+ after step {stopped}\n")
 
 
+    # The project's folder, the program's and the launcher's: of a name of two words.
+    def test_names_may_hold_spaces(self):
+        place = self.folder / "two words"
+        place.mkdir()
+        (place / "switchyard").symlink_to(ROOT)
+        (place / "program").symlink_to(PROGRAM)
+        (place / "mpirun").write_text('#!/bin/sh\nexec mpirun "$@"\n', encoding="utf-8")
+        (place / "mpirun").chmod(0o755)
+        (self.folder / "array.cfg").write_text(f"{SMALL}[study]\nranks = 2\naxis = run.seed: 3\n", encoding="utf-8")
+        output = self.folder / "spaces.out"
+        number = self.sbatch("--array=0", "--ntasks=2", f"--output={output}", place / "switchyard/slurm/study.sbatch",
+                             "array.cfg", SWITCHYARD_ROOT=str(place / "switchyard"), SWITCHYARD=str(place / "program"),
+                             SWITCHYARD_LAUNCHER=f"'{place}/mpirun' --quiet")
+        job = Job(f"{number}_0", output)
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertIn(f"by '{place}/mpirun' --quiet\n", job.text())
+        self.assertIn("done     seed3  2 ranks", job.text())
+
+
 class Failures(Scripts):
     def check_fails(self, job, *parts):
         self.assertEqual(job.end(), "FAILED", job.text())
@@ -295,9 +314,22 @@ class Failures(Scripts):
 
     def test_an_unknown_launcher_is_refused(self):
         self.check_fails(self.train(SWITCHYARD_LAUNCHER="aprun"), "SWITCHYARD_LAUNCHER = aprun: give mpirun or srun")
+        self.check_fails(self.train(SWITCHYARD_LAUNCHER="'my mpirun", output="open.out"),
+                         "SWITCHYARD_LAUNCHER = 'my mpirun: its quotes are not closed")
 
 
 class Launcher(Scripts):
+    # This SLURM gives no PMI to what srun starts (MpiDefault=none), so MPI cannot start there. mpirun can.
+    def test_a_shell_inside_srun_does_all_but_start_ranks_by_itself(self):
+        (self.folder / "inside.cfg").write_text(f"{SMALL}[study]\nranks = 2\naxis = run.seed: 3\n", encoding="utf-8")
+        commands = [f"{PROGRAM} --version", f"{PROGRAM} inspect small.cfg", f"! {PROGRAM} ranks",
+                    f"{PROGRAM} study run inside.cfg", f"{PROGRAM} inspect runs/inside/seed3/results.h5"]
+        output = self.folder / "inside.out"
+        number = self.sbatch("--ntasks=2", f"--output={output}",
+                             f"--wrap=srun --ntasks=1 --cpu-bind=none bash -xec '{'; '.join(commands)}'")
+        job = Job(number, output)
+        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertIn("inside: 1 run, 1 done\n", job.text())
     def test_srun_works_where_slurm_speaks_the_mpis_pmi(self):
         known = subprocess.run(["srun", "--mpi=list"], check=True, capture_output=True, text=True)
         if "pmix" not in known.stdout + known.stderr:
