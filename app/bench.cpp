@@ -141,7 +141,7 @@ int bench_command(World& world, const Words& arguments) {
     check_mesh(*benchmark, world, checked, options);
     return checked;
   });
-  world.comm().set_timeout(config.parallel.timeout);
+  world.set_timeout(config.parallel.timeout);
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // each line when it is known, in a file too
   // The other ranks stay until mpirun, which sees rank 0 go, ends them: were one of them first, it could end rank 0
   // before that has spoken. No handler there may return, either: oneDNN's products use the stack pointer for data, and

@@ -38,7 +38,7 @@ int eval_command(World& world, const Words& arguments) {
     check_ranks(layered, world.size());
     return layered;
   });
-  world.comm().set_timeout(config.parallel.timeout);
+  world.set_timeout(config.parallel.timeout);
   DataOptions options = data_options(config);
   options.test_only = options.validation == 0 && !config.run.measure_training;
   const Dataset dataset = world.together([&] { return load_dataset(options); });

@@ -52,7 +52,7 @@ int export_command(World& world, const Words& arguments) {
     return std::pair{named, mixture};
   });
   world.together([&] { check_output(world, line, files); });
-  world.comm().set_timeout(config.parallel.timeout);
+  world.set_timeout(config.parallel.timeout);
   if (world.speaks()) warn_of_routes(files, config);
   ModelPair models(world, config);
   const io::CheckpointInfo info = models.mixture->load(world.comm(), files.from, true);

@@ -152,5 +152,5 @@ int main(int argc, char** argv) {
     return after_output(run_on_ranks(world, *command, {words.begin() + 1, words.end()}));
   }
   // Where a launcher started several processes, one of them does it for all.
-  return switchyard::speaks_without_mpi() ? after_output(run_alone(command, words)) : 0;
+  return switchyard::rank_by_launcher() == 0 ? after_output(run_alone(command, words)) : 0;
 }

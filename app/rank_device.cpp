@@ -5,6 +5,7 @@
 
 #include "app/session.hpp"
 #include "comm/nccl.hpp"
+#include "comm/time_limit.hpp"
 #include "core/error.hpp"
 #include "kernels/api/device.hpp"
 
@@ -13,7 +14,8 @@ namespace switchyard {
 namespace {
 
 // This rank's place among those of its node.
-int rank_in_node() {
+int rank_in_node(int world_rank, Index timeout_seconds) {
+  const TimeLimit limit("splitting ranks by node", world_rank, timeout_seconds);
   MPI_Comm node = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   int rank = 0;
@@ -43,7 +45,7 @@ RankDevice::RankDevice(const Config& config, World& world)
   const int gpus = world.together([&] { return gpus_of_this_rank(); });
   // A rank that sees one GPU only has been given it; else ranks of a node take them in turn.
   const std::string mine = world.together([&] {
-    kernels::use_device(device_, rank_in_node() % gpus);
+    kernels::use_device(device_, rank_in_node(world.rank(), config.parallel.timeout) % gpus);
     stream_ = kernels::make_stream(device_);
     return kernels::device_place(device_);
   });

@@ -42,7 +42,7 @@ void on_stop_signal(int signal) {
 
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
 void catch_stop_signals() {
-  says_so = speaks_without_mpi();
+  says_so = rank_by_launcher() == 0;
   set_stop_handler(on_stop_signal);
 }
 
@@ -62,7 +62,7 @@ int train_command(World& world, const Words& arguments) {
     check_ranks(checked, world.size());
     return checked;
   });
-  world.comm().set_timeout(config.parallel.timeout);
+  world.set_timeout(config.parallel.timeout);
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {
     if (resumes && overwrite && line.options["resume"].as<std::string>().empty())

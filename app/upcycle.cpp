@@ -70,7 +70,7 @@ int upcycle_command(World& world, const Words& arguments) {
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own, 1); });
   const auto [files, noise, config] = world.together([&] { return read_request(world, line); });
   world.together([&] { check_output(world, line, files); });
-  world.comm().set_timeout(config.parallel.timeout);
+  world.set_timeout(config.parallel.timeout);
   ModelPair models(world, config);
   const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);
   upcycle(models.session.context, models.dense->parameters(), models.mixture->parameters(), noise, config.run.seed);

@@ -10,15 +10,13 @@
 
 namespace switchyard {
 
-// Whether this process prints where MPI has not started: it is rank 0 by what mpirun, or srun with PMIx, told it, or
-// was started by itself.
-bool speaks_without_mpi();
+// The rank that mpirun, or srun with PMIx, gave to this process, known before MPI starts; 0 where it was started alone.
+int rank_by_launcher();
 
-// MPI from construction to destruction.
+// MPI from construction to destruction. Ends all ranks if one does not come to either.
 class World {
  public:
   World(int* argc, char*** argv);
-  // Waits for all ranks, and ends them if one does not come.
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -26,8 +24,10 @@ class World {
   int rank() const { return comm_->rank(); }
   int size() const { return comm_->size(); }
   bool speaks() const { return rank() == 0; }
-  // Its time-out is parallel.timeout's default until a subcommand that has read the configuration sets another.
   Communicator& comm() { return *comm_; }
+  // parallel.timeout, of comm() and of MPI's end. From the start it is what the command line and its files say, its
+  // default where they cannot be read: the subcommand then says why.
+  void set_timeout(Index seconds);
 
   template <typename Body>
   auto together(const Body& body) {
@@ -46,6 +46,7 @@ class World {
   }
 
  private:
+  Index timeout_;
   std::unique_ptr<Communicator> comm_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "comm/host_staging.hpp"
 #include "comm/roll_call.hpp"
+#include "comm/time_limit.hpp"
 #include "core/clock.hpp"
 #include "core/error.hpp"
 
@@ -48,7 +49,6 @@ class MpiCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> split(int color) override {
     constexpr std::string_view kWhat = "splitting ranks into groups";
-    // MPI_Comm_split waits without end; after this all ranks are there.
     std::vector<int> colors(static_cast<std::size_t>(size()));
     all_gather(*this, kWhat, &color, sizeof(color), colors.data());
     std::vector<int> members;
@@ -59,6 +59,7 @@ class MpiCommunicator final : public Communicator {
       members.push_back(world_rank(each));
     }
     MPI_Comm part = MPI_COMM_NULL;
+    const TimeLimit limit(kWhat, world_rank(rank()), timeout_);
     check(MPI_Comm_split(comm_, color, rank(), &part), kWhat);
     return std::make_unique<MpiCommunicator>(part, part_rank, std::move(members), timeout_, roll_call_);
   }
@@ -198,12 +199,14 @@ class MpiCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi_communicator(MPI_Comm parent, Index timeout_seconds) {
+  constexpr std::string_view kWhat = "copying MPI's communicator";
   MPI_Comm comm = MPI_COMM_NULL;
-  check(MPI_Comm_dup(parent, &comm), "copying MPI's communicator");
-  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
   int rank = 0, size = 0;
-  MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &size);
+  MPI_Comm_rank(parent, &rank);
+  MPI_Comm_size(parent, &size);
+  const TimeLimit limit(kWhat, rank, timeout_seconds);
+  check(MPI_Comm_dup(parent, &comm), kWhat);
+  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
   std::vector<int> world_ranks(static_cast<std::size_t>(size));
   for (int i = 0; i < size; ++i) world_ranks[static_cast<std::size_t>(i)] = i;
   return std::make_unique<MpiCommunicator>(comm, rank, std::move(world_ranks), timeout_seconds,

@@ -13,11 +13,12 @@ namespace po = boost::program_options;
 
 namespace {
 
+// Without guessing, `--train.b` is an error rather than whichever key it happens to begin today.
+constexpr int kStyle = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+
 po::parsed_options parse(const std::vector<std::string>& arguments, const po::options_description& all) {
-  // Without guessing, `--train.b` is an error rather than whichever key it happens to begin today.
-  const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
   try {
-    return po::command_line_parser(arguments).options(all).style(style).run();
+    return po::command_line_parser(arguments).options(all).style(kStyle).run();
   } catch (const po::unknown_option& error) {
     std::string wrong = error.get_option_name();
     wrong.erase(0, std::min(wrong.find_first_not_of('-'), wrong.size()));
@@ -67,6 +68,26 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
     fail_usage("command line: {}. --help lists every option.", error.what());
   }
   return result;
+}
+
+Index timeout_in(const std::vector<std::string>& words) {
+  constexpr const char* kKey = "parallel.timeout";
+  po::options_description wanted;
+  wanted.add_options()("config", po::value<std::string>())(kKey, po::value<std::string>());
+  std::vector<std::string> files;
+  std::vector<std::pair<std::string, std::string>> overrides;
+  try {
+    const po::parsed_options parsed =
+        po::command_line_parser(words).options(wanted).style(kStyle).allow_unregistered().run();
+    for (const po::option& option : parsed.options) {
+      if (option.string_key == "config") files.push_back(option.value.at(0));
+      if (option.string_key == kKey) overrides.emplace_back(kKey, option.value.at(0));
+    }
+    return load_config(files, overrides).parallel.timeout;
+  } catch (const Error&) {
+  } catch (const po::error&) {
+  }
+  return Config().parallel.timeout;
 }
 
 Config config_from(const CommandLine& command_line, const Config& base) {

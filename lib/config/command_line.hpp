@@ -26,6 +26,9 @@ struct CommandLine {
 CommandLine parse_command_line(const std::vector<std::string>& arguments,
                                const boost::program_options::options_description& own, std::size_t max_positional = 0);
 
+// parallel.timeout alone, whatever subcommand the words are of; its default where they, or the files, cannot be read.
+Index timeout_in(const std::vector<std::string>& words);
+
 // load_config() of its files and overrides over `base`, then validate().
 Config config_from(const CommandLine& command_line, const Config& base = {});
 

@@ -229,9 +229,8 @@ std::vector<Key> keys_of(Config& c) {
        "take turns where tokens go to experts, or a GPU is awaited, with room for the activations of both; auto: on "
        "GPUs, and between them where nccl can"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
-       "seconds that a collective waits for a rank before the run is given up; those in which the waiting rank is "
-       "itself "
-       "suspended do not count"},
+       "seconds that a collective waits for a rank before the run is given up, MPI's start and end included; those in "
+       "which the waiting rank is itself suspended do not count"},
 
       {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding,
        "where kernels run; cuda: on GPUs, one for each rank, in a build with CUDA"},

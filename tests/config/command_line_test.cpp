@@ -103,5 +103,19 @@ TEST(CommandLine, ConfigFromLayersAndValidates) {
   });
 }
 
+// What holds before the subcommand reads its own words, and so must do with any.
+TEST(CommandLine, TheTimeoutAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("a.cfg", "[parallel]\ntimeout = 30\n[train]\nbatch = 64\n");
+  EXPECT_EQ(timeout_in({"train", "--config", path, "--resume", "--overwrite"}), 30);
+  EXPECT_EQ(timeout_in({"bench", "step", "--parallel.timeout=20", "--profile", "--config", path}), 20);
+  EXPECT_EQ(timeout_in({"eval", "checkpoint.h5", "--parallel.timeout", "10", "--parallel.timeout", "20"}), 20);
+  const Index usual = Config().parallel.timeout;
+  EXPECT_EQ(timeout_in({}), usual);
+  EXPECT_EQ(timeout_in({"train", "--parallel.timeout"}), usual);
+  EXPECT_EQ(timeout_in({"train", "--parallel.timeout", "soon"}), usual);
+  EXPECT_EQ(timeout_in({"train", "--config", folder / "none.cfg", "--parallel.timeout", "10"}), usual);
+}
+
 }  // namespace
 }  // namespace switchyard
