@@ -23,9 +23,13 @@ trap stop USR1 USR2
 words=$(xargs printf '%s\n' <<<"$SWITCHYARD_LAUNCHER") ||
   refuse "SWITCHYARD_LAUNCHER = $SWITCHYARD_LAUNCHER: its quotes are not closed"
 mapfile -t launcher <<<"$words"
-# Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it.
+# Each rank on cores of its own, as many as it has threads. "{ranks}" is left open: a study's runs differ in it. mpirun
+# would outlive ranks when the network to a node is cut; mpirun.sh ends it, and a study, too, finds it on the path.
+PATH=$SWITCHYARD_ROOT/scripts:$PATH
 case ${launcher[0]} in
-  *mpirun | *mpiexec) launcher+=(-n '{ranks}' --map-by "slot:PE=$threads" --bind-to core) ;;
+  *mpirun | *mpiexec)
+    launcher=(mpirun.sh "${launcher[@]}" -n '{ranks}' --map-by "slot:PE=$threads" --bind-to core)
+    ;;
   *srun) launcher+=('--ntasks={ranks}' --cpus-per-task="$threads" --cpu-bind=cores) ;;
   *) refuse "SWITCHYARD_LAUNCHER = $SWITCHYARD_LAUNCHER: give mpirun or srun, with options where needed" ;;
 esac
@@ -41,7 +45,9 @@ check_launcher() {
   local worlds advice
   advice='Set SWITCHYARD_LAUNCHER (slurm/site.sh): mpirun of the MPI that Switchyard was built with, or srun with an'
   advice+=' --mpi that `srun --mpi=list` names and that MPI speaks (pmix for Open MPI)'
-  worlds=$("${launch[@]}" "$SWITCHYARD" ranks </dev/null) ||
+  # Right after an earlier start Open MPI's daemons may still be removing the folder that the next ones make.
+  count_ranks() { "${launch[@]}" "$SWITCHYARD" ranks </dev/null; }
+  worlds=$(count_ranks) || { sleep 3; worlds=$(count_ranks); } ||
     refuse "$ranks ranks do not start by: ${launch[*]}. $advice"
   grep -qx "ranks $ranks" <<<"$worlds" ||
     refuse "${launch[*]}: $(grep -c '^ranks ' <<<"$worlds") worlds of their own, not one of $ranks ranks. $advice"

@@ -18,3 +18,5 @@
 
 # The network, where Open MPI's own choice is wrong:
 #   export OMPI_MCA_btl_tcp_if_include=ib0
+# Seconds without a word from a node until mpirun asks there, and between questions, and how many (scripts/mpirun.sh):
+#   export OMPI_MCA_oob_tcp_keepalive_time=5 OMPI_MCA_oob_tcp_keepalive_intvl=2 OMPI_MCA_oob_tcp_keepalive_probes=3
