@@ -125,11 +125,13 @@ class Selection:
 
 
 def read_other_data(runs):
-    """Of runs whose keys ask for the same data, those that read something else than most of them."""
+    """Of runs whose keys ask for the same data, those that read something else than most of them. Of runs that did not
+    record what they read nobody can tell."""
     by_keys = {}
     for run in runs:
         keys = tuple(item for item in sorted(run.config.items()) if item[0].startswith("data.") and item[0] != "data.path")
-        by_keys.setdefault(keys, {}).setdefault(data_of(run), []).append(run)
+        if data_of(run):
+            by_keys.setdefault(keys, {}).setdefault(data_of(run), []).append(run)
     minorities = (sorted(by_data.values(), key=len)[:-1] for by_data in by_keys.values())
     return {id(run) for minority in minorities for same in minority for run in same}
 

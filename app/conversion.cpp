@@ -24,6 +24,23 @@ ConversionFiles conversion_files(const char* command, const CommandLine& line) {
   return files;
 }
 
+namespace {
+
+// --overwrite given by mistake must not cost a run's results, or a device.
+void require_replaceable(const std::string& path) {
+  const auto status = fs::symlink_status(path);
+  if (!fs::exists(status)) return;
+  if (!fs::is_regular_file(status))
+    fail_usage("--output {}: is not a file of its own (a device, a pipe or a link): choose another", path);
+  try {
+    io::read_checkpoint_info(path);
+  } catch (const Error& error) {
+    fail_usage("--output {}: --overwrite replaces only a checkpoint: choose another ({})", path, error.what());
+  }
+}
+
+}  // namespace
+
 void check_output(const World& world, const CommandLine& line, const ConversionFiles& files) {
   if (!world.speaks()) return;
   if (fs::is_directory(files.to))
@@ -31,8 +48,8 @@ void check_output(const World& world, const CommandLine& line, const ConversionF
   std::error_code ignored;
   if (fs::equivalent(files.from, files.to, ignored))
     fail_usage("--output {}: is the checkpoint that is read: choose another", files.to);
-  if (line.options.count("overwrite") > 0) return;
-  if (fs::exists(files.to))
+  if (line.options.count("overwrite") > 0) return require_replaceable(files.to);
+  if (fs::exists(fs::symlink_status(files.to)))
     fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
   const RunFolder folder(fs::absolute(files.to).parent_path());
   if (io::has_checkpoint_name(files.to) && folder.holds_a_run())

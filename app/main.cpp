@@ -74,6 +74,9 @@ bool asks_help(const Words& arguments) {
                      [](const std::string& word) { return word == "--help" || word == "-h"; });
 }
 
+// Where the terminal has gone there is nobody to tell.
+void tell(const std::string& message) { std::fputs(("switchyard: " + message + "\n").c_str(), stderr); }
+
 // What to say of the exception that is being handled, and its exit code.
 std::pair<std::string, ExitCode> failure() {
   try {
@@ -92,11 +95,11 @@ int run_on_ranks(World& world, const Command& command, const Words& arguments) {
   try {
     return command.on_ranks(world, arguments);
   } catch (const switchyard::AgreedError& error) {
-    if (world.speaks()) fmt::print(stderr, "switchyard: {}\n", error.what());
+    if (world.speaks()) tell(error.what());
     return static_cast<int>(error.code());
   } catch (const std::exception&) {
     const auto [message, code] = failure();
-    fmt::print(stderr, "switchyard: rank {}: {}\n", world.rank(), message);
+    tell(fmt::format("rank {}: {}", world.rank(), message));
     // The other ranks may be waiting for this one.
     std::fflush(nullptr);
     if (world.size() > 1) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
@@ -125,7 +128,7 @@ int run_alone(const Command* command, const Words& words) {
     return 0;
   } catch (const std::exception&) {
     const auto [message, code] = failure();
-    fmt::print(stderr, "switchyard: {}\n", message);
+    tell(message);
     return static_cast<int>(code);
   }
 }
@@ -134,8 +137,8 @@ int run_alone(const Command* command, const Words& words) {
 int after_output(int code) {
   errno = 0;
   if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
-  fmt::print(stderr, "switchyard: standard output could not be written{}; send it to where there is room\n",
-             errno != 0 ? fmt::format(" ({})", std::strerror(errno)) : "");
+  tell(fmt::format("standard output could not be written{}; send it to where there is room",
+                   errno != 0 ? fmt::format(" ({})", std::strerror(errno)) : ""));
   return code != 0 ? code : static_cast<int>(switchyard::ExitCode::kFailure);
 }
 

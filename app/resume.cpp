@@ -29,7 +29,6 @@ std::string newest_checkpoint(const fs::path& folder) {
         "--resume: {} holds checkpoints, but none verifies: {}. To begin anew, remove them or give --overwrite instead "
         "of --resume",
         folder.string(), names);
-  fmt::print("no checkpoint in {}: starting from the beginning\n", folder.string());
   return "";
 }
 
@@ -82,7 +81,7 @@ void warn_of_other_bits(const io::CheckpointInfo& info, const std::string& path,
 
 }  // namespace
 
-void check_results(const fs::path& path, const Config& config, const Attributes& data) {
+void check_results(const fs::path& path, const Config& config, const Attributes& data, bool begins_anew) {
   const io::ResultsSummary results = io::describe_results(path);
   const auto before = results.attributes.find(io::schema::kConfig);
   // Of what cannot be read, opening it to go on says why.
@@ -90,10 +89,14 @@ void check_results(const fs::path& path, const Config& config, const Attributes&
   std::string differences = joined(result_differences(parse_stored(before->second, path.string()), config), ", ");
   if (differences.empty()) differences = other_values(results.attributes, data);
   if (!differences.empty())
+    fail_usage("--resume: {} holds the results of another run: {}. Move it away, or choose another run.name",
+               path.string(), differences);
+  const auto status = results.attributes.find("status");
+  if (begins_anew && status != results.attributes.end() && status->second == "finished")
     fail_usage(
-        "--resume: {} holds the results of another run: {}. Move it away, or go on under another run.name: --run.name "
-        "NAME --resume CHECKPOINT",
-        path.string(), differences);
+        "--resume: {} is of a finished run, but no checkpoint of it is left to go on from. To train it anew, give "
+        "--overwrite instead of --resume",
+        path.string());
 }
 
 void start_from(World& world, Trainer& trainer, const Config& config) {
@@ -145,7 +148,6 @@ std::optional<fs::path> resume(World& world, Trainer& trainer, const Config& con
   }();
   world.together([&] { check_data(info, path, config, trainer.data_attributes()); });
   if (world.speaks()) warn_of_other_bits(info, path, machine);
-  if (world.speaks()) fmt::print("resuming {} after step {}\n", path, trainer.step());
   return path;
 }
 

@@ -11,10 +11,10 @@
 
 namespace switchyard {
 
-// On rank 0. Fails where a run's results are there that another configuration or other data gave: rows of two runs
-// would stand in one file.
+// On rank 0. Fails where a run's results are there that another configuration or other data gave, since rows of two
+// runs would stand in one file; and where the run would begin anew although they are finished.
 void check_results(const std::filesystem::path& path, const Config& config,
-                   const std::map<std::string, std::string>& data);
+                   const std::map<std::string, std::string>& data, bool begins_anew);
 
 // Collective. Begins with the parameters of train.start, where the configuration names one.
 void start_from(World& world, Trainer& trainer, const Config& config);

@@ -44,6 +44,8 @@ void RunFolder::lock() {
   if (error || access(path_.c_str(), W_OK) != 0)
     fail("run.out = {}: cannot write to {} ({}); choose a folder that can be written", path_.parent_path().string(),
          path_.string(), error ? error.message() : "no permission");
+  if (fs::exists(path_ / "study.cfg"))
+    fail_usage("{} is the folder of a study: choose another run.name or run.out", path_.string());
   // The kernel releases it when this process ends, however it ends. The file stays: to remove it would let two runs
   // lock two files of one name.
   const fs::path file = path_ / "run.lock";

@@ -164,6 +164,9 @@ void claim_folder(const Study& study) {
   if (error || access(folder.c_str(), W_OK) != 0)
     fail("{}: this study's folder cannot be written ({}): choose another run.out", folder.string(),
          error ? error.message() : "no permission");
+  if (!fs::exists(file) && fs::exists(folder / "results.h5"))
+    fail_usage("{} holds a run: choose another name for the study ([study] name) or folder (--run.out)",
+               folder.string());
   if (!fs::exists(file)) return write_text(file, study.text);
   const Study before = read_study(file.string(), {}, {}, true);
   std::map<std::string, const StudyRun*> old_runs;

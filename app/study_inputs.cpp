@@ -28,8 +28,8 @@ std::string state_of(const std::vector<std::string>& files) {
   for (const std::string& file : files) {
     struct stat status {};
     if (stat(file.c_str(), &status) != 0) return "";
-    text += fmt::format("{} {}.{:09} {}.{:09} {}\n", status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
-                        status.st_ctim.tv_sec, status.st_ctim.tv_nsec, status.st_ino);
+    text += fmt::format("{} {}.{:09} {}.{:09} {} {}\n", status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+                        status.st_ctim.tv_sec, status.st_ctim.tv_nsec, status.st_dev, status.st_ino);
   }
   return text;
 }
@@ -53,8 +53,8 @@ std::string other_start(const Config& config, const Attributes& results) {
   try {
     const std::string now = origin_of(file, io::read_checkpoint_info(file));
     return tells_same_origin(before, now) ? "" : fmt::format("train.start: {} -> {}", before, now);
-  } catch (const Error& error) {
-    return fmt::format("train.start cannot be read any more: {}", error.what());
+  } catch (const Error&) {
+    return "";
   }
 }
 
@@ -63,12 +63,8 @@ std::string other_start(const Config& config, const Attributes& results) {
 StudyInputs::StudyInputs(const fs::path& study_folder) : file_(study_folder / "study.data") { read_memory(); }
 
 std::string StudyInputs::differences(const Config& config, const Attributes& results) {
-  std::string other;
-  try {
-    if (const Attributes* const now = data_now(config)) other = other_values(results, *now);
-  } catch (const Error& error) {
-    other = fmt::format("its data cannot be read any more: {}", error.what());
-  }
+  const Attributes* const now = data_now(config);
+  const std::string other = now ? other_values(results, *now) : "";
   const std::string start = other_start(config, results);
   return other + (other.empty() || start.empty() ? "" : ", ") + start;
 }
@@ -82,9 +78,17 @@ const Attributes* StudyInputs::data_now(const Config& config) {
   const std::string key = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   const auto found = known_.find(key);
   if (found != known_.end()) return &found->second;
-  const Attributes& now = known_[key] = data_attributes(load_dataset(options));
+  if (unreadable_.contains(key)) return nullptr;
+  try {
+    known_[key] = data_attributes(load_dataset(options));
+  } catch (const Error& error) {
+    unreadable_.insert(key);
+    fmt::print(stderr, "switchyard: warning: whether runs were made with these data cannot be told: {}\n",
+               error.what());
+    return nullptr;
+  }
   write_memory();
-  return &now;
+  return &known_[key];
 }
 
 void StudyInputs::read_memory() {

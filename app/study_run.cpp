@@ -134,10 +134,12 @@ void StudyRunner::ended(const Job& job) {
     say(fmt::format("stopped  {}  {}, {}, at {:.0f} %", run.name, ranks, time, 100 * report.fraction));
   } else {
     ++num_failed_;
-    const std::string why =
-        fs::exists(log_of(run))
-            ? fmt::format("{} ends with\n{}", log_of(run).string(), last_lines(log_of(run), 5))
-            : fmt::format("{} was removed while it ran: `study run` again begins it anew", run_folder(run).string());
+    std::string why =
+        fmt::format("{} was removed while it ran: `study run` again begins it anew", run_folder(run).string());
+    if (report.state == RunState::kForeign)
+      why = "its folder now holds a run with other keys or data: " + report.detail;
+    else if (fs::exists(log_of(run)))
+      why = fmt::format("{} ends with\n{}", log_of(run).string(), last_lines(log_of(run), 5));
     say(fmt::format("failed   {}  {}, {}, {}; {}", run.name, ranks, time, describe_exit(code), why));
   }
 }

@@ -1,6 +1,7 @@
 // Small pieces of text for people.
 #pragma once
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -26,8 +27,9 @@ inline std::string plural(Index count, const char* noun) {
 
 // "exit code 1", "ended by signal 9 (Killed)": as a shell has it.
 inline std::string describe_exit(int code) {
-  return code <= 128 ? fmt::format("exit code {}", code)
-                     : fmt::format("ended by signal {} ({})", code - 128, strsignal(code - 128));
+  const int signal = code - 128;
+  return signal > 0 && signal < NSIG ? fmt::format("ended by signal {} ({})", signal, strsignal(signal))
+                                     : fmt::format("exit code {}", code);
 }
 
 // "3:05", "2:03:05"

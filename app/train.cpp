@@ -1,9 +1,5 @@
 // switchyard train: from a configuration to a results file, checkpoints and a digest.
-#include <unistd.h>
-
 #include <csignal>
-#include <cstdlib>
-#include <string_view>
 
 #include "app/commands.hpp"
 #include "app/stop_signals.hpp"
@@ -20,31 +16,26 @@ constexpr const char* kHelp =
     "switchyard train --config FILE [--config FILE ...] [--KEY VALUE ...]\n\n"
     "Trains on all ranks that mpirun started; files go to run.out/run.name/. Later files and keys win.\n\n"
     "  --resume [CHECKPOINT]  go on from the checkpoint, or from the newest one of the run that verifies\n"
-    "  --overwrite            replace an earlier run of the same name; --resume CHECKPOINT, too, wants it for "
-    "that\n\n"
+    "  --overwrite            replace an earlier run of the same name, also where CHECKPOINT of another run goes on\n\n"
     "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU: the run finishes its step, writes a checkpoint and\n"
-    "exits with code 75. An evaluation that is due, or begun, is made when the run goes on. Before the first\n"
-    "step the run exits at once. Under nohup SIGHUP is ignored.\n\n";
+    "exits with code 75. An evaluation that is due, or begun, is made when the run goes on. Under nohup SIGHUP\n"
+    "is ignored.\n\n";
 
-volatile std::sig_atomic_t stop_signal = 0, can_stop = false, says_so = true;
+volatile std::sig_atomic_t stop_signal = 0, reads_configuration = false;
 
-// Before there is a training that could stop in good order nothing is lost that a start from the last checkpoint, or
-// from the beginning, would not give again. A configuration may come from a pipe, and data may take long to read.
+// A configuration may come from a pipe, in which nothing comes: the signal then ends the program, as it does others.
+// From there on a run has a folder, in which a checkpoint of no step at all is a place to go on from.
 void on_stop_signal(int signal) {
   stop_signal = signal;
-  if (can_stop) return;
-  constexpr std::string_view kWords = "switchyard: told to stop before the first step: go on with --resume\n";
-  if (says_so && write(STDERR_FILENO, kWords.data(), kWords.size()) < 0) says_so = false;
-  _exit(static_cast<int>(ExitCode::kStopped));
+  if (!reads_configuration) return;
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
 }
 
 }  // namespace
 
 // For good: the batch system and mpirun may both send the same signal, so a second one says nothing new.
-void catch_stop_signals() {
-  says_so = rank_by_launcher() == 0;
-  set_stop_handler(on_stop_signal);
-}
+void catch_stop_signals() { set_stop_handler(on_stop_signal); }
 
 std::string train_help(const Words&) {
   std::string routers =
@@ -57,11 +48,13 @@ int train_command(World& world, const Words& arguments) {
   po::options_description own;
   own.add_options()("resume", po::value<std::string>()->implicit_value(""), "")("overwrite", "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own); });
+  reads_configuration = true;
   const Config config = world.together([&] {
     const Config checked = config_from(line);
     check_ranks(checked, world.size());
     return checked;
   });
+  reads_configuration = false;
   world.set_timeout(config.parallel.timeout);
   const bool resumes = line.options.count("resume") > 0, overwrite = line.options.count("overwrite") > 0;
   const Dataset dataset = world.together([&] {
@@ -76,7 +69,6 @@ int train_command(World& world, const Words& arguments) {
     run.resume(line.options["resume"].as<std::string>(), overwrite);
   else
     run.start(overwrite);
-  can_stop = true;
   return run.run();
 }
 

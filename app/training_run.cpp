@@ -88,10 +88,17 @@ void TrainingRun::resume(const std::string& from, bool overwrite) {
   if (own) saved_step_ = trainer_->step();
   world_.together([&] {
     if (!world_.speaks()) return;
+    if (own && overwrite)
+      fail_usage("--resume {}: --overwrite would remove it with the run that it is of: leave one of them out",
+                 path->string());
     if (path && !own)
       folder_.make_free(overwrite, path->string(), "--resume " + path->string());
     else
-      check_results(folder_.results(), config_, trainer_->data_attributes());
+      check_results(folder_.results(), config_, trainer_->data_attributes(), !path);
+    if (path)
+      fmt::print("resuming {} after step {}\n", path->string(), trainer_->step());
+    else
+      fmt::print("no checkpoint in {}: starting from the beginning\n", folder_.path().string());
   });
 }
 

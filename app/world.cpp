@@ -36,7 +36,7 @@ World::~World() {
   try {
     barrier(*comm_, "end of the program");
   } catch (const Error& error) {
-    fmt::print(stderr, "switchyard: rank {}: {}\n", rank, error.what());
+    std::fputs(fmt::format("switchyard: rank {}: {}\n", rank, error.what()).c_str(), stderr);
     std::fflush(nullptr);
     MPI_Abort(MPI_COMM_WORLD, static_cast<int>(error.code()));
   }

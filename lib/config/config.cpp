@@ -108,10 +108,10 @@ std::string read_config_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
   constexpr std::streamsize kMostBytes = 4 << 20;
-  std::string text(static_cast<std::size_t>(kMostBytes), '\0');
-  file.read(text.data(), kMostBytes);
+  std::string text(static_cast<std::size_t>(kMostBytes) + 1, '\0');
+  file.read(text.data(), kMostBytes + 1);
   text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() == static_cast<std::size_t>(kMostBytes))
+  if (text.size() > static_cast<std::size_t>(kMostBytes))
     fail_usage("{}: goes on after {} bytes: give a configuration file.", path, kMostBytes);
   if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
@@ -120,9 +120,13 @@ std::string read_config_file(const std::string& path) {
 }
 
 Config load_config(const std::vector<std::string>& files,
-                   const std::vector<std::pair<std::string, std::string>>& overrides, Config config) {
+                   const std::vector<std::pair<std::string, std::string>>& overrides, Config config,
+                   std::set<std::string>* given) {
   const std::vector<Key> keys = keys_of(config);
-  for (const std::string& path : files) apply_text(keys, read_config_file(path), path);
+  for (const std::string& path : files) {
+    const std::set<std::string> names = apply_text(keys, read_config_file(path), path);
+    if (given) given->insert(names.begin(), names.end());
+  }
   for (const auto& [name, value] : overrides) set_value(find_key(keys, name, "command line"), value, "command line");
   return config;
 }

@@ -129,9 +129,11 @@ inline Index experts_or_leaves(const Config& config) {
 
 // Layers the files in their order over `base`, then the overrides (key, value); the later one wins. Each value
 // is checked by itself; call validate() for the rules between keys.
-// Throws Error (kUsage) naming file, line, key, what was found and what is allowed.
+// Throws Error (kUsage) naming file, line, key, what was found and what is allowed. Adds the keys that files set to
+// `given`, where that is not null.
 Config load_config(const std::vector<std::string>& files,
-                   const std::vector<std::pair<std::string, std::string>>& overrides = {}, Config base = {});
+                   const std::vector<std::pair<std::string, std::string>>& overrides = {}, Config base = {},
+                   std::set<std::string>* given = nullptr);
 
 // The file's text. Throws Error (kUsage) where it cannot be read.
 std::string read_config_file(const std::string& path);

@@ -94,8 +94,9 @@ std::vector<Key> keys_of(Config& c) {
       {"ffn.region_leak", &c.ffn.region_leak, from(0, 1), kResult,
        "probability that a token finds the children of a node swapped, in training (fff)"},
       {"ffn.tree", &c.ffn.tree, one_of({"soft", "hard"}), kResult,
-       "training sends a token to every leaf by its share, or to one, as evaluation does; then nodes stay as they are "
-       "(the paper's code, train_hardened, goes on training them by the hardening loss) (fff)"},
+       "soft: training sends a token to every leaf, by its share; hard: to one leaf, as evaluation does, and nodes "
+       "stay "
+       "as they are (the paper's code, train_hardened, goes on training them by the hardening loss) (fff)"},
       {"ffn.activation", &c.ffn.activation, one_of({"gelu", "relu", "cube", "identity"}), kResult,
        "what hidden units do (dense, moe; those of fff are relu)"},
       {"ffn.experts", &c.ffn.experts, from(1, 65536), kResult, "experts per block (moe)"},
@@ -144,14 +145,14 @@ std::vector<Key> keys_of(Config& c) {
       {"ffn.bias_rate", &c.ffn.bias_rate, from(0, 1e6), kResult,
        "loss_free: how far a step moves the bias of an expert that has too many tokens or too few"},
       {"ffn.capacity_train", &c.ffn.capacity_train, from(0, 1e6), kResult,
-       "an expert takes at most so many times an even share of a microbatch's tokens, the others are dropped: the "
-       "residual carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
+       "an expert takes at most so many times an even share of a microbatch's tokens; the others are dropped: the "
+       "residual alone carries them; 0: no limit (expert_choice: experts per token on average; 0: 2)"},
       {"ffn.capacity_eval", &c.ffn.capacity_eval, from(0, 1e6), kResult,
        "the same in evaluation (expert_choice; 0: as in training)"},
       {"ffn.capacity_order", &c.ffn.capacity_order, one_of({"choice", "token"}), kResult,
-       "where tokens have several choices (top_k, noisy_top_k, loss_free), which ones a capacity has room for first: "
-       "choice: first choices of all the microbatch's tokens, then second ones (GShard); token: all choices of a token "
-       "before the next one's"},
+       "which of a token's several choices (top_k, noisy_top_k, loss_free) a capacity has room for; choice: the first "
+       "choices of all the microbatch's tokens, then the second ones (GShard); token: all choices of a token, then the "
+       "next token's"},
       {"ffn.expert_dropout", &c.ffn.expert_dropout, weight_or_own(0.99), kResult,
        "dropout of hidden units inside experts; -1: train.dropout"},
       {"ffn.gating_dropout", &c.ffn.gating_dropout, from(0, 1), kResult,
@@ -229,8 +230,8 @@ std::vector<Key> keys_of(Config& c) {
        "take turns where tokens go to experts, or a GPU is awaited, with room for the activations of both; auto: on "
        "GPUs, and between them where nccl can"},
       {"parallel.timeout", &c.parallel.timeout, from(1, 1e6), kNone,
-       "seconds that a collective waits for a rank before the run is given up, MPI's start and end included; those in "
-       "which the waiting rank is itself suspended do not count"},
+       "seconds that a collective waits for a rank before the run is given up, MPI's start and end included; time "
+       "in which the waiting rank itself is stopped does not count"},
 
       {"compute.device", &c.compute.device, one_of({"cpu", "cuda"}), kRounding,
        "where kernels run; cuda: on GPUs, one for each rank, in a build with CUDA"},

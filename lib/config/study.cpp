@@ -184,9 +184,8 @@ Study read_study(const std::string& file, const Overrides& overrides, const std:
   StudyRules rules = take_study_section(text, file);
   std::set<std::string> given;
   const Config own = parse_text(text, file, &given);
-  for (const std::string& path : files) parse_text(read_config_file(path), path, &given);
   for (const auto& [key, value] : overrides) given.insert(key);
-  StudyPoint base{load_config(files, {}, own), rules.ranks};
+  StudyPoint base{load_config(files, {}, own, &given), rules.ranks};
   for (const Axis& axis : rules.axes)
     for (const std::string& key : axis.keys)
       if (base.get(key) != setting_of(own, rules.ranks, key))

@@ -35,7 +35,7 @@ alignas(16) char stack[64 * 1024];  // HDF5 may have used up the usual one
 
 void on_crash(int) {
   const std::string* const words = at_work;
-  if (words && write(STDERR_FILENO, words->data(), words->size()) < 0) _exit(static_cast<int>(ExitCode::kFailure));
+  if (words) (void)!write(STDERR_FILENO, words->data(), words->size());
   _exit(static_cast<int>(ExitCode::kFailure));
 }
 

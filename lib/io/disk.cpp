@@ -45,7 +45,7 @@ void reserve_space(const std::filesystem::path& path, Index begin, Index end, bo
 }
 
 void create_with_space(const std::filesystem::path& path, Index end, bool keep_length) {
-  reserve_space(Descriptor(path, O_WRONLY | O_CREAT), path, 0, end, keep_length);
+  reserve_space(Descriptor(path, O_WRONLY | O_CREAT | O_NOFOLLOW), path, 0, end, keep_length);
 }
 
 void reserve_space(int fd, const std::filesystem::path& path, Index begin, Index end, bool keep_length) {
@@ -76,8 +76,9 @@ void release_reserved(const std::filesystem::path& path) {
 bool is_at(int fd, const std::filesystem::path& path) {
   struct stat open {
   }, named{};
-  return fstat(fd, &open) == 0 && stat(path.c_str(), &named) == 0 && open.st_dev == named.st_dev &&
-         open.st_ino == named.st_ino;
+  if (fstat(fd, &open) != 0) return true;  // who writes to it will hear of that
+  if (stat(path.c_str(), &named) != 0) return errno != ENOENT && errno != ENOTDIR;
+  return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
 PlacedWriter::PlacedWriter(const std::filesystem::path& path)

@@ -15,7 +15,7 @@ namespace switchyard::io {
 void reserve_space(const std::filesystem::path& path, Index begin, Index end, bool keep_length = false);
 // The same of an open file; `path` is its name for messages.
 void reserve_space(int fd, const std::filesystem::path& path, Index begin, Index end, bool keep_length);
-// The same of bytes [0, end), making the file where it is not there.
+// The same of bytes [0, end), making the file where it is not there. Through a link no file is made or written.
 void create_with_space(const std::filesystem::path& path, Index end, bool keep_length = false);
 
 // Gives back what was reserved beyond the file's length.

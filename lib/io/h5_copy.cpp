@@ -1,6 +1,7 @@
 #include "io/h5_copy.hpp"
 
 #include <algorithm>
+#include <map>
 
 namespace switchyard::h5 {
 
@@ -13,7 +14,8 @@ class Copier {
   Copier(const std::filesystem::path& where, const std::function<void(Index)>& reserve)
       : where_(where), reserve_(reserve) {}
 
-  // `path` is that of both objects in their files; empty for the root.
+  // Notes the objects that both files have. `path` is that of both in their files; empty for the root.
+  void note_shared(hid_t from, hid_t to, const std::string& path);
   void copy_missing(hid_t from, hid_t to, const std::string& path);
 
   std::vector<std::string> left_behind;
@@ -24,6 +26,7 @@ class Copier {
 
   const std::filesystem::path& where_;
   const std::function<void(Index)>& reserve_;
+  std::map<haddr_t, std::string> copies_;  // objects of the old file, by address: their paths in the new one
 };
 
 struct Link {
@@ -41,19 +44,14 @@ std::vector<Link> links_of(hid_t group) {
   return links;
 }
 
-// Of an object and all below it.
-Index bytes_below(hid_t object) {
-  Index bytes = 0;
-  const auto add = [](hid_t top, const char* name, const H5O_info_t* info, void* out) -> herr_t {
-    Index& sum = *static_cast<Index*>(out);
-    sum += kObjectBytes + static_cast<Index>(info->meta_size.attr.heap_size + info->meta_size.obj.heap_size);
-    if (info->type != H5O_TYPE_DATASET) return 0;
-    const Handle dataset(H5Dopen2(top, name, H5P_DEFAULT), H5Dclose);
-    if (dataset.is_open()) sum += static_cast<Index>(H5Dget_storage_size(dataset));
-    return 0;
-  };
-  H5Ovisit2(object, H5_INDEX_NAME, H5_ITER_NATIVE, add, &bytes, H5O_INFO_ALL);
-  return bytes;
+haddr_t address_of(hid_t object) {
+  H5O_info_t info;
+  return H5Oget_info2(object, &info, H5O_INFO_BASIC) < 0 ? HADDR_UNDEF : info.addr;
+}
+
+bool refers_to_objects(hid_t dataset) {
+  const Handle type(H5Dget_type(dataset), H5Tclose);
+  return H5Tdetect_class(type, H5T_REFERENCE) > 0;
 }
 
 // Whether objects of the same kind have something to compare: groups and datasets do.
@@ -91,13 +89,26 @@ void Copier::copy_attribute(hid_t from, hid_t to, const std::string& name, const
 void Copier::copy_link(hid_t from, hid_t to, const std::string& name, const H5L_info_t& info, const std::string& path) {
   const char* const word = name.c_str();
   if (info.type == H5L_TYPE_HARD) {
-    // References among what is copied lead to the copies.
-    const Handle properties(H5Pcreate(H5P_OBJECT_COPY), H5Pclose);
-    H5Pset_copy_object(properties, H5O_COPY_EXPAND_REFERENCE_FLAG);
     const Handle object(H5Oopen(from, word, H5P_DEFAULT), H5Oclose);
     check_read(hid_t(object), where_, "open " + path);
-    reserve_(bytes_below(object));
-    check(H5Ocopy(from, word, to, word, properties, H5P_DEFAULT), where_, "copy " + path);
+    const auto [copy, is_new] = copies_.emplace(address_of(object), path);
+    if (!is_new) {
+      const Handle file(H5Iget_file_id(to), H5Fclose);
+      reserve_(kObjectBytes);
+      check(H5Lcreate_hard(file, copy->second.c_str(), to, word, H5P_DEFAULT, H5P_DEFAULT), where_, "link " + path);
+      return;
+    }
+    reserve_(kObjectBytes);
+    if (H5Iget_type(object) == H5I_GROUP) {
+      const Handle group(H5Gcreate2(to, word, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
+      check(hid_t(group), where_, "create group " + path);
+      return copy_missing(object, group, path);
+    }
+    if (H5Iget_type(object) == H5I_DATASET) {
+      if (refers_to_objects(object)) return left_behind.push_back(path);
+      reserve_(static_cast<Index>(H5Dget_storage_size(object)));
+    }
+    check(H5Ocopy(from, word, to, word, H5P_DEFAULT, H5P_DEFAULT), where_, "copy " + path);
     return;
   }
   if (info.type != H5L_TYPE_SOFT && info.type != H5L_TYPE_EXTERNAL) return left_behind.push_back(path);
@@ -111,6 +122,16 @@ void Copier::copy_link(hid_t from, hid_t to, const std::string& name, const H5L_
   const char *file = nullptr, *object = nullptr;
   check_read(H5Lunpack_elink_val(value.data(), info.u.val_size, nullptr, &file, &object), where_, "read link " + path);
   check(H5Lcreate_external(file, object, to, word, H5P_DEFAULT, H5P_DEFAULT), where_, "create link " + path);
+}
+
+void Copier::note_shared(hid_t from, hid_t to, const std::string& path) {
+  if (!copies_.emplace(address_of(from), path.empty() ? "/" : path).second || H5Iget_type(from) != H5I_GROUP) return;
+  for (const auto& [name, info] : links_of(from)) {
+    if (info.type != H5L_TYPE_HARD || H5Lexists(to, name.c_str(), H5P_DEFAULT) <= 0) continue;
+    const Handle old_object(H5Oopen(from, name.c_str(), H5P_DEFAULT), H5Oclose),
+        new_object(H5Oopen(to, name.c_str(), H5P_DEFAULT), H5Oclose);
+    if (can_hold_more(old_object, new_object)) note_shared(old_object, new_object, path + "/" + name);
+  }
 }
 
 void Copier::copy_missing(hid_t from, hid_t to, const std::string& path) {
@@ -132,6 +153,7 @@ void Copier::copy_missing(hid_t from, hid_t to, const std::string& path) {
 std::vector<std::string> copy_missing(hid_t from, hid_t to, const std::filesystem::path& where,
                                       const std::function<void(Index)>& reserve) {
   Copier copier(where, reserve);
+  copier.note_shared(from, to, "");
   copier.copy_missing(from, to, "");
   return copier.left_behind;
 }

@@ -84,6 +84,7 @@ class Choice(unittest.TestCase):
         number, said = self.words(*runs, run_of(self.DENSE, data=runs[0].attributes["data_train"]))
         self.assertEqual(number, 3)
         self.assertRegex(said, "Left out: 2 on other data.")
+        self.assertEqual(self.words(*runs[:2], run_of(self.TREE, seed=7))[0], 3)  # made before data were recorded
         self.assertEqual(self.words(run_of(self.TREE, data__kind="mnist"), run_of(self.TREE, model__kind="vit")),
                          (0, "no finished runs of configs/studies/fff-table1.cfg."))
 

@@ -152,6 +152,10 @@ TEST_F(Convert, ExplainsMistakes) {
   refused({"upcycle", kDense, "--output", kMixture}, {kMixture, "--overwrite"}, kUsage, 2);
   refused({"upcycle", kDense, "--output", "runs/small/checkpoint-00000000.h5"},
           {"runs/small holds a run already", "--overwrite"});
+  refused({"upcycle", kDense, "--output", "runs/small/results.h5", "--overwrite"},
+          {"runs/small/results.h5", "replaces only a checkpoint"});
+  std::filesystem::create_symlink(path(kMixture), path("link.h5"));
+  refused({"upcycle", kDense, "--output", "link.h5", "--overwrite"}, {"link.h5", "not a file of its own"});
   refused({"upcycle", kDense, "--output", "folder", "--overwrite"}, {"folder", "is a folder"});
   refused({"upcycle", kDense, "--output", "small.cfg/new.h5"}, {"small.cfg/new.h5", "folder"}, kFailure, 2);
   refused(upcycle + Words{"--noise", "-0.1"}, {"--noise -0.1", "at least 0"});

@@ -326,6 +326,7 @@ TEST_F(Resume, OverwritesTheRunThatItGoesOnWithNeitherAsAWholeNorByItsName) {
   EXPECT_EQ(own.code, kUsage) << own;
   EXPECT_NE(own.err.find("--overwrite would remove it"), std::string::npos) << own;
   fs::rename(renamed, checkpoint(9));
+  EXPECT_EQ(train(2, {"--resume", checkpoint(4).string(), "--overwrite"}).code, kUsage);
   EXPECT_EQ(contents(run_folder()), before);
 }
 
@@ -333,14 +334,24 @@ TEST_F(Resume, OverwritesTheRunThatItGoesOnWithNeitherAsAWholeNorByItsName) {
 TEST_F(Resume, FromTheBeginningKeepsWhatPeopleWroteIntoTheResults) {
   for (Index step = 1; step <= 9; ++step) fs::remove(checkpoint(step));
   {
-    io::ResultsWriter writer =
-        io::ResultsWriter::reopen(run_folder() / "results.h5", 9, {{"note", "keep"}}, {.layers = 2, .experts = 4});
+    io::ResultsWriter writer = io::ResultsWriter::reopen(
+        run_folder() / "results.h5", 9, {{"note", "keep"}, {"status", "running"}}, {.layers = 2, .experts = 4});
   }
   const Outcome again = train(2, {"--resume"});
   EXPECT_EQ(again.code, 0) << again;
   EXPECT_EQ(again.digest(), first_.digest());
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
   EXPECT_EQ(io::describe_results(run_folder() / "results.h5").attributes.at("note"), "keep");
+}
+
+TEST_F(Resume, RefusesToTrainAFinishedRunAnewUnasked) {
+  for (Index step = 1; step <= 9; ++step) fs::remove(checkpoint(step));
+  const auto before = contents(run_folder());
+  const Outcome refused = train(2, {"--resume"});
+  EXPECT_EQ(refused.code, kUsage) << refused;
+  EXPECT_NE(refused.err.find("runs/small/results.h5 is of a finished run"), std::string::npos) << refused;
+  EXPECT_EQ(refused.out.find("starting from the beginning"), std::string::npos) << refused;
+  EXPECT_EQ(contents(run_folder()), before);
 }
 
 TEST_F(Resume, WritesResultsAnewThatWereRemovedMeanwhile) {

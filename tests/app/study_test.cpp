@@ -148,6 +148,18 @@ std::vector<double> numbers(const fs::path& path, const char* name, std::size_t 
   return values;
 }
 
+TEST_F(StudyProgram, AStudyAndARunDoNotShareAFolder) {
+  ASSERT_EQ(run({"--only", "3"}).code, 0);
+  const Outcome into_study = train(1, {"--run.name", "tiny"});
+  EXPECT_EQ(into_study.code, 2) << into_study;
+  expect_part(into_study.err, "runs/tiny is the folder of a study: choose another run.name");
+  ASSERT_EQ(train(1, {"--run.name", "alone"}).code, 0);
+  folder_.write("alone.cfg", base_ + kStudy);
+  const Outcome into_run = study({"run", "alone.cfg"});
+  EXPECT_EQ(into_run.code, 2) << into_run;
+  expect_part(into_run.err, "runs/alone holds a run: choose another name for the study");
+}
+
 TEST_F(StudyProgram, CollectLinksByRelativePaths) {
   ASSERT_EQ(run({"--run.seed", "2"}).code, 0);
   const Outcome collected = study({"collect", "runs/tiny", "--output", "runs/all.h5"});

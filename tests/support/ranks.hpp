@@ -33,8 +33,11 @@ inline int world_size() {
   return size;
 }
 
+// The time-out is of its collectives: ranks may come late from the test before.
 inline std::unique_ptr<Communicator> world_communicator(Index timeout = kTimeout) {
-  return make_mpi_communicator(MPI_COMM_WORLD, timeout);
+  auto world = make_mpi_communicator(MPI_COMM_WORLD, kTimeout);
+  world->set_timeout(timeout);
+  return world;
 }
 
 // A CPU context with its own threads.
