@@ -41,9 +41,7 @@ watch() {
     esac
     if ((looks > 0)) && { is_in_state "$mpirun" Tt || has_unread_output "$mpirun"; }; then looks=0; fi
     case $looks in
-      10)
-        say "mpirun (process $mpirun) is still there 10 s after its last rank here: it is ended" || true
-        ;;
+      10) say "mpirun (process $mpirun) is still there 10 s after its last rank here: it is ended" || true ;;
       11) kill -KILL "$mpirun" || true ;;
     esac
     pause=0.1  # so that not even a rank that is killed at once is missed

@@ -11,8 +11,6 @@ namespace switchyard {
 namespace {
 
 constexpr int kQuestion = 1, kAnswer = 2;  // tags
-// A rank that waits looks for questions several times a second; more than that where cores have many ranks to serve.
-constexpr double kPatience = 2;  // seconds
 
 // A question is its number; an answer that number, milliseconds waited, and the ranks waited for.
 constexpr std::size_t kNumber = 0, kMilliseconds = 1, kRanks = 2;

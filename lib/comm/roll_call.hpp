@@ -15,6 +15,10 @@ namespace switchyard {
 
 class RollCall {
  public:
+  // Seconds that call() waits for an answer. A rank that waits looks for questions several times a second; more than
+  // that where cores have many ranks to serve.
+  static constexpr double kPatience = 2;
+
   // Over a duplicate of `parent`, whose ranks are those named here.
   explicit RollCall(MPI_Comm parent);
   ~RollCall();

@@ -7,6 +7,7 @@
 #include <string>
 #include <system_error>
 
+#include "comm/roll_call.hpp"
 #include "core/clock.hpp"
 #include "core/error.hpp"
 
@@ -15,6 +16,8 @@ namespace switchyard {
 namespace {
 
 constexpr std::chrono::milliseconds kBetweenLooks{50};
+// Seconds that a healthy rank may come after the others: it calls the roll to the end, though all have answered.
+constexpr double kLate = 2 * RollCall::kPatience;
 
 // At once: MPI, in which another thread waits, would wait on.
 [[noreturn]] void end_process(const std::string& problem) {
@@ -29,7 +32,7 @@ TimeLimit::TimeLimit(std::string_view what, int rank, Index seconds) try
     : thread_([this, what = std::string(what), rank, seconds] {
         std::unique_lock lock(mutex_);
         for (WaitedSeconds waited; !over_changed_.wait_for(lock, kBetweenLooks, [this] { return over_; });)
-          if (waited.look() >= static_cast<double>(seconds))
+          if (waited.look() >= static_cast<double>(seconds) + kLate)
             end_process(fmt::format(
                 "{}: rank {} waited {} s for the other ranks. Look for the error message of one, or at its node; if "
                 "one is only slow, raise parallel.timeout.",

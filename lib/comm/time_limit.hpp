@@ -13,8 +13,9 @@ namespace switchyard {
 
 class TimeLimit {
  public:
-  // If it still lives when this process has waited so many seconds, a thread of its own says that `rank` waited for the
-  // others in `what`, and ends the process with exit code 1: mpirun or srun then ends the other ranks.
+  // If it still lives when this process has waited so many seconds, and some for a roll call, a thread of its own says
+  // that `rank` waited for the others in `what`, and ends the process with exit code 1: mpirun or srun then ends the
+  // other ranks.
   TimeLimit(std::string_view what, int rank, Index seconds);
   ~TimeLimit();
   TimeLimit(const TimeLimit&) = delete;
