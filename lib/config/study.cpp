@@ -63,7 +63,8 @@ void apply_overrides(const Overrides& overrides, StudyRules& rules, StudyPoint& 
     }
     if (has_axis) continue;
     base.set(key, text, where);
-    for (TieRule& rule : rules.ties) std::erase_if(rule.values, [&](const auto& value) { return value.first == key; });
+    const auto is_given = [&name = key](const auto& value) { return value.first == name; };  // Clang 14: no bare `key`
+    for (TieRule& rule : rules.ties) std::erase_if(rule.values, is_given);
     std::erase_if(rules.ties, [](const TieRule& rule) { return rule.values.empty(); });
   }
 }
