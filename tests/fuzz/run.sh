@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh SECONDS [FUZZER...]: fuzzes the readers of files, each for so long, two at a time: config, study, idx, cifar,
-# hdf5, checkpoint, results, or those named. docs/robustness.md says what they do and what came of it.
-#   tests/fuzz/run.sh 10                      what ./test.sh does
+# hdf5, checkpoint, results, or those named.
+#   tests/fuzz/run.sh 10                      a minute in all
 #   tests/fuzz/run.sh $((8 * 3600)) results   for hours; RUNS=N ends each fuzzer after so many inputs
 #
 # Builds build/fuzz with Debian's clang, and goes on from the inputs of earlier runs in build/fuzz/corpus. Seeds are
