@@ -52,7 +52,7 @@ TEST_F(Program, BenchStepPrintsItsHeadingAtOnceAndThenNothingUntilItsTable) {
 }
 
 TEST_F(Program, BenchStepShowsItsProgressOnATerminal) {
-  const std::string command = fmt::format("stty cols 80; exec {} 2 {} bench step --config small.cfg --steps 3",
+  const std::string command = fmt::format("stty cols 80; exec '{}' 2 '{}' bench step --config small.cfg --steps 3",
                                           SWITCHYARD_MPIRUN, SWITCHYARD_PROGRAM);
   const Outcome outcome = Running({"script", "-qec", command, "/dev/null"}, folder_.path(), {{"TERM", "xterm"}}).wait();
   EXPECT_EQ(outcome.code, 0) << outcome;

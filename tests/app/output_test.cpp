@@ -81,9 +81,9 @@ class Terminal : public Program, public testing::WithParamInterface<std::size_t>
 
 TEST_P(Terminal, BarFits) {
   // `script` runs a command in a terminal of its own.
-  const std::string command =
-      fmt::format("stty cols {} rows 24; exec {} 2 {} train --config small.cfg --run.epochs 60 --checkpoint.every 1000",
-                  GetParam(), SWITCHYARD_MPIRUN, SWITCHYARD_PROGRAM);
+  const std::string command = fmt::format(
+      "stty cols {} rows 24; exec '{}' 2 '{}' train --config small.cfg --run.epochs 60 --checkpoint.every 1000",
+      GetParam(), SWITCHYARD_MPIRUN, SWITCHYARD_PROGRAM);
   Running running({"script", "-qec", command, "/dev/null"}, folder_.path(), {{"TERM", "xterm"}});
   const Outcome outcome = running.wait();
   ASSERT_EQ(outcome.code, 0) << outcome;
@@ -115,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(Columns, Terminal, testing::Values(40u, 80u, 120u),
 
 TEST_F(Program, NoBarOnADumbTerminal) {
   const std::string command =
-      fmt::format("exec {} 2 {} train --config small.cfg", SWITCHYARD_MPIRUN, SWITCHYARD_PROGRAM);
+      fmt::format("exec '{}' 2 '{}' train --config small.cfg", SWITCHYARD_MPIRUN, SWITCHYARD_PROGRAM);
   Running running({"script", "-qec", command, "/dev/null"}, folder_.path(), {{"TERM", "dumb"}});
   const Outcome outcome = running.wait();
   EXPECT_EQ(outcome.code, 0) << outcome;
@@ -128,7 +128,7 @@ TEST_F(Program, AFullDeviceIsAnError) {
   for (const char* words :
        {"--help", "--version", "train --help", "inspect runs/small/results.h5", "train --config small.cfg --resume"}) {
     SCOPED_TRACE(words);
-    Running running({"bash", "-c", fmt::format("exec {} {} >/dev/full", SWITCHYARD_PROGRAM, words)}, folder_.path());
+    Running running({"bash", "-c", fmt::format("exec '{}' {} >/dev/full", SWITCHYARD_PROGRAM, words)}, folder_.path());
     const Outcome outcome = running.wait();
     EXPECT_EQ(outcome.code, 1) << outcome;
     EXPECT_NE(outcome.err.find("No space left on device"), std::string::npos) << outcome;

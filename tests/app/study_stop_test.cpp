@@ -45,7 +45,8 @@ TEST_F(StudyProgram, KilledItTakesItsRunsAlongAndTheyGoOn) {
 TEST_F(StudyProgram, ASecondSignalEndsWhatDoesNotStop) {
   folder_.write("stubborn", "#!/bin/sh\ntrap '' USR1 TERM INT HUP\ntouch begun\nexec sleep 100\n");
   fs::permissions(path("stubborn"), fs::perms::owner_all);
-  const auto running = begin({"run", "tiny.cfg", "--only", "0", "--launcher", SWITCHYARD_MPIRUN " {ranks} ./stubborn"});
+  const auto running =
+      begin({"run", "tiny.cfg", "--only", "0", "--launcher", "'" SWITCHYARD_MPIRUN "' {ranks} ./stubborn"});
   ASSERT_TRUE(wait_until([&] { return fs::exists(path("begun")); }));
   running->send(SIGINT);
   ASSERT_TRUE(wait_until([&] { return running->out().find("stopping 1 run") != std::string::npos; }));
@@ -60,7 +61,7 @@ TEST_F(StudyProgram, ARunThatAnotherBeganAtTheSameTimeIsLeftToIt) {
   folder_.write("late", "#!/bin/sh\ntouch waiting\nwhile [ ! -e go ]; do sleep 0.05; done\nexec \"$@\"\n");
   fs::permissions(path("late"), fs::perms::owner_all);
   const Words slow = {"run", "tiny.cfg", "--run.epochs", "100000", "--run.eval_every", "0", "--only", "3"};
-  const auto second = begin(slow + Words{"--launcher", "./late " SWITCHYARD_MPIRUN " {ranks}"});
+  const auto second = begin(slow + Words{"--launcher", "./late '" SWITCHYARD_MPIRUN "' {ranks}"});
   ASSERT_TRUE(wait_until([&] { return fs::exists(path("waiting")); }));
   const auto first = begin(slow);
   ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("mesh: ") != std::string::npos; }));

@@ -272,7 +272,7 @@ TEST_F(StudyProgram, Mistakes) {
   expect_part(another.out, "none-either: cannot be started");
   EXPECT_EQ(another.out.find("no-such-program"), std::string::npos) << "the last try's lines alone\n" << another;
   const Outcome submit =
-      Running({"sh", "-c", std::string("PATH=/nowhere exec ") + SWITCHYARD_PROGRAM + " study submit tiny.cfg"},
+      Running({"sh", "-c", std::string("PATH=/nowhere exec '") + SWITCHYARD_PROGRAM + "' study submit tiny.cfg"},
               folder_.path())
           .wait();
   EXPECT_EQ(submit.code, 1) << submit;
@@ -290,7 +290,7 @@ TEST_F(StudyProgram, SubmitHandsSbatchWhatIsNotDone) {
   folder_.write("job.sh", "");
   const Words words = {
       "sh", "-c",
-      std::string("PATH=.:$PATH exec ") + SWITCHYARD_PROGRAM + " study submit tiny.cfg --script job.sh --ranks 2"};
+      std::string("PATH=.:$PATH exec '") + SWITCHYARD_PROGRAM + "' study submit tiny.cfg --script job.sh --ranks 2"};
   const Outcome submit = Running(words, folder_.path()).wait();
   EXPECT_EQ(submit.code, 0) << submit;
   expect_part(
