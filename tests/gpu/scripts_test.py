@@ -17,7 +17,7 @@ PROGRAM = shutil.which("xz")  # stands in for all programs; it needs a library, 
 
 class Scripts(unittest.TestCase):
     def setUp(self):
-        place = tempfile.TemporaryDirectory()
+        place = tempfile.TemporaryDirectory(prefix="two words ")
         self.addCleanup(place.cleanup)
         self.place = pathlib.Path(place.name)
 

@@ -322,13 +322,14 @@ class Launcher(Scripts):
     # This SLURM gives no PMI to what srun starts (MpiDefault=none), so MPI cannot start there. mpirun can.
     def test_a_shell_inside_srun_does_all_but_start_ranks_by_itself(self):
         (self.folder / "inside.cfg").write_text(f"{SMALL}[study]\nranks = 2\naxis = run.seed: 3\n", encoding="utf-8")
-        commands = [f"{PROGRAM} --version", f"{PROGRAM} inspect small.cfg", f"! {PROGRAM} ranks",
-                    f"{PROGRAM} study run inside.cfg", f"{PROGRAM} inspect runs/inside/seed3/results.h5"]
+        words = ["--version", "inspect small.cfg", "study run inside.cfg", "inspect runs/inside/seed3/results.h5"]
+        lines = [f'"$1" {command} || exit' for command in words] + ['! "$1" ranks']
+        (self.folder / "inside.sh").write_text("\n".join(lines), encoding="utf-8")
         output = self.folder / "inside.out"
         number = self.sbatch("--ntasks=2", f"--output={output}",
-                             f"--wrap=srun --ntasks=1 --cpu-bind=none bash -xec '{'; '.join(commands)}'")
+                             f"--wrap=srun --ntasks=1 --cpu-bind=none bash inside.sh '{PROGRAM}'")
         job = Job(number, output)
-        self.assertEqual(job.end(), "COMPLETED", job.text())
+        self.assertEqual(job.end(60), "COMPLETED", job.text())
         self.assertIn("inside: 1 run, 1 done\n", job.text())
     def test_srun_works_where_slurm_speaks_the_mpis_pmi(self):
         known = subprocess.run(["srun", "--mpi=list"], check=True, capture_output=True, text=True)
