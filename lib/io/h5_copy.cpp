@@ -125,7 +125,7 @@ void Copier::copy_link(hid_t from, hid_t to, const std::string& name, const H5L_
 }
 
 void Copier::note_shared(hid_t from, hid_t to, const std::string& path) {
-  if (!copies_.emplace(address_of(from), path.empty() ? "/" : path).second || H5Iget_type(from) != H5I_GROUP) return;
+  if (!copies_.emplace(address_of(from), path.empty() ? "/" : path).second || H5Iget_type(from) == H5I_DATASET) return;
   for (const auto& [name, info] : links_of(from)) {
     if (info.type != H5L_TYPE_HARD || H5Lexists(to, name.c_str(), H5P_DEFAULT) <= 0) continue;
     const Handle old_object(H5Oopen(from, name.c_str(), H5P_DEFAULT), H5Oclose),
