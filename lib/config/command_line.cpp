@@ -1,6 +1,7 @@
 #include "config/command_line.hpp"
 
 #include <algorithm>
+#include <filesystem>
 
 #include <boost/program_options.hpp>
 
@@ -76,11 +77,14 @@ Index timeout_in(const std::vector<std::string>& words) {
   wanted.add_options()("config", po::value<std::string>())(kKey, po::value<std::string>());
   std::vector<std::string> files;
   std::vector<std::pair<std::string, std::string>> overrides;
+  std::error_code ignored;
   try {
     const po::parsed_options parsed =
         po::command_line_parser(words).options(wanted).style(kStyle).allow_unregistered().run();
     for (const po::option& option : parsed.options) {
-      if (option.string_key == "config") files.push_back(option.value.at(0));
+      // What a pipe holds can be read once, and that is not now.
+      if (option.string_key == "config" && std::filesystem::is_regular_file(option.value.at(0), ignored))
+        files.push_back(option.value.at(0));
       if (option.string_key == kKey) overrides.emplace_back(kKey, option.value.at(0));
     }
     return load_config(files, overrides).parallel.timeout;

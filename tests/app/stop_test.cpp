@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "data_files.hpp"
@@ -137,6 +138,17 @@ TEST_F(Program, AStopBeforeTheFirstStepTakesNone) {
 }
 
 // A pipe in which nothing comes. There is no run yet that could stop in good order.
+TEST_F(Program, AConfigurationMayComeFromAPipe) {
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  const auto running = start(1, {"train", "--config", "pipe", "--run.name", "piped", "--run.steps", "1"});
+  std::ifstream small(path("small.cfg"));
+  std::ofstream(path("pipe")) << small.rdbuf();
+  EXPECT_EQ(running->wait().code, 0);
+  EXPECT_TRUE(std::filesystem::exists(path("runs/piped/results.h5")));
+  EXPECT_NE(io::read_checkpoint_info(path("runs/piped/checkpoint-00000001.h5")).config.find("batch = 48"),
+            std::string::npos);
+}
+
 TEST_F(Program, AStopWhileTheConfigurationIsReadEndsTheProgram) {
   ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
   const auto running = start(1, {"train", "--config", "pipe"});
