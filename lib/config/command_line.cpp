@@ -83,8 +83,11 @@ Index timeout_in(const std::vector<std::string>& words) {
         po::command_line_parser(words).options(wanted).style(kStyle).allow_unregistered().run();
     for (const po::option& option : parsed.options) {
       // What a pipe holds can be read once, and that is not now.
-      if (option.string_key == "config" && std::filesystem::is_regular_file(option.value.at(0), ignored))
-        files.push_back(option.value.at(0));
+      if (option.string_key == "config") {
+        const auto status = std::filesystem::status(option.value.at(0), ignored);
+        if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status))
+          files.push_back(option.value.at(0));
+      }
       if (option.string_key == kKey) overrides.emplace_back(kKey, option.value.at(0));
     }
     return load_config(files, overrides).parallel.timeout;
