@@ -41,7 +41,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments, const 
   po::options_description all;
   all.add(own);
   all.add_options()("config", po::value<std::string>(), "");
-  for (const Key& key : keys) all.add_options()(key.name.c_str(), po::value<std::string>(), "");
+  for (const Key& key : keys) all.add_options()(key.name, po::value<std::string>(), "");
 
   const po::parsed_options parsed = parse(arguments, all);
   CommandLine result;

@@ -17,7 +17,7 @@ namespace switchyard {
 
 namespace {
 
-std::string section_of(const std::string& name) { return name.substr(0, name.find('.')); }
+std::string section_of(std::string_view name) { return std::string(name.substr(0, name.find('.'))); }
 
 std::vector<std::string> sections_of(const std::vector<Key>& keys) {
   std::vector<std::string> sections;
@@ -107,12 +107,15 @@ std::string read_config_file(const std::string& path) {
     fail_usage("{}: this configuration file is a folder: give a file to --config.", path);
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_usage("{}: cannot read this configuration file: {}.", path, std::strerror(errno));
-  constexpr std::streamsize kMostBytes = 4 << 20;
-  std::string text(static_cast<std::size_t>(kMostBytes) + 1, '\0');
-  file.read(text.data(), kMostBytes + 1);
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > static_cast<std::size_t>(kMostBytes))
-    fail_usage("{}: goes on after {} bytes: give a configuration file.", path, kMostBytes);
+  constexpr std::size_t kMostBytes = 4 << 20, kPiece = 64 << 10;
+  std::string text;
+  while (file && text.size() <= kMostBytes) {
+    const std::size_t size = text.size();
+    text.resize(size + kPiece);
+    file.read(text.data() + size, kPiece);
+    text.resize(size + static_cast<std::size_t>(file.gcount()));
+  }
+  if (text.size() > kMostBytes) fail_usage("{}: goes on after {} bytes: give a configuration file.", path, kMostBytes);
   if (file.bad()) fail_usage("{}: reading this configuration file failed: {}.", path, std::strerror(errno));
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // some editors begin UTF-8 with it
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
@@ -162,7 +165,7 @@ std::string to_text(const Config& config) {
       section = section_of(key.name);
     }
     const std::string value = value_text(key);
-    text += fmt::format("{} ={}{}\n", key.name.substr(section.size() + 1), value.empty() ? "" : " ", value);
+    text += fmt::format("{} ={}{}\n", key.name + section.size() + 1, value.empty() ? "" : " ", value);
   }
   return text;
 }
@@ -190,7 +193,7 @@ std::vector<std::string> result_differences(const Config& before, const Config& 
   const bool evaluations_matter = evaluations_steer(before) || evaluations_steer(after);
   std::vector<std::string> differences;
   for (std::size_t i = 0; i < keys_before.size(); ++i) {
-    const std::string& name = keys_before[i].name;
+    const std::string_view name = keys_before[i].name;
     if (keys_before[i].effect != Effect::kResult && !(evaluations_matter && name == "run.eval_every")) continue;
     if (!length_matters && (name == "run.epochs" || name == "run.steps")) continue;
     const std::string old_value = value_text(keys_before[i]), new_value = value_text(keys_after[i]);

@@ -166,16 +166,18 @@ std::string in_quotes(std::string_view text) {
 
 std::string suggestion(std::string_view wrong, const std::vector<std::string>& names) {
   wrong = wrong.substr(0, 64);
+  const std::size_t most = std::max<std::size_t>(2, wrong.size() / 3);
   const std::string* best = nullptr;
   std::size_t best_distance = 0;
   for (const std::string& name : names) {
     // The right key in the wrong section is nearer than any misspelling but one of a letter or two.
-    std::size_t distance = edit_distance(wrong, name);
+    const std::size_t difference = std::max(wrong.size(), name.size()) - std::min(wrong.size(), name.size());
+    std::size_t distance = difference > most ? difference : edit_distance(wrong, name);
     if (last_part(wrong) == last_part(name)) distance = std::min<std::size_t>(distance, 2);
     if (name.starts_with(wrong)) distance = 1;
     if (best == nullptr || distance < best_distance) best = &name, best_distance = distance;
   }
-  if (best == nullptr || best_distance > std::max<std::size_t>(2, wrong.size() / 3)) return ".";
+  if (best == nullptr || best_distance > most) return ".";
   return fmt::format(", did you mean {}?", *best);
 }
 

@@ -28,11 +28,11 @@ struct Allowed {
 enum class Effect { kResult, kRounding, kNone };
 
 struct Key {
-  std::string name;                                                          // "section.key"
+  const char* name;                                                          // "section.key"
   std::variant<std::string*, bool*, Index*, std::uint64_t*, double*> value;  // into the Config given to keys_of
   Allowed allowed;
   Effect effect;
-  std::string doc;
+  const char* doc;
 };
 
 // All keys in their printed order; keys of a section stand together.

@@ -224,8 +224,8 @@ TEST(ConfigHelp, ExplainsEveryKeyWithinTheWidth) {
   const std::string help = help_text(72);
   Config config;
   for (const Key& key : keys_of(config)) {
-    EXPECT_NE(help.find("--" + key.name + " "), std::string::npos) << key.name;
-    EXPECT_FALSE(key.doc.empty()) << key.name;
+    EXPECT_NE(help.find(fmt::format("--{} ", key.name)), std::string::npos) << key.name;
+    EXPECT_STRNE(key.doc, "") << key.name;
   }
   EXPECT_NE(help.find("--train.batch 128\n"), std::string::npos);
   std::istringstream lines(help);
