@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, runs every test; exits non-zero where one fails or none ran.
 #   ./test.sh         every test of the release preset; where there is nvcc, it also compiles and links the cuda preset
-#   ./test.sh --asan  under the address and undefined-behaviour sanitizers, the tests that need no MPI
+#   ./test.sh --asan  under the address and undefined-behaviour sanitizers, the tests that need no MPI; no fuzzing
 set -euo pipefail
 cd "$(dirname "$0")"
 source scripts/setup.sh
 
 case "${1:-}" in
   '') preset=release selection=() ;;
-  --asan) preset=asan selection=(--label-exclude mpi) ;;
+  --asan) preset=asan selection=(--label-exclude 'mpi|fuzz') ;;
   *) sed -n '2,4s/^# \?//p' "$0" >&2; exit 2 ;;
 esac
 
 install_packages "${build_packages[@]}" "${test_packages[@]}"
 (install_packages "${slurm_packages[@]}") || say 'Without SLURM the tests of slurm/ are skipped'
+(install_packages "${fuzz_packages[@]}") || say 'Without Clang the tests of tests/fuzz/ are skipped'
 
 say "Building build/$preset"
 cmake --preset "$preset" -DSWITCHYARD_TESTS=ON

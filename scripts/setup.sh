@@ -8,7 +8,9 @@ test_packages=(
   libgtest-dev ccache clang-format iproute2 python3-h5py python3-numpy python3-pandas python3-matplotlib
   python3-nbclient python3-ipykernel python3-venv
 )
-slurm_packages=(slurmctld slurmd slurm-client munge)  # without them the tests of the job scripts are skipped
+# Without these, tests are skipped: those of the job scripts; the fuzzed readers.
+slurm_packages=(slurmctld slurmd slurm-client munge)
+fuzz_packages=(clang libclang-rt-14-dev)
 
 # Debian's own compiler, mpirun and python3, whatever else (conda, pyenv) stands first on the path.
 export PATH=/usr/bin:/bin:$PATH

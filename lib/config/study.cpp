@@ -17,8 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMostRuns = 100000;
-
 using Overrides = std::vector<std::pair<std::string, std::string>>;
 
 // Each once, where it stands first: of keys that move together one may have a value many times.

@@ -13,8 +13,6 @@ namespace switchyard {
 
 namespace {
 
-constexpr std::uint64_t kMostValues = 10000;  // of one axis
-
 std::vector<std::string> split(std::string_view text, std::string_view separator) {
   std::vector<std::string> parts;
   for (;;) {

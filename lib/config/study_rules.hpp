@@ -9,6 +9,13 @@
 
 namespace switchyard {
 
+// Values of one axis, and runs of a study. Fewer in the fuzzed build, where an input is to take milliseconds.
+#ifdef SWITCHYARD_FUZZ
+inline constexpr std::uint64_t kMostValues = 100, kMostRuns = 500;
+#else
+inline constexpr std::uint64_t kMostValues = 10000, kMostRuns = 100000;
+#endif
+
 // One combination of values.
 struct StudyPoint {
   Config config;

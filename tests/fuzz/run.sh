@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh SECONDS [FUZZER...]: fuzzes the readers of files, each for so long, two at a time: config, study, idx, cifar,
-# hdf5, checkpoint, results, or those named.
-#   tests/fuzz/run.sh 10                      a minute in all
+# hdf5, checkpoint, results, or those named. docs/robustness.md says what they do and what came of it.
+#   tests/fuzz/run.sh 10                      what ./test.sh does; 0 only builds and makes seeds
 #   tests/fuzz/run.sh $((8 * 3600)) results   for hours; RUNS=N ends each fuzzer after so many inputs
 #
 # Builds build/fuzz with Debian's clang, and goes on from the inputs of earlier runs in build/fuzz/corpus. Seeds are
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/python.sh
 skip() { echo "skipped: $*"; exit 77; }
-[[ ${1:-} =~ ^[1-9][0-9]*$ ]] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
+[[ ${1:-} =~ ^[0-9]+$ ]] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
 seconds=$1; shift
 fuzzers=("$@")
 [ $# -gt 0 ] || fuzzers=(config study idx cifar hdf5 checkpoint results)
@@ -36,6 +36,7 @@ mkdir -p $build
     "$python" -B tests/fuzz/seeds.py "$program" $build/seeds
   fi
 ) 9>$build/lock >$build/build.log 2>&1 || { cat $build/build.log >&2; exit 1; }
+[ "$seconds" -gt 0 ] || exit 0
 
 work=$(mktemp -d -p /dev/shm switchyard-fuzz-XXXXXX 2>/dev/null || mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -62,7 +63,7 @@ report() {
   input=$(sed -n 's/.*Test unit written to //p' "$2" | tail -n 1)
   tail -n 40 "$2"
   echo "$name: a finding: again with: $build/fuzz_$name $input"
-  [ -z "$input" ] || FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1 TMPDIR=$work/$name $build/fuzz_"$name" "$input" 2>&1 | head -n 40
+  [ -z "$input" ] || FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name $build/fuzz_"$name" "$input" 2>&1 | head -n 40
 }
 
 status=0
