@@ -11,10 +11,12 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "fuzz/harness.hpp"
 
@@ -23,34 +25,42 @@ namespace {
 
 enum End : int { kRead = 0, kLibraryCrash = 101, kLibraryLoop = 102, kOwnLoop = 103 };
 
-// Whose code a frame of a stack is.
-enum class Owner { kOwn, kLibrary, kOther };
+// Whose code a frame of a stack is. Of this program only the sanitizers' functions in the place of memcpy, free and the
+// like have names to dladdr.
+enum class Owner { kOwn, kLibrary, kStandIn, kOther };
 
 Owner owner_of(std::uintptr_t address) {
   Dl_info frame, own;
   if (dladdr(reinterpret_cast<void*>(address), &frame) == 0) return Owner::kOther;
   if (std::strstr(frame.dli_fname, "libhdf5")) return Owner::kLibrary;
   dladdr(reinterpret_cast<void*>(&owner_of), &own);
-  // Of this program only what the sanitizers put in the place of memcpy, malloc and the like has a name to dladdr.
-  return frame.dli_fbase == own.dli_fbase && !frame.dli_sname ? Owner::kOwn : Owner::kOther;
+  if (frame.dli_fbase != own.dli_fbase) return Owner::kOther;
+  return frame.dli_sname ? Owner::kStandIn : Owner::kOwn;
+}
+
+// Innermost frame first. What lies within a stand-in, some frames at most, is the sanitizers' own.
+bool is_of_library(const std::vector<std::uintptr_t>& stack) {
+  constexpr std::size_t kMostWithin = 4;
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < std::min(kMostWithin, stack.size()); ++i)
+    if (owner_of(stack[i]) == Owner::kStandIn) first = i + 1;
+  for (; first < stack.size(); ++first)
+    if (const Owner owner = owner_of(stack[first]); owner == Owner::kOwn || owner == Owner::kLibrary)
+      return owner == Owner::kLibrary;
+  return false;
 }
 
 // A sanitizer's report is of the library where all its stacks are: that of the access, and those of who allocated or
-// freed the memory. A stack is of the innermost frame's owner, where that is known. Lines of a stack: "    #0 0x7f...".
+// freed the memory. Their lines begin "    #0 0x7f...".
 bool is_of_library(const char* report) {
-  int num_stacks = 0, num_of_library = 0;
+  std::vector<std::vector<std::uintptr_t>> stacks;
   for (const char* line = std::strstr(report, "    #"); line; line = std::strstr(line + 1, "    #")) {
     char* end = nullptr;
-    if (std::strtol(line + 5, &end, 10) == 0) {
-      if (num_stacks != num_of_library) return false;
-      ++num_stacks;
-    }
-    if (num_stacks == num_of_library) continue;
-    const Owner owner = owner_of(std::strtoull(end, nullptr, 16));
-    if (owner == Owner::kOwn) return false;
-    num_of_library += owner == Owner::kLibrary;
+    if (std::strtol(line + 5, &end, 10) == 0) stacks.emplace_back();
+    if (!stacks.empty()) stacks.back().push_back(std::strtoull(end, nullptr, 16));
   }
-  return num_stacks > 0 && num_stacks == num_of_library;
+  return !stacks.empty() &&
+         std::all_of(stacks.begin(), stacks.end(), [](const auto& stack) { return is_of_library(stack); });
 }
 
 volatile std::sig_atomic_t num_library_calls = 0, num_calls_before = -1;

@@ -61,9 +61,10 @@ fuzz() {
 report() {
   local name=$1 input
   input=$(sed -n 's/.*Test unit written to //p' "$2" | tail -n 1)
-  tail -n 40 "$2"
+  tail -n 20 "$2"
+  if [ -z "$input" ]; then echo "$name: ended without a finding, before its time: $2"; return; fi
   echo "$name: a finding: again with: $build/fuzz_$name $input"
-  [ -z "$input" ] || FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name $build/fuzz_"$name" "$input" 2>&1 | head -n 40
+  FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name $build/fuzz_"$name" "$input" 2>&1 | head -n 40
 }
 
 status=0
