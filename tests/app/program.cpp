@@ -17,6 +17,8 @@
 #include <thread>
 
 #include "io/checkpoint.hpp"
+#include "io/h5.hpp"
+#include "io/schema.hpp"
 
 namespace switchyard::test {
 
@@ -96,6 +98,11 @@ int rank_of(pid_t pid) {
   return at == std::string::npos ? -1 : std::atoi(environment.c_str() + at + name.size());
 }
 
+fs::path executable_of(pid_t pid) {
+  std::error_code error;
+  return fs::read_symlink(fmt::format("/proc/{}/exe", pid), error);
+}
+
 int open_for_output(const fs::path& path) { return open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644); }
 
 }  // namespace
@@ -162,16 +169,20 @@ void Running::send(int signal) const {
 
 std::vector<pid_t> Running::ranks() const {
   std::vector<pid_t> found;
-  for (pid_t pid : descendants(pid_)) {
-    std::error_code error;
-    if (fs::read_symlink(fmt::format("/proc/{}/exe", pid), error) == fs::path(SWITCHYARD_PROGRAM)) found.push_back(pid);
-  }
+  for (pid_t pid : descendants(pid_))
+    if (is_program(pid)) found.push_back(pid);
   std::sort(found.begin(), found.end(), [](pid_t a, pid_t b) { return rank_of(a) < rank_of(b); });
   return found;
 }
 
 void Running::send_to_ranks(int signal) const {
   for (pid_t pid : ranks()) kill(pid, signal);
+}
+
+void Running::send_to_mpirun(int signal) const {
+  for (pid_t pid : descendants(pid_))
+    if (const std::string name = executable_of(pid).filename(); name == "orterun" || name == "mpirun")
+      kill(pid, signal);
 }
 
 std::string Running::out() const { return bytes_of(out_); }
@@ -193,6 +204,8 @@ Outcome Running::wait(double timeout_seconds) {
   if (hangs) ADD_FAILURE() << "still running after " << timeout_seconds << " s\n" << outcome;
   return outcome;
 }
+
+bool is_program(pid_t pid) { return executable_of(pid) == fs::path(SWITCHYARD_PROGRAM); }
 
 double megabytes_of(pid_t pid) {
   std::ifstream status(fmt::format("/proc/{}/status", pid));
@@ -236,6 +249,24 @@ std::vector<Index> logged_steps(const fs::path& results) {
   H5Dclose(dataset);
   H5Fclose(file);
   return {steps.begin(), steps.end()};
+}
+
+std::map<std::string, std::string> columns_without_times(const fs::path& results) {
+  std::map<std::string, std::string> columns;
+  const auto add = [](hid_t top, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+    if (info->type != H5O_TYPE_DATASET) return 0;
+    const h5::Handle dataset(H5Dopen(top, name, H5P_DEFAULT), H5Dclose);
+    const auto units = h5::read_text(dataset, io::schema::kUnits).value_or("");
+    if (units.empty() || units == "s" || units == "1/s") return 0;
+    const h5::Handle type(H5Dget_type(dataset), H5Tclose), space(H5Dget_space(dataset), H5Sclose);
+    std::string values(H5Tget_size(type) * static_cast<std::size_t>(H5Sget_simple_extent_npoints(space)), '\0');
+    EXPECT_GE(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0) << name;
+    static_cast<std::map<std::string, std::string>*>(out)->emplace(name, values);
+    return 0;
+  };
+  const h5::Handle file(H5Fopen(results.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT), H5Fclose);
+  EXPECT_GE(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_NATIVE, add, &columns, H5O_INFO_BASIC), 0) << results;
+  return columns;
 }
 
 std::vector<Index> steps_up_to(Index last) {

@@ -47,6 +47,7 @@ class Running {
   // The processes of the program under it, by rank.
   std::vector<pid_t> ranks() const;
   void send_to_ranks(int signal) const;
+  void send_to_mpirun(int signal) const;
   std::string out() const;
   // Waits for its end: a test failure, and killed, after so many seconds.
   Outcome wait(double timeout_seconds = 60);
@@ -56,6 +57,9 @@ class Running {
   int status_ = -1;
   std::filesystem::path out_, err_;
 };
+
+// Whether a process is there that runs the program.
+bool is_program(pid_t pid);
 
 // Memory of a process that is not of files.
 double megabytes_of(pid_t pid);
@@ -89,6 +93,8 @@ class Program : public testing::Test {
 
 // steps/step of a results file.
 std::vector<Index> logged_steps(const std::filesystem::path& results);
+// All columns of a results file, as bytes, but those of times and rates.
+std::map<std::string, std::string> columns_without_times(const std::filesystem::path& results);
 // 1, 2, ... last
 std::vector<Index> steps_up_to(Index last);
 

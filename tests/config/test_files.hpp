@@ -13,7 +13,7 @@
 
 namespace switchyard::test {
 
-// A folder of the test's own, removed with all that it holds.
+// A folder of the test's own, removed with all that it holds unless it is to be kept.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -21,10 +21,13 @@ class TemporaryFolder {
     if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder: " + pattern);
     path_ = pattern;
   }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  ~TemporaryFolder() {
+    if (!kept_) std::filesystem::remove_all(path_);
+  }
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
+  void keep() { kept_ = true; }
   std::string path() const { return path_.string(); }
   std::string operator/(const std::string& name) const { return (path_ / name).string(); }
 
@@ -36,6 +39,7 @@ class TemporaryFolder {
 
  private:
   std::filesystem::path path_;
+  bool kept_ = false;
 };
 
 // body() throws Error with this exit code, and its message holds every part.
