@@ -75,10 +75,28 @@ class ArrayFile {
     const h5::Handle memory(H5Screate_simple(static_cast<int>(size.size()), size.data(), nullptr), H5Sclose);
     if (H5Sselect_hyperslab(space_, H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr) < 0 ||
         H5Dread(dataset_, memory_type, memory, space_, H5P_DEFAULT, target) < 0)
-      fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, h5::last_message());
+      fail_to_read(h5::last_message());
   }
 
  private:
+  [[noreturn]] void fail_to_read(const std::string& reason) const {
+    const h5::Handle creation(H5Dget_create_plist(dataset_), H5Pclose);
+    for (int i = 0; i < H5Pget_nfilters(creation); ++i) {
+      unsigned flags = 0;
+      std::size_t num_values = 0;
+      char name[64] = {};
+      const H5Z_filter_t filter =
+          H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &num_values, nullptr, sizeof(name), name, nullptr);
+      if (filter >= 0 && H5Zfilter_avail(filter) <= 0)
+        fail(
+            "{}: is compressed with the filter {} ({}), which this machine's HDF5 library does not have: write it "
+            "anew, "
+            "with gzip (h5py's compression=\"gzip\") or as it is.",
+            where_, filter, name[0] ? name : "without a name");
+    }
+    fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, reason);
+  }
+
   std::string where_;
   h5::Handle dataset_, type_, space_;
   std::vector<hsize_t> shape_;

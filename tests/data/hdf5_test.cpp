@@ -250,6 +250,31 @@ TEST(Hdf5, FilesBehindLinksAreNamed) {
   EXPECT_EQ(data_files({.kind = "hdf5", .path = path}), (std::vector<std::string>{path, other}));
 }
 
+// As h5py's compression="lzf", whose filter comes with h5py and not with the library.
+TEST(Hdf5, AFilterThatThisMachineLacksIsNamed) {
+  constexpr H5Z_filter_t kFilter = 32000;
+  const auto as_it_is = [](unsigned, std::size_t, const unsigned*, std::size_t bytes, std::size_t*, void**) {
+    return bytes;
+  };
+  const H5Z_class2_t filter = {H5Z_CLASS_T_VERS, kFilter, 1, 1, "lzf", nullptr, nullptr, as_it_is};
+  const TemporaryFolder folder;
+  const std::string path = folder / "data.h5";
+  Writer(path).images("train", {2, 2, 2}).labels("train", {0, 1}).images("test", {1, 2, 2});
+  H5Zregister(&filter);
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), creation = H5Pcreate(H5P_DATASET_CREATE);
+  const hsize_t one = 1;
+  const std::int64_t label = 0;
+  H5Pset_chunk(creation, 1, &one);
+  H5Pset_filter(creation, kFilter, H5Z_FLAG_OPTIONAL, 0, nullptr);
+  const hid_t space = H5Screate_simple(1, &one, nullptr);
+  const hid_t labels = H5Dcreate2(file, "test/labels", H5T_NATIVE_INT64, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+  H5Dwrite(labels, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, &label);
+  H5Dclose(labels), H5Sclose(space), H5Pclose(creation), H5Fclose(file);
+  H5Zunregister(kFilter);
+  expect_error(ExitCode::kFailure, {":test/labels: is compressed with the filter 32000 (lzf)", "gzip"},
+               [&] { load_dataset({.kind = "hdf5", .path = path}); });
+}
+
 TEST(Hdf5, LabelOutOfRange) {
   const auto with_labels = [](const std::vector<std::int64_t>& labels, std::int32_t classes) {
     return [=](Writer& file) {
