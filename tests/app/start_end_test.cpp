@@ -23,11 +23,12 @@ constexpr Place kPlaces[] = {{"MPI_Init", "MPI_Init"},
                              {"MPI_Finalize", "MPI_Finalize"}};
 
 TEST_F(StartAndEnd, OfWhichOneRankStopsAreEndedByTheOther) {
-  folder_.write("timeout.cfg", "[parallel]\ntimeout = 2\n");  // read before MPI starts
+  folder_.write("timeout.cfg", "[parallel]\ntimeout = 2\n");             // read before MPI starts
+  std::filesystem::create_symlink(STOP_IN_MPI, path("stop_in_mpi.so"));  // names in LD_PRELOAD end at spaces
   std::vector<std::unique_ptr<Running>> running;
   for (const auto& [function, message] : kPlaces)
     running.push_back(std::make_unique<Running>(
-        mpirun(2) + Words{"env", "LD_PRELOAD=" STOP_IN_MPI, SWITCHYARD_PROGRAM} +
+        mpirun(2) + Words{"env", "LD_PRELOAD=./stop_in_mpi.so", SWITCHYARD_PROGRAM} +
             training({"--config", "timeout.cfg", "--run.name", function, "--parallel.experts", "2"}),
         folder_.path(), std::map<std::string, std::string>{{"STOP_IN", function}, {"STOP_RANK", "1"}}));
   for (std::size_t i = 0; i < running.size(); ++i) {
