@@ -9,15 +9,18 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 namespace switchyard {
 
 namespace {
 
-std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+// A file of /proc/PID; empty once that process is gone, even where it goes while its file is read: a stream's iterator
+// would throw then.
+std::string process_file(int pid, const char* name) {
+  std::ostringstream text;
+  if (std::ifstream file(fmt::format("/proc/{}/{}", pid, name)); file) text << file.rdbuf();
+  return text.str();
 }
 
 // mpirun, or its daemon on another machine: the nearest ancestor that is no part of a rank. 0 where that is not seen.
@@ -25,10 +28,10 @@ int launcher() {
   constexpr const char* kRank = "OMPI_COMM_WORLD_RANK=";
   int pid = getppid();
   while (pid > 1) {
-    const std::string environment = text_of(fmt::format("/proc/{}/environ", pid));
+    const std::string environment = process_file(pid, "environ");
     if (!environment.starts_with(kRank) && environment.find('\0' + std::string(kRank)) == std::string::npos) return pid;
     // PID (NAME) STATE PARENT ...
-    const std::string stat = text_of(fmt::format("/proc/{}/stat", pid));
+    const std::string stat = process_file(pid, "stat");
     const std::size_t name_end = stat.rfind(')');
     if (name_end == std::string::npos || name_end + 4 >= stat.size()) return 0;
     pid = std::atoi(stat.c_str() + name_end + 4);

@@ -64,6 +64,14 @@ std::string bytes_of(const fs::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// A file of /proc/PID; empty once the process is gone, even where it goes between opening and reading (ESRCH, which
+// a stream's iterator would throw).
+std::string process_file(pid_t pid, const std::string& name) {
+  std::ostringstream text;
+  if (std::ifstream file(fmt::format("/proc/{}/{}", pid, name)); file) text << file.rdbuf();
+  return text.str();
+}
+
 // Every living process with its parent.
 std::map<pid_t, pid_t> parents() {
   std::map<pid_t, pid_t> result;
@@ -72,7 +80,7 @@ std::map<pid_t, pid_t> parents() {
     const int pid = std::atoi(entry->d_name);
     if (pid <= 0) continue;
     // PID (NAME) STATE PARENT ...
-    const std::string stat = bytes_of(fmt::format("/proc/{}/stat", pid));
+    const std::string stat = process_file(pid, "stat");
     const auto name_end = stat.rfind(')');
     if (name_end == std::string::npos || name_end + 4 >= stat.size() || stat[name_end + 2] == 'Z') continue;
     result[pid] = std::atoi(stat.c_str() + name_end + 4);
@@ -92,7 +100,7 @@ std::vector<pid_t> descendants(pid_t ancestor) {
 }
 
 int rank_of(pid_t pid) {
-  const std::string environment = '\0' + bytes_of(fmt::format("/proc/{}/environ", pid));
+  const std::string environment = '\0' + process_file(pid, "environ");
   const std::string name = std::string(1, '\0') + "OMPI_COMM_WORLD_RANK=";
   const auto at = environment.find(name);
   return at == std::string::npos ? -1 : std::atoi(environment.c_str() + at + name.size());
@@ -208,7 +216,7 @@ Outcome Running::wait(double timeout_seconds) {
 bool is_program(pid_t pid) { return executable_of(pid) == fs::path(SWITCHYARD_PROGRAM); }
 
 double megabytes_of(pid_t pid) {
-  std::ifstream status(fmt::format("/proc/{}/status", pid));
+  std::istringstream status(process_file(pid, "status"));
   for (std::string line; std::getline(status, line);)
     if (line.starts_with("RssAnon:")) return 1e-3 * std::stod(line.substr(8));  // kB
   return 0;
