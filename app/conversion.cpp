@@ -52,7 +52,7 @@ void check_output(const World& world, const CommandLine& line, const ConversionF
   if (fs::exists(fs::symlink_status(files.to)))
     fail_usage("--output {}: the file is there already; replace it (--overwrite), or choose another", files.to);
   const RunFolder folder(fs::absolute(files.to).parent_path());
-  if (io::has_checkpoint_name(files.to) && folder.holds_a_run())
+  if (io::step_in_name(files.to) && folder.holds_a_run())
     fail_usage(
         "--output {}: {} holds a run already, and this would be one of its checkpoints: choose another folder, or give "
         "--overwrite",

@@ -81,4 +81,13 @@ void RunFolder::make_free(bool overwrite, const std::string& start, const std::s
   fs::remove(results());
 }
 
+void RunFolder::require_none_after(Index step) const {
+  for (const fs::path& each : io::list_checkpoints(path_))
+    if (io::step_in_name(each) > step)
+      fail_usage(
+          "--resume: this run ends after step {}, which would remove {}: train for as many steps, move that checkpoint "
+          "away, or choose another run.name",
+          step, each.string());
+}
+
 }  // namespace switchyard

@@ -25,6 +25,9 @@ class RunFolder {
   // fails where that would remove `start`, the checkpoint that the new run begins with or goes on from, and that was
   // `named` so: "train.start = FILE".
   void make_free(bool overwrite, const std::string& start, const std::string& named) const;
+  // On rank 0, locked: fails where there is a checkpoint of a later step, which a run that ends with `step` would
+  // remove.
+  void require_none_after(Index step) const;
   bool holds_a_run() const;
 
  private:

@@ -122,6 +122,10 @@ void StudyRunner::ended(const Job& job) {
     ++num_elsewhere_;
     return say(fmt::format("left     {}: another process began it at the same time", run.name));
   }
+  if (code != 0 && report.state == RunState::kDone) {
+    ++num_done_;
+    return say(fmt::format("done     {}: another process ended it at the same time", run.name));
+  }
   const bool done = code == 0 && report.state == RunState::kDone;
   log_end(run, done ? 0 : code == 0 ? 1 : code, stopped);
   const std::string time = duration(seconds_now() - job.start), ranks = plural(run.ranks, "rank");

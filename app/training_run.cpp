@@ -91,6 +91,7 @@ void TrainingRun::resume(const std::string& from, bool overwrite) {
     if (own && overwrite)
       fail_usage("--resume {}: --overwrite would remove it with the run that it is of: leave one of them out",
                  path->string());
+    if (own) folder_.require_none_after(trainer_->total_steps());
     if (path && !own)
       folder_.make_free(overwrite, path->string(), "--resume " + path->string());
     else
@@ -260,16 +261,8 @@ void TrainingRun::log_step(const StepMetrics& metrics) {
   progress_->step(metrics);
   for (const std::string& warning : routing_watch_->step(metrics.step, metrics.routing))
     progress_->note("warning: " + warning);
-  without_row_.reset();
-  if (metrics.step % config_.run.log_every == 0)
-    append_rows(metrics);
-  else
-    without_row_ = metrics;
-}
-
-void TrainingRun::append_last_rows() {
-  if (without_row_) append_rows(*without_row_);
-  without_row_.reset();
+  // A step that is evaluated may be the last one.
+  if (metrics.step % config_.run.log_every == 0 || trainer_->lacks_evaluation()) append_rows(metrics);
 }
 
 void TrainingRun::append_rows(const StepMetrics& metrics) {
@@ -287,7 +280,6 @@ void TrainingRun::evaluate() {
     return;
   }
   saved_step_ = -1;  // a checkpoint of this step, of a run that was stopped, lacks the evaluation
-  if (is_done()) append_last_rows();
   if (!world_.speaks()) return;
   const double epoch = epoch_of(trainer_->step());
   results_->append(evaluation_row(trainer_->step(), epoch, *measures_));
@@ -335,9 +327,6 @@ void TrainingRun::save_checkpoint() {
 }
 
 int TrainingRun::finish(bool stopped) {
-  // The evaluation that is missing may show that the run is over.
-  if (trainer_->lacks_evaluation() && (trainer_->step() == trainer_->total_steps() || config_.train.patience > 0))
-    append_last_rows();
   if (saved_step_ != trainer_->step()) save_checkpoint();
   const fs::path checkpoint = folder_.checkpoint(trainer_->step());
   std::optional<double> dispatch_entropy;

@@ -46,8 +46,7 @@ class TrainingRun {
   void step();
   void log_step(const StepMetrics& metrics);
   void append_rows(const StepMetrics& metrics);
-  void append_last_rows();  // whatever run.log_every
-  void evaluate();          // leaves the evaluation due where the run is told to stop meanwhile
+  void evaluate();  // leaves the evaluation due where the run is told to stop meanwhile
   struct Stopped {};
   void throw_if_stopped();
   void measure();  // throws Stopped, on every rank
@@ -68,9 +67,8 @@ class TrainingRun {
   std::optional<io::ResultsWriter> results_;  // rank 0
   std::optional<Progress> progress_;
   std::optional<RoutingWatch> routing_watch_;
-  std::optional<Measures> measures_;        // of the parameters as they are now
-  std::optional<StepMetrics> without_row_;  // rank 0: of the newest step, where it has no row in the results
-  Index saved_step_ = -1;                   // of the newest checkpoint that this run wrote or found in its own folder
+  std::optional<Measures> measures_;  // of the parameters as they are now
+  Index saved_step_ = -1;             // of the newest checkpoint that this run wrote or found in its own folder
   double step_seconds_ = 0, seconds_since_evaluation_ = 0;
   Index num_steps_here_ = 0;
 };

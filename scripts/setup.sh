@@ -5,7 +5,7 @@ build_packages=(
   libfmt-dev librandom123-dev libxxhash-dev zlib1g-dev dataset-fashion-mnist
 )
 test_packages=(
-  libgtest-dev ccache clang-format iproute2 python3-h5py python3-numpy python3-pandas python3-matplotlib
+  libgtest-dev ccache clang-format iproute2 xz-utils python3-h5py python3-numpy python3-pandas python3-matplotlib
   python3-nbclient python3-ipykernel python3-venv
 )
 # Without these, tests are skipped: those of the job scripts; the fuzzed readers.

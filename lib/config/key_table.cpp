@@ -28,7 +28,7 @@ std::vector<Key> keys_of(Config& c) {
       {"run.seed", &c.run.seed, anything(), kResult, "seed of every random number of the run"},
       {"run.epochs", &c.run.epochs, from(1, 1e6), kResult, "passes over the training data"},
       {"run.steps", &c.run.steps, from(0, kMany), kResult, "above 0: train so many steps instead of run.epochs"},
-      {"run.log_every", &c.run.log_every, from(1, kMany), kNone, "steps between rows of steps/* in the results"},
+      {"run.log_every", &c.run.log_every, from(1, kMany), kNone, "steps between rows of steps/* in the results; steps that are evaluated have one, too"},
       {"run.eval_every", &c.run.eval_every, from(0, 1e6), kNone, "epochs between evaluations; 0: only at the end"},
       {"run.measure_training", &c.run.measure_training, anything(), kResult,
        "evaluations also measure the whole training split, in evaluation mode and without augmentation"},

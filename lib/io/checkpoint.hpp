@@ -70,8 +70,8 @@ CheckpointSummary describe_checkpoint(const std::filesystem::path& path);
 // FOLDER/checkpoint-00000123.h5
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder, Index step);
 
-// Whether list_checkpoints() would list the file.
-bool has_checkpoint_name(const std::filesystem::path& path);
+// The step in a name that checkpoint_path() gives; nullopt for others, which list_checkpoints() does not list.
+std::optional<Index> step_in_name(const std::filesystem::path& path);
 
 // Checkpoints in a folder by their names, oldest first. No folder, no checkpoints; fails where it cannot be listed.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);

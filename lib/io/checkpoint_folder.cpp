@@ -44,7 +44,7 @@ fs::path checkpoint_path(const fs::path& folder, Index step) {
   return folder / fmt::format("{}{:08}{}", kPrefix, step, kSuffix);
 }
 
-bool has_checkpoint_name(const fs::path& path) { return step_in(path.filename().string(), kSuffix).has_value(); }
+std::optional<Index> step_in_name(const fs::path& path) { return step_in(path.filename().string(), kSuffix); }
 
 std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   std::vector<fs::path> paths;

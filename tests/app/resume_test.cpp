@@ -17,6 +17,17 @@ namespace fs = std::filesystem;
 
 constexpr int kFailure = 1, kUsage = 2;
 
+// All that lies in a folder, by name.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> bytes;
+  for (const fs::directory_entry& each : fs::directory_iterator(folder)) {
+    std::ifstream file(each.path(), std::ios::binary);
+    bytes[each.path().filename()] = {std::istreambuf_iterator<char>(file), {}};
+  }
+  bytes.erase("run.lock");
+  return bytes;
+}
+
 class Resume : public Program {
  protected:
   // 9 steps; checkpoints after each, all kept.
@@ -161,16 +172,22 @@ TEST_F(Resume, RefusesToBeginAnewWhereNoCheckpointVerifies) {
   EXPECT_EQ(train(2, {"--overwrite"}).digest(), first_.digest());
 }
 
-// The checkpoint that is printed is there, with as many before it as are to be kept and none after it.
-TEST_F(Resume, BelowNewerCheckpointsReplacesThem) {
-  const Words short_run = {"--train.schedule", "constant", "--checkpoint.every", "1", "--checkpoint.keep", "100"};
-  ASSERT_EQ(train(2, short_run + Words{"--overwrite"}).code, 0);
-  const Outcome resumed =
-      train(2, short_run + Words{"--resume", checkpoint(2).string(), "--checkpoint.keep", "2", "--run.steps", "4"});
+// From an earlier checkpoint a run comes to the same later ones, unless it ends before them.
+TEST_F(Resume, BelowNewerCheckpointsReplacesThemAndRemovesNone) {
+  const Words constant = Words{"--train.schedule", "constant"} + kKeepAll;
+  ASSERT_EQ(train(2, constant + Words{"--overwrite"}).code, 0);
+  const auto before = contents(run_folder());
+  const Words from_the_second = constant + Words{"--resume", checkpoint(2).string(), "--checkpoint.keep", "2"};
+  const Outcome shorter = train(2, from_the_second + Words{"--run.steps", "4"});
+  EXPECT_EQ(shorter.code, kUsage) << shorter;
+  for (const char* part : {"ends after step 4", "would remove", "checkpoint-00000005.h5", "run.name"})
+    EXPECT_NE(shorter.err.find(part), std::string::npos) << "missing: " << part << "\n" << shorter;
+  EXPECT_EQ(contents(run_folder()), before);
+
+  const Outcome resumed = train(2, from_the_second);
   EXPECT_EQ(resumed.code, 0) << resumed;
-  EXPECT_EQ(resumed.line("checkpoint "), checkpoint(4).lexically_relative(path("")).string());
-  EXPECT_EQ(io::list_checkpoints(run_folder()), (std::vector<fs::path>{checkpoint(3), checkpoint(4)}));
-  EXPECT_EQ(newest_checkpoint(), 4);
+  EXPECT_EQ(resumed.line("checkpoint "), checkpoint(9).lexically_relative(path("")).string());
+  EXPECT_EQ(io::list_checkpoints(run_folder()), (std::vector<fs::path>{checkpoint(8), checkpoint(9)}));
 }
 
 TEST_F(Resume, AFinishedRunUnderAnotherNameSavesItsOwnCheckpoint) {
@@ -263,17 +280,6 @@ TEST_F(Resume, RefusesToReplaceARunUnasked) {
   EXPECT_EQ(replaced.code, 0) << replaced;
   EXPECT_EQ(newest_checkpoint(), 2) << "checkpoints of the earlier run are gone";
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(2));
-}
-
-// All that lies in a folder, by name.
-std::map<std::string, std::string> contents(const fs::path& folder) {
-  std::map<std::string, std::string> bytes;
-  for (const fs::directory_entry& each : fs::directory_iterator(folder)) {
-    std::ifstream file(each.path(), std::ios::binary);
-    bytes[each.path().filename()] = {std::istreambuf_iterator<char>(file), {}};
-  }
-  bytes.erase("run.lock");
-  return bytes;
 }
 
 // ... nor to mix it with another one, whose checkpoint it is to go on from.

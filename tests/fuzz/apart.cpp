@@ -54,6 +54,17 @@ Owner owner_of(const std::vector<void*>& stack) {
   return Owner::kOther;
 }
 
+// "0x60e0 is located 2009 bytes to the right of 155-byte region": the memory next to a wild address says nothing.
+bool is_far_from_memory(const char* report) {
+  constexpr long kFar = 64;
+  constexpr std::string_view kBefore = " is located ";
+  const char* const found = std::strstr(report, kBefore.data());
+  if (!found) return true;
+  char* end = nullptr;
+  const long distance = std::strtol(found + kBefore.size(), &end, 10);
+  return distance > kFar && !std::string_view(end).starts_with(" bytes inside");
+}
+
 // Stacks of a sanitizer's report: first that of the access, then perhaps those of who allocated and freed the memory.
 // It is of the library where that made the access, and the memory was not ours. Lines of a stack: "    #0 0x7f...".
 bool is_of_library(const char* report) {
@@ -65,7 +76,7 @@ bool is_of_library(const char* report) {
   }
   const auto is_ours = [](const auto& stack) { return owner_of(stack) == Owner::kOwn; };
   return !stacks.empty() && owner_of(stacks[0]) == Owner::kLibrary &&
-         std::none_of(stacks.begin(), stacks.end(), is_ours);
+         (is_far_from_memory(report) || std::none_of(stacks.begin(), stacks.end(), is_ours));
 }
 
 volatile std::sig_atomic_t num_library_calls = 0, num_calls_before = -1;

@@ -2,7 +2,8 @@
 # run.sh SECONDS [FUZZER...]: fuzzes the readers of files, each for so long, two at a time: config, study, idx, cifar,
 # hdf5, checkpoint, results, or those named. docs/robustness.md says what they do and what came of it.
 #   tests/fuzz/run.sh 10                      what ./test.sh does; 0 only builds and makes seeds
-#   tests/fuzz/run.sh $((8 * 3600)) results   for hours; RUNS=N ends each fuzzer after so many inputs
+#   tests/fuzz/run.sh $((8 * 3600)) results   for hours
+# RUNS=N ends each fuzzer after so many inputs; SEED=N draws the same inputs each time, as ./test.sh does.
 #
 # Builds build/fuzz with Debian's clang, and goes on from the inputs of earlier runs in build/fuzz/corpus. Seeds are
 # made with the program of build/release, or the one in SWITCHYARD_PROGRAM. Exit codes: 1, a finding: its input is in
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/python.sh
 skip() { echo "skipped: $*"; exit 77; }
-[[ ${1:-} =~ ^[0-9]+$ ]] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
+[[ ${1:-} =~ ^[0-9]+$ ]] || { sed -n '2,10s/^# \?//p' "$0" >&2; exit 2; }
 seconds=$1; shift
 fuzzers=("$@")
 [ $# -gt 0 ] || fuzzers=(config study idx cifar hdf5 checkpoint results)
@@ -45,7 +46,7 @@ fuzz() {
   local name=$1 findings=$build/findings/$1 log=$build/$1.log dictionary=() status=0 last
   mkdir -p $build/corpus/"$name" "$findings" "$work/$name"
   [ ! -f $build/seeds/"$name".dict ] || dictionary=(-dict=$build/seeds/"$name".dict)
-  TMPDIR=$work/$name $build/fuzz_"$name" -max_total_time="$seconds" -runs="${RUNS:--1}" -timeout=10 -rss_limit_mb=2048 \
+  TMPDIR=$work/$name $build/fuzz_"$name" -max_total_time="$seconds" -runs="${RUNS:--1}" -seed="${SEED:-0}" -timeout=10 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="$findings/" "${dictionary[@]}" \
     $build/corpus/"$name" $build/seeds/"$name" >"$log" 2>&1 || status=$?
   last=$(grep -E '^#[0-9]+[[:space:]].*cov: ' "$log" | tail -n 1 || true)

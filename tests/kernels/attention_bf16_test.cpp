@@ -132,12 +132,6 @@ double relative_error(const Floats& actual, const Doubles& expected) {
   return std::sqrt(error / size);
 }
 
-Doubles column_sums(const Floats& x, Index cols) {
-  Doubles sums(static_cast<std::size_t>(cols), 0.0);
-  for (std::size_t i = 0; i < x.size(); ++i) sums[i % sums.size()] += double{x[i]};
-  return sums;
-}
-
 class AttentionInBf16 : public testing::TestWithParam<Shape> {};
 
 // A rounded operand is off by at most 2^-9 of itself. A score, of terms of about 3 over sqrt(head_size), is so off by
@@ -157,7 +151,7 @@ TEST_P(AttentionInBf16, IsWithinTheRoundingOfItsOperands) {
   expect_near(outputs[0], expected.out, 25 * kUnit, "out");
   expect_near(outputs[1], expected.log_sum_exp, 12 * kUnit, "log_sum_exp");
   expect_near(outputs[2], expected.d_qkv, 25 * kUnit, "d_qkv");
-  expect_near(outputs[3], column_sums(outputs[2], 3 * arrays.width()), 1e-5, "d_bias");
+  expect_sums(outputs[3], column_sums(outputs[2], 3 * arrays.width()), "d_bias");
 }
 
 // Of one tile of tokens, on GPUs 80, and of more.

@@ -181,6 +181,53 @@ inline void expect_near(const Floats& actual, const Doubles& expected, double to
   }
 }
 
+// A sum in double precision, and how far from it the same sum in fp32 may be, in whatever order: rounding errors of
+// random sign add up to sqrt(terms) u sum |term|, u = 2^-24 (Higham and Mary, "A new approach to probabilistic rounding
+// error analysis", SIAM J. Sci. Comput. 41, 2019), to which come the roundings of each term itself.
+struct Sum {
+  double value = 0, magnitude = 0, inherited = 0;
+  Index terms = 0;
+
+  Sum& operator+=(double term) { return add(term, 0); }
+  // A term that is itself a result of fp32, so far off at most.
+  Sum& add(double term, double error) {
+    value += term;
+    magnitude += std::fabs(term);
+    inherited += error;
+    ++terms;
+    return *this;
+  }
+  double bound(double roundings_of_a_term) const {
+    return 0x1p-24 * (std::sqrt(static_cast<double>(terms)) + roundings_of_a_term) * magnitude + inherited;
+  }
+};
+using Sums = std::vector<Sum>;
+
+inline Sums begun_with(const Floats& values) {
+  Sums sums(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) sums[i] += values[i];
+  return sums;
+}
+
+template <typename Values>
+Sums column_sums(const Values& x, Index cols) {
+  Sums sums(static_cast<std::size_t>(cols));
+  for (std::size_t i = 0; i < x.size(); ++i) sums[i % sums.size()] += x[i];
+  return sums;
+}
+
+// One rounding of a term: that of a product. More where a term is a function's value.
+inline void expect_sums(const Floats& actual, const Sums& expected, const std::string& what,
+                        double roundings_of_a_term = 1) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const Sum& sum = expected[i];
+    if (std::isnan(sum.value) && std::isnan(actual[i])) continue;
+    ASSERT_LE(std::fabs(actual[i] - sum.value), sum.bound(roundings_of_a_term))
+        << what << "[" << i << "] is " << actual[i] << ", expected " << sum.value << ", of " << sum.terms << " terms";
+  }
+}
+
 // Compares every stride-th element of `actual` with central differences of sum(d_outputs * forward(x)) at x.
 inline void expect_gradient(const std::function<Doubles(const Doubles&)>& forward, Doubles x, const Floats& d_outputs,
                             const Floats& actual, double tolerance, const std::string& what, std::size_t stride = 1) {

@@ -128,9 +128,7 @@ TEST_P(Tree, MixtureBackward) {
     return {d_logits.values(), in_place.values(), d_bias.values()};
   });
   EXPECT_TRUE(same_bits(outputs[0], outputs[1])) << "in place";
-  Doubles sums(static_cast<std::size_t>(nodes));
-  for (std::size_t i = 0; i < outputs[0].size(); ++i) sums[i % sums.size()] += outputs[0][i];
-  expect_near(outputs[2], sums, 1e-5, "d_bias");
+  expect_sums(outputs[2], column_sums(outputs[0], nodes), "d_bias");
 
   Floats d_outputs = d_mixture;
   d_outputs.insert(d_outputs.end(), static_cast<std::size_t>(nodes), kEntropyScale);
@@ -236,20 +234,23 @@ TEST_P(Leaves, ForwardOfOneLeaf) {
     leaf_forward(context, std::span(&visit, 1));
     return {y.values()};
   });
-  Doubles expected;
+  Sums expected;
   for (Index row = 0; row < shape.rows; ++row) {
-    Doubles y(b2.begin(), b2.begin() + shape.out);
+    Sums y = begun_with(Floats(b2.begin(), b2.begin() + shape.out));
     for (Index h = 0; h < shape.leaf_width; ++h) {
-      double u = b1[static_cast<std::size_t>(h)];
+      Sum u;
+      u += b1[static_cast<std::size_t>(h)];
       for (Index i = 0; i < shape.width; ++i)
         u += double{x[static_cast<std::size_t>(row * shape.width + i)]} *
              w1[static_cast<std::size_t>(h * shape.width + i)];
-      for (Index o = 0; o < shape.out; ++o)
-        y[static_cast<std::size_t>(o)] += std::max(u, 0.0) * w2[static_cast<std::size_t>(h * shape.out + o)];
+      for (Index o = 0; o < shape.out; ++o) {
+        const double w = w2[static_cast<std::size_t>(h * shape.out + o)];
+        y[static_cast<std::size_t>(o)].add(std::max(u.value, 0.0) * w, u.bound(1) * std::fabs(w));
+      }
     }
     expected.insert(expected.end(), y.begin(), y.end());
   }
-  expect_near(outputs[0], expected, 1e-5, "y");
+  expect_sums(outputs[0], expected, "y");
 }
 
 // A row's path and its leaf, each by itself, give the bits of all rows together.
@@ -345,7 +346,8 @@ TEST_P(Leaves, ScalingBothWays) {
                                     .d_mixture = d_mixture.data()});
     return {scaled.values(), d_hidden.values(), d_mixture.values()};
   });
-  Doubles scaled, d_hidden, d_mixture = widen(before);
+  Doubles scaled, d_hidden;
+  Sums d_mixture = begun_with(before);
   for (std::size_t i = 0; i < hidden.size(); ++i) {
     const std::size_t leaf = i / static_cast<std::size_t>(shape.leaf_width);
     scaled.push_back(double{mixture[leaf]} * hidden[i]);
@@ -354,7 +356,7 @@ TEST_P(Leaves, ScalingBothWays) {
   }
   expect_near(outputs[0], scaled, 1e-6, "scaled");
   expect_near(outputs[1], d_hidden, 1e-6, "d_hidden");
-  expect_near(outputs[2], d_mixture, 1e-5, "d_mixture");
+  expect_sums(outputs[2], d_mixture, "d_mixture");
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Leaves, testing::ValuesIn(kLeafCases), [](const auto& each) {
