@@ -212,6 +212,7 @@ TEST_F(StopWhileEvaluating, GivesItUpAndMakesItOnResume) {
     EXPECT_EQ(found[i].loss, expected[i].loss);
     EXPECT_EQ(found[i].validation_loss, expected[i].validation_loss);
   }
+  EXPECT_EQ(logged_steps(path("runs") / "small/results.h5"), logged_steps(path("whole") / "small/results.h5"));
   // Once made it is not due any more.
   const Outcome again = train(1, kEvaluated + Words{"--resume"});
   EXPECT_EQ(again.digest(), whole.digest()) << again;
