@@ -65,7 +65,7 @@ report() {
   tail -n 20 "$2"
   if [ -z "$input" ]; then echo "$name: ended without a finding, before its time: $2"; return; fi
   echo "$name: a finding: again with: $build/fuzz_$name $input"
-  FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name $build/fuzz_"$name" "$input" 2>&1 | head -n 40
+  FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name timeout 30 $build/fuzz_"$name" "$input" 2>&1 | head -n 40 || true
 }
 
 status=0
