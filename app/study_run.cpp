@@ -118,7 +118,7 @@ void StudyRunner::ended(const Job& job) {
   const int code = job.process->exit_code();
   const bool stopped = code == static_cast<int>(ExitCode::kStopped) || (code != 0 && signals_seen_ > 0);
   const RunReport report = look_at(study_, run, inputs_);
-  if (code != 0 && !stopped && report.state == RunState::kRunning) {
+  if (!stopped && report.state == RunState::kRunning) {
     ++num_elsewhere_;
     return say(fmt::format("left     {}: another process began it at the same time", run.name));
   }
