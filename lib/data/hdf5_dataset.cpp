@@ -48,6 +48,7 @@ class ArrayFile {
   }
   // Of the first dimension, which the format keeps below 2^64.
   Index num_samples() const {
+    if (shape_.empty()) fail("{}: is a single value, without a dimension that counts samples.", where_);
     return static_cast<Index>(std::min(shape_[0], static_cast<hsize_t>(std::numeric_limits<Index>::max())));
   }
   bool is_integer() const { return H5Tget_class(type_) == H5T_INTEGER; }
@@ -90,8 +91,7 @@ class ArrayFile {
       if (filter >= 0 && H5Zfilter_avail(filter) <= 0)
         fail(
             "{}: is compressed with the filter {} ({}), which this machine's HDF5 library does not have: write it "
-            "anew, "
-            "with gzip (h5py's compression=\"gzip\") or as it is.",
+            "anew, with gzip (h5py's compression=\"gzip\") or as it is.",
             where_, filter, name[0] ? name : "without a name");
     }
     fail("{}: reading failed ({}): the file is truncated or corrupt.", where_, reason);
@@ -130,8 +130,9 @@ Shape image_shape(const ArrayFile& images) {
 std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& images) {
   if (!labels.is_integer()) fail("{}: the type is not an integer: write class numbers.", labels.where());
   if (labels.shape().size() != 1) fail("{}: shape {} is not (N).", labels.where(), labels.shape_text());
-  if (labels.shape()[0] != images.shape()[0])
-    fail("{}: {} labels, but {} has {} images.", labels.where(), labels.shape()[0], images.where(), images.shape()[0]);
+  if (labels.num_samples() != images.num_samples())
+    fail("{}: {} labels, but {} has {} images.", labels.where(), labels.num_samples(), images.where(),
+         images.num_samples());
   labels.require_stored();
   constexpr Index kBlock = Index{1} << 20;
   const Index count = labels.num_samples();

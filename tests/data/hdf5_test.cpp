@@ -135,6 +135,14 @@ TEST(Hdf5, TheTestSplitAloneNeedsNoTrainingSplit) {
   EXPECT_EQ(both.classes, 4) << "as with the training split";
 }
 
+TEST(Hdf5, TheTestSplitAloneBesideTrainingImagesThatAreASingleValue) {
+  const auto write = [](Writer& file) {
+    file.images("test", {2, 2, 2}).labels("test", {0, 1}).images("train", {}).labels("train", {0, 1});
+  };
+  expect_error(ExitCode::kFailure, {"data.h5:train/images", "single value"}, [&] { load(write, 0, true); });
+  expect_error(ExitCode::kFailure, {"data.h5:train/images", "()", "(N, H, W, C)"}, [&] { load(write); });
+}
+
 // Several cluster file systems have no locks, or somebody else holds one.
 TEST(Hdf5, NeedsNoLock) {
   const TemporaryFolder folder;
