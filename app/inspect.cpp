@@ -2,6 +2,7 @@
 // table.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -99,10 +100,20 @@ std::string attribute(const io::ResultsSummary& summary, const std::string& name
   return found == summary.attributes.end() || found->second.empty() ? "-" : found->second;
 }
 
+// An attribute's text that `show` makes of its number; as it is where somebody has made it anything else.
+template <typename Number, typename Show>
+std::string shown_number(const std::string& text, const Show& show) {
+  Number number{};
+  const char* const text_end = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), text_end, number);
+  return error == std::errc() && end == text_end ? show(number) : text;
+}
+
 // Accuracies stand there to the last bit: 0.66725 of 66.725 % as 0.6672500000000001.
 std::string shown(const std::string& name, const std::string& value) {
   if (value.empty()) return "-";
-  return name.ends_with("_accuracy") ? fmt::format("{:.12g}", std::stod(value)) : value;
+  if (!name.ends_with("_accuracy")) return value;
+  return shown_number<double>(value, [](double accuracy) { return fmt::format("{:.12g}", accuracy); });
 }
 
 std::string state_of(const io::ResultsSummary& summary) {
@@ -174,11 +185,13 @@ int inspect_tables(const io::TableSummary& summary, const std::string& path) {
   return 0;
 }
 
-std::string grouped(const std::string& text) { return group_digits(std::stoll(text)); }
-std::string percent(const std::string& text) { return fmt::format("{:.2f}", 100 * std::stod(text)); }
+std::string grouped(const std::string& text) { return shown_number<Index>(text, group_digits); }
+std::string percent(const std::string& text) {
+  return shown_number<double>(text, [](double share) { return fmt::format("{:.2f}", 100 * share); });
+}
 template <int kDecimals>
 std::string rounded(const std::string& text) {
-  return fmt::format("{:.{}f}", std::stod(text), kDecimals);
+  return shown_number<double>(text, [](double number) { return fmt::format("{:.{}f}", number, kDecimals); });
 }
 
 // A column of the table that compares runs.

@@ -73,12 +73,16 @@ void RunFolder::make_free(bool overwrite, const std::string& start, const std::s
         "{} already holds a run; go on with it (--resume without a file), replace it (--overwrite), or choose another "
         "run.name",
         path_.string());
+  std::vector<fs::path> files = io::list_checkpoints(path_);
+  files.push_back(results());
   std::error_code ignored;
-  for (const fs::path& each : io::list_checkpoints(path_))
+  for (const fs::path& each : files) {
     if (fs::equivalent(each, start, ignored))
       fail_usage("{}: --overwrite would remove it with the run that it is of: choose another run.name", named);
-  for (const fs::path& each : io::list_checkpoints(path_)) fs::remove(each);
-  fs::remove(results());
+    if (fs::is_directory(fs::symlink_status(each)))
+      fail("{} is a folder where a run has a file: move it away, or choose another run.name", each.string());
+  }
+  for (const fs::path& each : files) fs::remove(each);
 }
 
 void RunFolder::require_none_after(Index step) const {

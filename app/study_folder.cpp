@@ -96,7 +96,9 @@ std::string RunReport::attribute(const std::string& name) const {
 fs::path run_folder(const StudyRun& run) { return fs::path(run.config.run.out) / run.name; }
 fs::path log_of(const StudyRun& run) { return run_folder(run) / "train.log"; }
 
-RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs) {
+namespace {
+
+RunReport examined(const Study& study, const StudyRun& run, StudyInputs& inputs) {
   RunReport report;
   const fs::path folder = run_folder(run), results = folder / "results.h5";
   const bool running = is_locked(folder);
@@ -129,6 +131,19 @@ RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs) 
   }
   if (report.damaged_results && !running) report.detail += (report.detail.empty() ? "" : "; ") + report.results.problem;
   return report;
+}
+
+}  // namespace
+
+RunReport look_at(const Study& study, const StudyRun& run, StudyInputs& inputs) {
+  try {
+    return examined(study, run, inputs);
+  } catch (const std::exception& error) {  // a file where its folder was, a folder that cannot be read
+    RunReport report;
+    report.state = RunState::kFailed;
+    report.detail = error.what();
+    return report;
+  }
 }
 
 void refuse_foreign(const StudyRun& run, const RunReport& report) {

@@ -118,7 +118,10 @@ void StudyRunner::ended(const Job& job) {
   const int code = job.process->exit_code();
   const bool stopped = code == static_cast<int>(ExitCode::kStopped) || (code != 0 && signals_seen_ > 0);
   const RunReport report = look_at(study_, run, inputs_);
-  if (!stopped && report.state == RunState::kRunning) {
+  // A training that another one keeps out ends with this code. Ranks of a launcher that was killed may still hold the
+  // folder for a moment.
+  const bool is_kept_out = code == 0 || code == static_cast<int>(ExitCode::kFailure);
+  if (is_kept_out && !stopped && report.state == RunState::kRunning) {
     ++num_elsewhere_;
     return say(fmt::format("left     {}: another process began it at the same time", run.name));
   }
@@ -142,7 +145,7 @@ void StudyRunner::ended(const Job& job) {
         fmt::format("{} was removed while it ran: `study run` again begins it anew", run_folder(run).string());
     if (report.state == RunState::kForeign)
       why = "its folder now holds a run with other keys or data: " + report.detail;
-    else if (fs::exists(log_of(run)))
+    else if (std::error_code error; fs::exists(log_of(run), error))
       why = fmt::format("{} ends with\n{}", log_of(run).string(), last_lines(log_of(run), 5));
     say(fmt::format("failed   {}  {}, {}, {}; {}", run.name, ranks, time, describe_exit(code), why));
   }

@@ -24,7 +24,7 @@ constexpr const char* kHelp =
 volatile std::sig_atomic_t stop_signal = 0, reads_configuration = false;
 
 // A configuration may come from a pipe, in which nothing comes: the signal then ends the program, as it does others.
-// From there on a run has a folder, in which a checkpoint of no step at all is a place to go on from.
+// Once it is read, data are loaded first; then the run stops, with a checkpoint to go on from.
 void on_stop_signal(int signal) {
   stop_signal = signal;
   if (!reads_configuration) return;
@@ -49,6 +49,7 @@ int train_command(World& world, const Words& arguments) {
   own.add_options()("resume", po::value<std::string>()->implicit_value(""), "")("overwrite", "");
   const CommandLine line = world.together([&] { return parse_command_line(arguments, own); });
   reads_configuration = true;
+  if (stop_signal != 0) on_stop_signal(stop_signal);  // one that came before
   const Config config = world.together([&] {
     const Config checked = config_from(line);
     check_ranks(checked, world.size());

@@ -126,6 +126,11 @@ Shape image_shape(const ArrayFile& images) {
   return {static_cast<Index>(shape[1]), static_cast<Index>(shape[2]), static_cast<Index>(channels)};
 }
 
+// A file of zeros may unpack to a thousand times its length, which Linux grants and then ends somebody for.
+void require_memory(Index bytes) {
+  if (bytes / sysconf(_SC_PAGESIZE) >= sysconf(_SC_PHYS_PAGES)) throw std::bad_alloc();
+}
+
 // All labels are read, whatever the limit: the number of classes must not depend on it.
 std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& images) {
   if (!labels.is_integer()) fail("{}: the type is not an integer: write class numbers.", labels.where());
@@ -136,8 +141,10 @@ std::vector<std::int32_t> read_labels(const ArrayFile& labels, const ArrayFile& 
   labels.require_stored();
   constexpr Index kBlock = Index{1} << 20;
   const Index count = labels.num_samples();
+  require_memory(count * Index{sizeof(std::int32_t)});
   std::vector<std::int64_t> wide(static_cast<std::size_t>(std::min(count, kBlock)));
   std::vector<std::int32_t> result;
+  result.reserve(static_cast<std::size_t>(count));
   for (Index first = 0; first < count; first += kBlock) {
     wide.resize(static_cast<std::size_t>(std::min(kBlock, count - first)));
     labels.read(static_cast<hsize_t>(first), wide.size(), H5T_NATIVE_INT64, wide.data());
@@ -162,8 +169,7 @@ Split read_split(hid_t file, const std::string& path, const std::string& group, 
   split.labels = read_labels(labels, images);
   images.require_stored();
   const Index bytes = split.count * shape.height * shape.width * shape.channels;
-  // A file of zeros may unpack to a thousand times its length, which Linux grants and then ends somebody for.
-  if (bytes / sysconf(_SC_PAGESIZE) >= sysconf(_SC_PHYS_PAGES)) throw std::bad_alloc();
+  require_memory(bytes);
   split.images.resize(static_cast<std::size_t>(bytes));
   images.read(0, static_cast<hsize_t>(split.count), H5T_NATIVE_UINT8, split.images.data());
   return split;

@@ -282,6 +282,17 @@ TEST_F(Resume, RefusesToReplaceARunUnasked) {
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(2));
 }
 
+TEST_F(Resume, OverwritesNothingWhereAFolderIsInAFilesPlace) {
+  const fs::path folder = checkpoint(99);
+  fs::create_directories(folder / "notes");
+  const Outcome refused = train(2, {"--overwrite"});
+  EXPECT_EQ(refused.code, kFailure) << refused;
+  for (const char* part : {"checkpoint-00000099.h5", "is a folder", "move it away"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  EXPECT_TRUE(io::describe_checkpoint(checkpoint(9)).verifies);
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
+}
+
 // ... nor to mix it with another one, whose checkpoint it is to go on from.
 TEST_F(Resume, RefusesToReplaceARunByAnotherOnesCheckpointUnasked) {
   const Words other = {"--run.seed", "2"};

@@ -153,9 +153,8 @@ TEST_F(Program, AStopWhileTheConfigurationIsReadEndsTheProgram) {
   ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
   const auto running = start(1, {"train", "--config", "pipe"});
   ASSERT_TRUE(wait_until([&] { return running->ranks().size() == 1; }));
-  std::this_thread::sleep_for(std::chrono::seconds(2));
-  running->send_to_ranks(SIGTERM);
-  EXPECT_EQ(running->wait(10).code, 128 + SIGTERM);
+  running->send_to_ranks(SIGTERM);  // at its start: it may not read yet
+  EXPECT_EQ(running->wait(20).code, 128 + SIGTERM);
   EXPECT_FALSE(std::filesystem::exists(path("runs")));
 }
 

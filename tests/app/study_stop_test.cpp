@@ -1,4 +1,5 @@
 // switchyard study: runs that are stopped, killed, or wanted by two at once.
+#include <algorithm>
 #include <csignal>
 
 #include "study_program.hpp"
@@ -39,6 +40,30 @@ TEST_F(StudyProgram, KilledItTakesItsRunsAlongAndTheyGoOn) {
   }));
   EXPECT_EQ(run(slow).code, 0);
   EXPECT_EQ(logged_steps(run_of("experts4-seed2") / "results.h5"), steps_up_to(600)) << "each step once";
+}
+
+// Its ranks may hold the folder for a moment longer: no other process does.
+TEST_F(StudyProgram, ARunWhoseLauncherIsKilledHasFailed) {
+  const auto running = begin({"run", "tiny.cfg", "--run.epochs", "100000", "--run.eval_every", "0", "--only", "3"});
+  ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("mesh: ") != std::string::npos; }));
+  const std::vector<pid_t> ranks = running->ranks();
+  running->send_to_mpirun(SIGKILL);
+  const Outcome outcome = running->wait();
+  EXPECT_TRUE(wait_until([&] { return std::none_of(ranks.begin(), ranks.end(), is_program); }));
+  EXPECT_EQ(outcome.code, 1) << outcome;
+  expect_part(outcome.out, "failed   experts4-seed2");
+  expect_part(outcome.out, "1 run, 0 done, 1 failed");
+}
+
+TEST_F(StudyProgram, ARunWhoseFolderBecomesAFileHasFailed) {
+  const auto running = begin({"run", "tiny.cfg", "--run.epochs", "100000", "--run.eval_every", "0", "--only", "3"});
+  ASSERT_TRUE(wait_until([&] { return log_of("experts4-seed2").find("mesh: ") != std::string::npos; }));
+  fs::rename(run_of("experts4-seed2"), path("aside"));
+  folder_.write("runs/tiny/experts4-seed2", "");
+  const Outcome outcome = running->wait();
+  EXPECT_EQ(outcome.code, 1) << outcome;
+  expect_part(outcome.out, "failed   experts4-seed2");
+  expect_part(outcome.out, "1 run, 0 done, 1 failed");
 }
 
 // A training that no checkpoint is to be had from.

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <hdf5.h>
 #include <sanitizer/asan_interface.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -18,6 +19,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "fuzz/harness.hpp"
@@ -44,7 +46,7 @@ Owner owner_of(void* address) {
 
 // Of a stack, innermost frame first: who comes first of our code and the library's, or kOther. What lies within a
 // stand-in, some frames at most, is the sanitizers' own.
-Owner owner_of(const std::vector<void*>& stack) {
+Owner owner_of(std::span<void* const> stack) {
   constexpr std::size_t kMostWithin = 12;
   std::size_t first = 0;
   for (std::size_t i = 0; i < std::min(kMostWithin, stack.size()); ++i)
@@ -81,9 +83,15 @@ bool is_of_library(const char* report) {
 
 volatile std::sig_atomic_t num_library_calls = 0, num_calls_before = -1;
 
-// Each half second of processor time: an input takes some milliseconds. What else takes long is libFuzzer's to find.
+// Each half second of processor time: an input takes some milliseconds. What else takes long, in our code perhaps, is
+// libFuzzer's to find. The stack's innermost frames are those of this signal: ours, then the C library's.
 void on_long_time(int) {
-  if (num_library_calls == num_calls_before) _exit(kLibraryLoop);
+  static void* frames[64];  // a signal may come while memory is allocated
+  const std::span stack(frames, static_cast<std::size_t>(backtrace(frames, 64)));
+  std::size_t interrupted = 0;
+  while (interrupted < stack.size() && owner_of(stack[interrupted]) != Owner::kOther) ++interrupted;
+  const bool in_library = owner_of(stack.subspan(std::min(interrupted + 1, stack.size()))) == Owner::kLibrary;
+  if (in_library && num_library_calls == num_calls_before) _exit(kLibraryLoop);
   num_calls_before = num_library_calls;
 }
 
@@ -112,6 +120,8 @@ const std::size_t kNumCounters = static_cast<std::size_t>(__stop___sancov_cntrs 
     stack.resize(static_cast<std::size_t>(backtrace(stack.data(), 64)));
     _exit(owner_of(stack) == Owner::kLibrary ? kLibraryCrash : kFinding);
   });
+  void* first_use_allocates[1];
+  backtrace(first_use_allocates, 1);
   std::signal(SIGPROF, on_long_time);
   std::size_t size = 0;
   while (transfer(read, from_parent, reinterpret_cast<char*>(&size), sizeof size)) {
@@ -159,6 +169,7 @@ class OtherProcess {
     pid_ = fork();
     require(pid_ >= 0, "there is another process");
     if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);  // or it would go on where libFuzzer ends over an input that takes too long
       close(there[1]), close(back[0]);
       read_inputs(there[0], back[1]);
     }

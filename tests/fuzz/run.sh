@@ -68,11 +68,10 @@ report() {
   FUZZ_HERE=1 ASAN_OPTIONS=symbolize=1:allow_addr2line=1 TMPDIR=$work/$name timeout 30 $build/fuzz_"$name" "$input" 2>&1 | head -n 40 || true
 }
 
-status=0
 for name in "${fuzzers[@]}"; do
   [ -x $build/fuzz_"$name" ] || { echo "there is no fuzzer $name" >&2; exit 2; }
-  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || status=1; done
-  fuzz "$name" &
+  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done
+  { fuzz "$name" || touch "$work/failed"; } &
 done
-while [ -n "$(jobs -rp)" ]; do wait -n || status=1; done
-exit $status
+wait
+[ ! -e "$work/failed" ]

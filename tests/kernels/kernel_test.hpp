@@ -223,6 +223,7 @@ inline void expect_sums(const Floats& actual, const Sums& expected, const std::s
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const Sum& sum = expected[i];
     if (std::isnan(sum.value) && std::isnan(actual[i])) continue;
+    ASSERT_TRUE(std::isfinite(sum.value)) << what << "[" << i << "]: no bound follows from its terms";
     ASSERT_LE(std::fabs(actual[i] - sum.value), sum.bound(roundings_of_a_term))
         << what << "[" << i << "] is " << actual[i] << ", expected " << sum.value << ", of " << sum.terms << " terms";
   }
