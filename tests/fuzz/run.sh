@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/python.sh
 skip() { echo "skipped: $*"; exit 77; }
-[[ ${1:-} =~ ^[0-9]+$ ]] || { sed -n '2,10s/^# \?//p' "$0" >&2; exit 2; }
+[[ ${1:-} =~ ^[0-9]+$ ]] || { sed -n '2,10s/^# \?//p' tests/fuzz/run.sh >&2; exit 2; }
 seconds=$1; shift
 fuzzers=("$@")
 [ $# -gt 0 ] || fuzzers=(config study idx cifar hdf5 checkpoint results)
