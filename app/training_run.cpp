@@ -96,6 +96,9 @@ void TrainingRun::resume(const std::string& from, bool overwrite) {
       folder_.make_free(overwrite, path->string(), "--resume " + path->string());
     else
       check_results(folder_.results(), config_, trainer_->data_attributes(), !path);
+    // The rows of later steps are cut next. Their checkpoints go first, or a run that is killed before it saves would
+    // go on from them, without those rows.
+    if (own && !from.empty()) io::remove_old_checkpoints(folder_.path(), trainer_->step(), config_.checkpoint.keep);
     if (path)
       fmt::print("resuming {} after step {}\n", path->string(), trainer_->step());
     else

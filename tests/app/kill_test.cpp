@@ -169,6 +169,23 @@ TEST_F(Program, KilledBeforeItsFirstCheckpoint) {
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(kSteps));
 }
 
+// Its rows end where it went back to, and so do its checkpoints.
+TEST_F(Program, KilledAfterItWentBackToAnEarlierCheckpoint) {
+  const Words keep_all = kLong + Words{"--checkpoint.keep", "100"};
+  const Outcome whole = train(1, keep_all + Words{"--checkpoint.every", "40"});
+  ASSERT_EQ(whole.code, 0) << whole;
+  const std::string first = io::checkpoint_path(run_folder(), 40).string();
+  const auto running = start(2, training(keep_all + Words{"--resume", first, "--checkpoint.every", "1000"}));
+  ASSERT_TRUE(wait_until([&] { return running->out().find("\nmesh: ") != std::string::npos; }));
+  running->send_to_ranks(SIGKILL);
+  EXPECT_NE(running->wait().code, 0);
+  EXPECT_EQ(newest_checkpoint(), 40);
+
+  const Outcome resumed = train(2, keep_all + Words{"--resume"});
+  EXPECT_EQ(resumed.digest(), whole.digest()) << resumed;
+  EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(kSteps));
+}
+
 // One rank alone: the others do not wait for it for ever.
 TEST_F(Program, OneRankKilled) {
   const auto running = start(4, training(kLong + Words{"--run.epochs", "100000"}));
