@@ -18,7 +18,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& words, const std::fil
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
-  const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
   if (out < 0) fail("{}: cannot be written ({}): choose a run.out that can be", log.string(), std::strerror(errno));
   const int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
   const pid_t parent = getpid();

@@ -9,6 +9,7 @@
 #include "app/session.hpp"
 #include "app/study_folder.hpp"
 #include "core/error.hpp"
+#include "core/files.hpp"
 #include "io/checkpoint.hpp"
 #include "io/schema.hpp"
 #include "train/trainer.hpp"
@@ -92,6 +93,7 @@ const Attributes* StudyInputs::data_now(const Config& config) {
 }
 
 void StudyInputs::read_memory() {
+  if (!why_no_file(file_).empty()) return;
   std::ifstream file(file_);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);

@@ -63,6 +63,10 @@ Handle unlocked_access();
 // The innermost, most specific line of HDF5's error stack; the system's own words where it quotes them.
 std::string last_message();
 
+// Opens a dataset, which may lie in another file where an external link leads to one. Not open where there is none, or
+// the link leads to a pipe or a device, for which HDF5 would wait.
+Handle open_dataset(hid_t group, const std::string& name);
+
 // Whether an open dataset's values lie in another file: external raw storage, or a virtual dataset.
 bool is_elsewhere(hid_t dataset);
 

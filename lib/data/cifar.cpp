@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/error.hpp"
+#include "core/files.hpp"
 #include "data/formats.hpp"
 
 namespace switchyard {
@@ -34,12 +35,11 @@ Format format_of(const std::string& kind) {
 void read_file(const std::string& path, const std::string& kind, Index limit, Split& split) {
   const Format format = format_of(kind);
   const Index record_bytes = format.label_bytes + kPlane * kChannels;
-  std::error_code error;
-  const auto file_bytes = static_cast<Index>(std::filesystem::file_size(path, error));
+  if (const std::string reason = why_no_file(path); !reason.empty())
+    fail("{}: {}. {}", path, reason, how_to_get(kind, path));
   std::ifstream file(path, std::ios::binary);
-  if (error || !file)
-    fail("{}: cannot open this file: {}. {}", path, error ? error.message() : std::strerror(errno),
-         how_to_get(kind, path));
+  if (!file) fail("{}: cannot open this file: {}. {}", path, std::strerror(errno), how_to_get(kind, path));
+  const auto file_bytes = static_cast<Index>(std::filesystem::file_size(path));
   if (file_bytes == 0 || file_bytes % record_bytes != 0)
     fail(
         "{}: {} bytes are not a whole number of {}'s records of {} bytes: truncated, or another kind of file: get it "

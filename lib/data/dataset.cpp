@@ -7,6 +7,7 @@
 #include <new>
 
 #include "core/error.hpp"
+#include "core/files.hpp"
 #include "data/formats.hpp"
 
 namespace switchyard {
@@ -110,10 +111,11 @@ void require_data(const DataOptions& options) {
   const std::string path = path_of(options);
   if (path.empty()) fail_usage("data.kind = {} needs data.path: give the file that holds the data.", kind);
   std::error_code ignored;
-  if (kind == "hdf5" && !std::filesystem::is_regular_file(path, ignored))
-    fail_usage("{}: there is no such file; data.kind = hdf5 needs data.path to name an HDF5 file.", path);
+  if (const std::string reason = kind == "hdf5" ? why_no_file(path) : ""; !reason.empty())
+    fail_usage("{}: {}; data.kind = hdf5 needs data.path to name an HDF5 file.", path, reason);
   if (!default_path(kind).empty() && !std::filesystem::is_directory(path, ignored))
-    fail_usage("{}: there is no such folder; data.kind = {} looks for its files there. {}", path, kind,
+    fail_usage("{}: {}; data.kind = {} looks for its files there. {}", path,
+               std::filesystem::exists(path, ignored) ? "is no folder" : "there is no such folder", kind,
                how_to_get(kind, path));
 }
 

@@ -26,9 +26,14 @@ class ArrayFile {
  public:
   ArrayFile(hid_t file, const std::string& path, const std::string& name)
       : where_(path + ":" + name),
-        dataset_(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose),
+        dataset_(h5::open_dataset(file, name)),
         type_(dataset_.is_open() ? H5Dget_type(dataset_) : -1, H5Tclose),
-        space_(dataset_.is_open() ? H5Dget_space(dataset_) : -1, H5Sclose) {
+        is_elsewhere_(dataset_.is_open() && h5::is_elsewhere(dataset_)),
+        space_(dataset_.is_open() && !is_elsewhere_ ? H5Dget_space(dataset_) : -1, H5Sclose) {
+    // HDF5 would open the other files even to tell the shape.
+    if (is_elsewhere_)
+      fail("{}: its values lie in another file (external raw storage, or a virtual dataset): copy them into this one.",
+           where_);
     if (!dataset_.is_open() || !type_.is_open() || !space_.is_open())
       fail(
           "{}: there is no such dataset, or it is damaged ({}): the file needs train/images, train/labels, test/images "
@@ -56,9 +61,6 @@ class ArrayFile {
 
   // A shape costs nothing to declare.
   void require_stored() const {
-    if (h5::is_elsewhere(dataset_))
-      fail("{}: its values lie in another file (external raw storage, or a virtual dataset): copy them into this one.",
-           where_);
     double declared = static_cast<double>(H5Tget_size(type_));
     for (const hsize_t size : shape_) declared *= static_cast<double>(size);
     if (declared > h5::most_bytes(dataset_))
@@ -98,7 +100,9 @@ class ArrayFile {
   }
 
   std::string where_;
-  h5::Handle dataset_, type_, space_;
+  h5::Handle dataset_, type_;
+  bool is_elsewhere_;
+  h5::Handle space_;
   std::vector<hsize_t> shape_;
 };
 
@@ -213,7 +217,7 @@ std::vector<std::string> hdf5_files(const std::string& path) {
   if (!file.open(H5F_ACC_RDONLY, h5::unlocked_access())) return {path};
   std::set<std::string> files = {path};
   for (const char* name : {"train/images", "train/labels", "test/images", "test/labels"})
-    if (const h5::Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose); dataset.is_open())
+    if (const h5::Handle dataset = h5::open_dataset(file, name); dataset.is_open())
       files.insert(h5::name_of_file(dataset));
   return {files.begin(), files.end()};
 }

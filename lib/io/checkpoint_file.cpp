@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
-#include "io/disk.hpp"
+#include "core/files.hpp"
 #include "io/schema.hpp"
 
 namespace switchyard::io {
@@ -175,7 +175,7 @@ CheckpointHeader read_checkpoint_header(const h5::Handle& file, const std::files
 }
 
 ArrayRecord read_record(const h5::Handle& file, const std::string& name, const std::filesystem::path& path) {
-  const h5::Handle dataset(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, name);
   h5::check_read(hid_t(dataset), path, "open array " + name);
   const h5::Handle type(H5Dget_type(dataset), H5Tclose);
   if (H5Tequal(type, H5T_IEEE_F32LE) <= 0) fail("{}: array {} is not float32", path.string(), name);

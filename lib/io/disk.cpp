@@ -16,12 +16,20 @@
 namespace switchyard::io {
 namespace {
 
+// Opens a file or a folder; what else may have its name is refused. A pipe without a reader does not make it wait.
+int open_descriptor(const std::filesystem::path& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666);
+  struct stat status {};
+  if (fd < 0 && errno != ENXIO)
+    fail("{}: cannot open: {}{}", path.string(), std::strerror(errno), errno == EISDIR ? ": move it away" : "");
+  if (fd >= 0 && fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) return fd;
+  if (fd >= 0) ::close(fd);
+  fail("{}: is no file but a device or a pipe: move it away", path.string());
+}
+
 class Descriptor {
  public:
-  Descriptor(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (fd_ < 0)
-      fail("{}: cannot open: {}{}", path.string(), std::strerror(errno), errno == EISDIR ? ": move it away" : "");
-  }
+  Descriptor(const std::filesystem::path& path, int flags) : fd_(open_descriptor(path, flags)) {}
   ~Descriptor() { ::close(fd_); }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
@@ -82,7 +90,7 @@ bool is_at(int fd, const std::filesystem::path& path) {
 }
 
 PlacedWriter::PlacedWriter(const std::filesystem::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC)) {
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (fd_ < 0)
     fail("{}: cannot open: {} (is its folder one that all ranks share?)", path.string(), std::strerror(errno));
 }
@@ -120,15 +128,6 @@ void sync_folder(const std::filesystem::path& folder) {
 }
 
 }  // namespace
-
-void require_file(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (std::filesystem::is_regular_file(status)) return;
-  if (std::filesystem::is_directory(status)) fail("{}: is a folder: name a file in it", path.string());
-  if (std::filesystem::exists(status)) fail("{}: is no file but a device or a pipe: name a file", path.string());
-  fail("{}: no such file{}", path.string(), error ? " (" + error.message() + ")" : "");
-}
 
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0)

@@ -40,9 +40,6 @@ class PlacedWriter {
   int fd_;
 };
 
-// Fails where there is no file to read.
-void require_file(const std::filesystem::path& path);
-
 // Waits until a file's data are on the disk.
 void sync_file(const std::filesystem::path& path);
 // Gives a file its name, in place of what had it, and waits until that is on the disk.

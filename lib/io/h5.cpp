@@ -107,7 +107,7 @@ void write_text_dataset(hid_t file, const char* name, std::string_view text, con
 }
 
 std::optional<std::string> read_text_dataset(hid_t file, const char* name) {
-  const Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose);
+  const Handle dataset = open_dataset(file, name);
   if (!dataset.is_open()) return std::nullopt;
   const Handle type(H5Dget_type(dataset), H5Tclose);
   const Handle space(H5Dget_space(dataset), H5Sclose);

@@ -36,7 +36,7 @@ void ResultsWriter::State::append_algorithms(const std::vector<std::string>& lin
 
 std::vector<std::string> read_algorithms(const h5::Handle& file, const fs::path& path) {
   const ColumnLayout layout = algorithms_layout();
-  const h5::Handle dataset(H5Dopen2(file, layout.column.path, H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, layout.column.path);
   h5::check_read(hid_t(dataset), path, std::string("open ") + layout.column.path);
   const std::vector<Index> extent = h5::shape_of(dataset);
   if (extent.size() != 1) fail("{}: is damaged: {} has not one dimension", path.string(), layout.column.path);

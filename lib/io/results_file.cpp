@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "io/disk.hpp"
+#include "core/files.hpp"
 #include "io/results_file.hpp"
 
 namespace switchyard::io {
@@ -27,7 +27,7 @@ TableLayout numbers_layout(const char* step, const std::array<schema::Column, kN
 
 // Of a dataset of three dimensions, the last two; nothing where there is no such dataset.
 std::vector<Index> row_shape(const h5::Handle& file, const char* name, const fs::path& path) {
-  const h5::Handle dataset(H5Dopen2(file, name, H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, name);
   if (!dataset.is_open()) return {};
   const std::vector<Index> extent = h5::shape_of(dataset);
   if (extent.size() != 3) fail("{}: is damaged: {} has not three dimensions", path.string(), name);
@@ -113,7 +113,7 @@ ResultsHeader read_results_header(const h5::Handle& file, const fs::path& path) 
 Index num_whole_rows(const h5::Handle& file, const TableLayout& table, const fs::path& path) {
   Index count = 0;
   for (std::size_t c = 0; c < table.size(); ++c) {
-    const h5::Handle dataset(H5Dopen2(file, table[c].column.path, H5P_DEFAULT), H5Dclose);
+    const h5::Handle dataset = h5::open_dataset(file, table[c].column.path);
     h5::check_read(hid_t(dataset), path, std::string("open ") + table[c].column.path);
     const std::vector<Index> extent = h5::shape_of(dataset);
     if (extent.size() != table[c].row_shape.size() + 1 ||
@@ -138,7 +138,7 @@ std::vector<Index> read_steps(const h5::Handle& file, const TableLayout& table, 
 void read_rows(const h5::Handle& file, const ColumnLayout& column, Index first, Index count, void* rows,
                const fs::path& path) {
   if (count == 0) return;
-  const h5::Handle dataset(H5Dopen2(file, column.column.path, H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, column.column.path);
   h5::check_read(hid_t(dataset), path, std::string("open ") + column.column.path);
   const RowsInDataset selection(dataset, column, first, count);
   h5::check_read(H5Dread(dataset, column.type, selection.memory, selection.file, H5P_DEFAULT, rows), path,

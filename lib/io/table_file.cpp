@@ -109,10 +109,11 @@ struct Temporary {
   }
 };
 
+// Of what lies in the file itself.
 std::vector<std::string> names_in(hid_t group) {
   std::vector<std::string> names;
-  const auto add = [](hid_t, const char* name, const H5L_info_t*, void* data) -> herr_t {
-    static_cast<std::vector<std::string>*>(data)->emplace_back(name);
+  const auto add = [](hid_t, const char* name, const H5L_info_t* link, void* data) -> herr_t {
+    if (link->type == H5L_TYPE_HARD) static_cast<std::vector<std::string>*>(data)->emplace_back(name);
     return 0;
   };
   H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, nullptr, add, &names);
@@ -186,7 +187,7 @@ std::optional<TableSummary> describe_table(const fs::path& path) {
     const h5::Handle group(H5Gopen2(file, table.c_str(), H5P_DEFAULT), H5Gclose);
     h5::check_read(hid_t(group), path, "open " + table);
     for (const std::string& name : names_in(group)) {
-      const h5::Handle dataset(H5Dopen2(group, name.c_str(), H5P_DEFAULT), H5Dclose);
+      const h5::Handle dataset = h5::open_dataset(group, name);
       h5::check_read(hid_t(dataset), path, "open " + table + "/" + name);
       const std::vector<Index> shape = h5::shape_of(dataset);
       if (shape.size() != 1) fail("{}: is damaged: {}/{} is no column", path.string(), table, name);

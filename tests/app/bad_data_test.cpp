@@ -42,7 +42,7 @@ TEST_F(BadData, FileMissing) {
   fs::remove(path("mnist/t10k-labels-idx1-ubyte.gz"));
   expect_refused("mnist", "mnist", {"mnist/t10k-labels-idx1-ubyte.gz", "no such file", "data.path"});
   fs::remove(path("cifar/data_batch_4.bin"));
-  expect_refused("cifar10", "cifar", {"cifar/data_batch_4.bin", "No such file", "data.path"});
+  expect_refused("cifar10", "cifar", {"cifar/data_batch_4.bin", "no such file", "data.path"});
 }
 
 TEST_F(BadData, GzipCutShort) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <numeric>
@@ -256,6 +257,44 @@ TEST(Hdf5, FilesBehindLinksAreNamed) {
   H5Fclose(file);
   EXPECT_EQ(load_dataset({.kind = "hdf5", .path = path}).train.count, 1);
   EXPECT_EQ(data_files({.kind = "hdf5", .path = path}), (std::vector<std::string>{path, other}));
+}
+
+// HDF5 would open a pipe, and wait for a writer.
+TEST(Hdf5, LinksToPipesAreRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "data.h5", pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  expect_error(ExitCode::kUsage, {pipe, "a pipe", "HDF5 file"}, [&] { load_dataset({.kind = "hdf5", .path = pipe}); });
+  for (const std::string& link : {std::string("pipe"), pipe}) {
+    Writer(path).labels("train", {0}).images("test", {1, 2, 2}).labels("test", {1});
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    H5Lcreate_external(link.c_str(), "images", file, "train/images", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(file);
+    expect_error(ExitCode::kFailure, {path + ":train/images", "leads to " + pipe, "is no file"},
+                 [&] { load_dataset({.kind = "hdf5", .path = path}); });
+  }
+}
+
+TEST(Hdf5, AVirtualDatasetIsRefusedWithoutALookAtItsSources) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "data.h5", pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  Writer(path).labels("train", {0}).images("test", {1, 2, 2}).labels("test", {1});
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), creation = H5Pcreate(H5P_DATASET_CREATE);
+  const hsize_t shape[] = {1, 2, 2}, most[] = {H5S_UNLIMITED, 2, 2}, start[] = {0, 0, 0},
+                count[] = {H5S_UNLIMITED, 1, 1};
+  const hid_t space = H5Screate_simple(3, shape, most);
+  const hsize_t block[] = {1, 2, 2};
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, start, nullptr, count, block);
+  ASSERT_GE(H5Pset_virtual(creation, space, pipe.c_str(), "images", space), 0);
+  const hid_t dataset = H5Dcreate2(file, "train/images", H5T_NATIVE_UINT8, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+  ASSERT_GE(dataset, 0);
+  H5Dclose(dataset);
+  H5Sclose(space);
+  H5Pclose(creation);
+  H5Fclose(file);
+  expect_error(ExitCode::kFailure, {path + ":train/images", "its values lie in another file", "copy them"},
+               [&] { load_dataset({.kind = "hdf5", .path = path}); });
 }
 
 // As h5py's compression="lzf", whose filter comes with h5py and not with the library.
