@@ -7,7 +7,7 @@
 
 namespace switchyard::io {
 
-inline constexpr Index kMetadataBytes = 64 * 1024;  // more than a batch of rows adds to HDF5's own tables
+inline constexpr Index kMetadataBytes = 128 * 1024;  // more than a batch of rows adds to HDF5's own tables
 
 // What `count` more rows of a table may take on the disk.
 Index bytes_at_most(const TableLayout& table, Index count);

@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kFlushInterval = std::chrono::seconds(1);
 constexpr std::size_t kMaxPending = 4096;       // rows
 constexpr std::size_t kAttributeCapacity = 64;  // bytes that set_attribute may always write
+constexpr hsize_t kAlignment = 1024;            // bytes: a divisor of a page, and longer than what a flush writes again
 constexpr Index kCopyBytes = Index{4} << 20;    // rows copied at a time
 
 template <typename Row, std::size_t kNumColumns>
@@ -54,6 +55,7 @@ ResultsWriter::State::State(const fs::path& final_path, const Attributes& attrib
   for (const auto& [name, value] : attributes) bytes += 2 * static_cast<Index>(name.size() + value.size()) + 256;
   create_with_space(disk_path, bytes, true);
   const h5::Handle access = h5::file_access(H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+  H5Pset_alignment(access, 0, kAlignment);
   file = h5::Handle(H5Fcreate(disk_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   h5::check(hid_t(file), disk_path, "create the file");
   reserve(bytes);
@@ -96,6 +98,7 @@ void ResultsWriter::State::copy_rows(const h5::Handle& old, Index last_step, Ind
         last_step, [&] { return read_steps(old, table->layout, num_whole_rows(old, table->layout, path), path); });
     const Index last = table == &evaluations ? last_evaluation : last_step;
     const Index count = std::upper_bound(old_steps.begin(), old_steps.end(), last) - old_steps.begin();
+    if (count > 0) table->last_step = old_steps[static_cast<std::size_t>(count - 1)];
     reserve(bytes_at_most(table->layout, count));
     for (GrowingColumn& column : table->columns) {
       const Index row_bytes = column.layout().row_bytes(), block_rows = std::max<Index>(1, kCopyBytes / row_bytes);

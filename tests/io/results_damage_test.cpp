@@ -63,7 +63,11 @@ TEST_F(ResultsDamage, ABitAnywhere) {
     const std::string as_checkpoint = describe_checkpoint(path_).problem;
     EXPECT_TRUE(contains(as_checkpoint, "damaged")) << at << ": " << as_checkpoint;
   };
-  for (std::size_t at = 48; at < bytes_.size(); at += at < 2000 ? 7 : 211) expect_damage_named(at);
+  // Zeros are mostly room between objects.
+  std::vector<std::size_t> places;
+  for (std::size_t at = 48; at < bytes_.size(); ++at)
+    if (bytes_[at] != 0) places.push_back(at);
+  for (std::size_t i = 0; i < places.size(); i += 17) expect_damage_named(places[i]);
   EXPECT_GT(num_damaged, 100u);
 }
 
