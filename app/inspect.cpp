@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "app/commands.hpp"
 #include "app/routing_table.hpp"
@@ -72,6 +73,27 @@ int inspect_config(const CommandLine& line, const std::string& path) {
   return 0;
 }
 
+// An attribute's text that `show` makes of its number; as it is where somebody has made it anything else.
+template <typename Number, typename Show>
+std::string shown_number(const std::string& text, const Show& show) {
+  Number number{};
+  const char* const text_end = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), text_end, number);
+  return error == std::errc() && end == text_end ? show(number) : text;
+}
+
+// Accuracies stand there to the last bit: 0.66725 of 66.725 % as 0.6672500000000001.
+std::string shown(const std::string& name, const std::string& value) {
+  if (value.empty()) return "-";
+  if (!name.ends_with("_accuracy")) return value;
+  return shown_number<double>(value, [](double accuracy) { return fmt::format("{:.12g}", accuracy); });
+}
+
+void print_attributes(const std::map<std::string, std::string>& attributes, const std::set<std::string>& apart) {
+  for (const auto& [name, value] : attributes)
+    if (!apart.contains(name)) fmt::print("{} {}\n", printable(name), printable(shown(name, value)));
+}
+
 int inspect_checkpoint(const io::CheckpointSummary& summary, const std::string& path) {
   if (!summary.verifies) fail("{}", summary.problem.empty() ? path + " does not verify" : summary.problem);
   // An optimiser's arrays repeat the parameters' shapes: their sum says enough.
@@ -88,32 +110,16 @@ int inspect_checkpoint(const io::CheckpointSummary& summary, const std::string& 
   fmt::print("{}: checkpoint after step {}, verified\ndigest {}\n{} arrays\n", path, summary.info.step,
              summary.info.digest, summary.arrays.size());
   for (const auto& [name, size] : sizes) fmt::print("{} {} numbers\n", name, group_digits(size));
-  for (const auto& [name, value] : summary.info.attributes) fmt::print("{} {}\n", name, value);
+  print_attributes(summary.info.attributes, {});
   fmt::print("\n");
   print_table(rows);
-  fmt::print("\nconfiguration:\n{}", summary.info.config);
+  fmt::print("\nconfiguration:\n{}", printable(summary.info.config));
   return 0;
 }
 
 std::string attribute(const io::ResultsSummary& summary, const std::string& name) {
   const auto found = summary.attributes.find(name);
-  return found == summary.attributes.end() || found->second.empty() ? "-" : found->second;
-}
-
-// An attribute's text that `show` makes of its number; as it is where somebody has made it anything else.
-template <typename Number, typename Show>
-std::string shown_number(const std::string& text, const Show& show) {
-  Number number{};
-  const char* const text_end = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), text_end, number);
-  return error == std::errc() && end == text_end ? show(number) : text;
-}
-
-// Accuracies stand there to the last bit: 0.66725 of 66.725 % as 0.6672500000000001.
-std::string shown(const std::string& name, const std::string& value) {
-  if (value.empty()) return "-";
-  if (!name.ends_with("_accuracy")) return value;
-  return shown_number<double>(value, [](double accuracy) { return fmt::format("{:.12g}", accuracy); });
+  return found == summary.attributes.end() || found->second.empty() ? "-" : printable(found->second);
 }
 
 std::string state_of(const io::ResultsSummary& summary) {
@@ -151,8 +157,7 @@ std::vector<std::vector<std::string>> evaluation_rows(const std::vector<io::Eval
 
 int inspect_results(const io::ResultsSummary& summary, const std::string& path) {
   fmt::print("{}: results, {} logged steps, {}\n", path, summary.num_steps, state_of(summary));
-  for (const auto& [name, value] : summary.attributes)
-    if (name != "config" && name != "status") fmt::print("{} {}\n", name, shown(name, value));
+  print_attributes(summary.attributes, {"config", "status"});
   if (summary.shape.has_algorithms)
     fmt::print("algorithms of matrix products: {}, in the dataset {}\n", io::read_algorithms(path).size(),
                io::schema::kProductAlgorithms);
@@ -170,9 +175,8 @@ int inspect_tables(const io::TableSummary& summary, const std::string& path) {
   const bool is_study = summary.attributes.contains("study");
   const auto title = summary.attributes.find(is_study ? "study" : "benchmark");
   fmt::print("{}: {} {}\n", path, is_study ? "study" : "bench",
-             title == summary.attributes.end() ? "-" : title->second);
-  for (const auto& [name, value] : summary.attributes)
-    if (name != "benchmark" && name != "study") fmt::print("{} {}\n", name, value.empty() ? "-" : value);
+             title == summary.attributes.end() ? "-" : printable(title->second));
+  print_attributes(summary.attributes, {"benchmark", "study"});
   std::map<std::string, std::pair<Index, Index>> tables;  // rows and columns
   for (const auto& [column, rows] : summary.columns) {
     auto& [num_rows, num_columns] = tables[column.substr(0, column.find('/'))];

@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "io/checkpoint.hpp"
+#include "io/results.hpp"
 
 namespace switchyard {
 
@@ -75,12 +76,15 @@ void RunFolder::make_free(bool overwrite, const std::string& start, const std::s
         path_.string());
   std::vector<fs::path> files = io::list_checkpoints(path_);
   files.push_back(results());
+  files.push_back(io::temporary_path(results()));
   std::error_code ignored;
   for (const fs::path& each : files) {
     if (fs::equivalent(each, start, ignored))
       fail_usage("{}: --overwrite would remove it with the run that it is of: choose another run.name", named);
-    if (fs::is_directory(fs::symlink_status(each)))
-      fail("{} is a folder where a run has a file: move it away, or choose another run.name", each.string());
+    const fs::file_status status = fs::symlink_status(each, ignored);
+    if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_symlink(status))
+      fail("{} is {} where a run has a file: move it away, or choose another run.name", each.string(),
+           fs::is_directory(status) ? "a folder" : "a device or a pipe");
   }
   for (const fs::path& each : files) fs::remove(each);
 }

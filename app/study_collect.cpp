@@ -1,7 +1,5 @@
 // switchyard study collect: one HDF5 file with a link to each run's results and a table of axes and outcomes.
-#include <charconv>
 #include <cmath>
-#include <limits>
 
 #include "app/stop_signals.hpp"
 #include "app/study.hpp"
@@ -16,12 +14,6 @@ namespace switchyard {
 namespace {
 
 namespace fs = std::filesystem;
-
-double number_or_nan(const std::string& text) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() ? number : std::numeric_limits<double>::quiet_NaN();
-}
 
 // Numbers where all values are.
 io::TableColumn axis_column(const std::string& key, const std::vector<std::string>& texts) {
@@ -50,7 +42,7 @@ std::vector<io::TableColumn> columns_of(const Study& study, const std::vector<Ru
                                           {schema::kStudyDigest, "1", digests}};
   for (const schema::StudyOutcome& outcome : schema::kStudyOutcomes) {
     std::vector<double> numbers;
-    for (const RunReport& report : reports) numbers.push_back(number_or_nan(report.attribute(outcome.attribute)));
+    for (const RunReport& report : reports) numbers.push_back(report.number(outcome.attribute));
     columns.push_back({outcome.column.path, outcome.column.units, numbers});
   }
   for (const std::string& key : study.axis_keys) {

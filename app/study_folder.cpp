@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include "app/text.hpp"
 #include "config/keys.hpp"
 #include "core/error.hpp"
+#include "core/files.hpp"
 #include "io/checkpoint.hpp"
 #include "io/disk.hpp"
 
@@ -27,7 +29,7 @@ constexpr const char* kStoppedLine = "study: stopped";
 
 // Whether another process holds the run's lock.
 bool is_locked(const fs::path& folder) {
-  const int fd = open((folder / "run.lock").c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open((folder / "run.lock").c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return false;
   struct flock whole {};
   whole.l_type = F_WRLCK;
@@ -93,6 +95,8 @@ std::string RunReport::attribute(const std::string& name) const {
   return found == results.attributes.end() ? "" : found->second;
 }
 
+double RunReport::number(const std::string& name) const { return number_or_nan(attribute(name)); }
+
 fs::path run_folder(const StudyRun& run) { return fs::path(run.config.run.out) / run.name; }
 fs::path log_of(const StudyRun& run) { return run_folder(run) / "train.log"; }
 
@@ -114,6 +118,7 @@ RunReport examined(const Study& study, const StudyRun& run, StudyInputs& inputs)
   // Of a damaged file, or another run's, nothing counts.
   if (!report.results.readable || !foreign.empty()) report.results.attributes.clear();
   const std::string status = report.attribute("status");
+  if (fs::exists(log_of(run))) require_file(log_of(run));
   const int failure = logged_failure(log_of(run));
   if (!foreign.empty()) {
     report.state = RunState::kForeign;
@@ -121,6 +126,10 @@ RunReport examined(const Study& study, const StudyRun& run, StudyInputs& inputs)
   } else if (running) {
     report.state = RunState::kRunning;
     report.detail = fmt::format("{:.0f} %", 100 * report.fraction);
+  } else if (status == "finished" &&
+             (std::isnan(report.number("test_accuracy")) || report.attribute("digest").empty())) {
+    report.state = RunState::kFailed;
+    report.detail = "its results say that it finished, but hold no test accuracy or no digest";
   } else if (status == "finished") {
     report.state = RunState::kDone;
   } else if (failure != 0 || status == "failed" || status == "diverged") {
@@ -164,6 +173,7 @@ Study open_study(const std::string& word, const CommandLine& line) {
   const fs::path file = is_folder ? fs::path(word) / "study.cfg" : fs::path(word);
   if (is_folder && !fs::exists(file))
     fail_usage("{}: holds no study: it has no study.cfg. Give a study file, or a folder that `study run` made.", word);
+  if (is_folder) require_file(file);
   auto overrides = line.overrides;
   if (line.options.count("ranks") > 0) overrides.emplace_back("ranks", line.options["ranks"].as<std::string>());
   Study study = read_study(file.string(), overrides, line.files, is_folder);
@@ -183,6 +193,7 @@ void claim_folder(const Study& study) {
     fail_usage("{} holds a run: choose another name for the study ([study] name) or folder (--run.out)",
                folder.string());
   if (!fs::exists(file)) return write_text(file, study.text);
+  require_file(file);
   const Study before = read_study(file.string(), {}, {}, true);
   std::map<std::string, const StudyRun*> old_runs;
   for (const StudyRun& run : before.runs) old_runs.emplace(run.name, &run);

@@ -25,6 +25,8 @@ struct RunReport {
 
   // An attribute of the results; empty where it is not there.
   std::string attribute(const std::string& name) const;
+  // One that is a number; NaN where it is none.
+  double number(const std::string& name) const;
 };
 
 std::filesystem::path run_folder(const StudyRun& run);

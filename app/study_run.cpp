@@ -135,7 +135,7 @@ void StudyRunner::ended(const Job& job) {
   if (done) {
     ++num_done_;
     say(fmt::format("done     {}  {}, {}, test accuracy {:.2f} %  ({} of {})", run.name, ranks, time,
-                    100 * std::atof(report.attribute("test_accuracy").c_str()), num_done_, num_runs_));
+                    100 * report.number("test_accuracy"), num_done_, num_runs_));
   } else if (stopped) {
     ++num_stopped_;
     say(fmt::format("stopped  {}  {}, {}, at {:.0f} %", run.name, ranks, time, 100 * report.fraction));

@@ -68,8 +68,7 @@ void Group::add(const RunReport& report) {
   if (report.state != RunState::kDone) return;
   ++num_done;
   const auto add_value = [&](Values& values, const char* name, double scale) {
-    const std::string text = report.attribute(name);
-    if (!text.empty()) values.push_back(scale * std::atof(text.c_str()));
+    if (const double value = report.number(name); !std::isnan(value)) values.push_back(scale * value);
   };
   add_value(seconds, "seconds_per_epoch", 1);
   // Runs of the same bits, as dense ones are under the name of any router, are no further evidence but of time.

@@ -1,9 +1,11 @@
 // Small pieces of text for people.
 #pragma once
 
+#include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include <fmt/format.h>
@@ -20,9 +22,23 @@ inline std::string group_digits(Index number) {
   return text;
 }
 
+// Text from a file, for a terminal, on which a control character may do anything.
+inline std::string printable(std::string text) {
+  for (char& c : text)
+    if ((c >= 0 && c < ' ' && c != '\n') || c == '\x7f') c = '?';
+  return text;
+}
+
 // (1, "rank") -> "1 rank", (2, "rank") -> "2 ranks"
 inline std::string plural(Index count, const char* noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+// A whole text as a number; NaN where it is none.
+inline double number_or_nan(const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? number : std::numeric_limits<double>::quiet_NaN();
 }
 
 // "exit code 1", "ended by signal 9 (Killed)": as a shell has it.

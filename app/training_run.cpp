@@ -183,7 +183,19 @@ void TrainingRun::open_results() {
     else
       results_ = io::ResultsWriter::create(folder_.results(), attributes(), shape);
     tell_warnings();
+    if (saved_step_ > 0) warn_of_missing_rows();
   });
+}
+
+// Rows are on the disk before a checkpoint is.
+void TrainingRun::warn_of_missing_rows() const {
+  const Index step = trainer_->step(), last = results_->last_step();
+  if (last >= step - step % config_.run.log_every) return;
+  fmt::print(stderr,
+             "switchyard: warning: {}: holds no rows of steps {} to {}, which this run trained before: the file was "
+             "moved away, damaged or cut short. For rows of all steps, go on from an earlier checkpoint (--resume "
+             "FILE), or train anew (--overwrite)\n",
+             folder_.results().string(), last + 1, step);
 }
 
 void TrainingRun::tell_warnings() {
@@ -284,14 +296,18 @@ void TrainingRun::evaluate() {
   }
   saved_step_ = -1;  // a checkpoint of this step, of a run that was stopped, lacks the evaluation
   if (!world_.speaks()) return;
+  append_evaluation();
   const double epoch = epoch_of(trainer_->step());
-  results_->append(evaluation_row(trainer_->step(), epoch, *measures_));
   progress_->evaluation(epoch, *measures_, seconds_since_evaluation_ + measures_->seconds());
   if (trainer_->scores().num_reductions > num_reductions)
     progress_->note(fmt::format("learning rate times {} after epoch {:.4g}: no better {} accuracy for {}",
                                 config_.train.plateau_factor, epoch, config_.train.plateau_of,
                                 plural(config_.train.plateau, "epoch")));
   seconds_since_evaluation_ = 0;
+}
+
+void TrainingRun::append_evaluation() {
+  results_->append(evaluation_row(trainer_->step(), epoch_of(trainer_->step()), *measures_));
 }
 
 void TrainingRun::measure() {
@@ -335,7 +351,10 @@ int TrainingRun::finish(bool stopped) {
   std::optional<double> dispatch_entropy;
   try {
     // A run resumed after its last step. Of a step that was evaluated before, the scores are not changed by this.
-    if (!stopped && !measures_) measure();
+    if (!stopped && !measures_) {
+      measure();
+      if (world_.speaks() && results_->last_evaluation() < trainer_->step()) append_evaluation();
+    }
     if (!stopped) dispatch_entropy = trainer_->dispatch_entropy([&] { throw_if_stopped(); });
   } catch (const Stopped&) {
     stopped = true;

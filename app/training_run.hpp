@@ -38,6 +38,7 @@ class TrainingRun {
   void record_algorithms();
   void open_results();
   void tell_warnings();  // of the results file
+  void warn_of_missing_rows() const;
   void describe() const;
   bool train();  // false where the run was stopped before its end
   bool is_done() const;
@@ -47,6 +48,7 @@ class TrainingRun {
   void log_step(const StepMetrics& metrics);
   void append_rows(const StepMetrics& metrics);
   void evaluate();  // leaves the evaluation due where the run is told to stop meanwhile
+  void append_evaluation();
   struct Stopped {};
   void throw_if_stopped();
   void measure();  // throws Stopped, on every rank

@@ -58,6 +58,7 @@ look_at_children() {
     pids=()
     { read -ra pids <"$thread/children" || true; } 2>/dev/null
     for pid in "${pids[@]}"; do
+      [ "$pid" != "$BASHPID" ] || continue  # whoever started this script may be a rank, and have passed on the variable
       environment=()
       if is_in_state "$pid" Z; then
         [ "$children" != none ] || children=zombie
@@ -131,6 +132,8 @@ wait "$job" || status=$?
 # mpirun is quiet about ranks that ended with an error, since they say why themselves; one that was killed cannot.
 # Beyond 192 there are no signals: 205 is Open MPI's own code where it has lost another machine.
 if ((status > 128 && status <= 192)); then
-  say "a rank, or mpirun itself, was ended by signal $((status - 128))"
+  advice=''
+  [ "$status" != 137 ] || advice=': where nobody sent it, memory ran out (fewer ranks, or a smaller train.microbatch)'
+  say "a rank, or mpirun itself, was ended by signal $((status - 128)) (SIG$(kill -l "$status"))$advice"
 fi
 exit "$status"

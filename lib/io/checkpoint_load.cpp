@@ -50,7 +50,7 @@ void match(const CheckpointHeader& header, std::span<const ArraySlice> slices, c
 void read_slice(const h5::Handle& file, const ArraySlice& slice, const fs::path& path) {
   if (slice.count == 0) return;
   const ArrayRecord record = read_record(file, std::string(plain_name(slice.name)), path);
-  const h5::Handle dataset(H5Dopen2(file, slice.name.c_str(), H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, slice.name);
   const RowSelection rows(slice.shape, slice.first, slice.count);
   h5::check_read(H5Dread(dataset, H5T_NATIVE_FLOAT, rows.memory, rows.file, H5P_DEFAULT, slice.data), path,
                  "read array " + slice.name);
@@ -74,7 +74,7 @@ void check_slices(std::span<const ArraySlice> slices) {
 
 // Reads a whole array, a few megabytes at a time, and compares its checksums.
 void verify_array(const h5::Handle& file, const ArrayRecord& array, const fs::path& path) {
-  const h5::Handle dataset(H5Dopen2(file, array.name.c_str(), H5P_DEFAULT), H5Dclose);
+  const h5::Handle dataset = h5::open_dataset(file, array.name);
   const Index row_elements = num_elements(array.shape) / array.shape[0];
   const Index part_rows = array.per_expert ? 1 : array.shape[0];
   constexpr Index kBlockElements = Index{1} << 20;
@@ -139,6 +139,8 @@ CheckpointSummary describe_checkpoint(const fs::path& path) {
         if (summary.problem.empty()) summary.problem = error.what();
       }
     }
+  } catch (const std::bad_alloc&) {  // no fault of the file
+    fail("{}: there is not enough memory to read it: use a machine with more", path.string());
   } catch (const std::exception& error) {
     summary.problem = error.what();
   }

@@ -14,6 +14,9 @@
 
 namespace switchyard::io {
 
+// A results file has this name until it is ready for rows.
+inline std::filesystem::path temporary_path(const std::filesystem::path& path) { return path.string() + ".tmp"; }
+
 // Of routing/* and trees/*. No layers: no mixture or tree, and no such datasets.
 struct ResultsShape {
   Index layers = 0, experts = 0;
@@ -84,6 +87,10 @@ class ResultsWriter {
   void append(const RoutingRow& row);  // only with layers > 0
   void append(const TreeRow& row);     // only with tree_layers > 0
   void append(const EvaluationRow& row);
+
+  // Of the last row of a step, and of an evaluation; 0 where there is none.
+  Index last_step() const;
+  Index last_evaluation() const;
 
   // Those that the file does not have yet; only with has_algorithms. Written at once.
   void append_algorithms(const std::vector<std::string>& algorithms);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <new>
 
 #include "io/results_file.hpp"
 
@@ -78,6 +79,8 @@ ResultsSummary describe_results(const fs::path& path) {
       num_whole_rows(file, routing_layout(header.shape), path);
     if (header.shape.tree_layers > 0) num_whole_rows(file, trees_layout(header.shape), path);
     summary.readable = true;
+  } catch (const std::bad_alloc&) {  // no fault of the file
+    fail("{}: there is not enough memory to read it: use a machine with more", path.string());
   } catch (const std::exception& error) {
     summary.problem = error.what();
   }

@@ -11,9 +11,6 @@
 
 namespace switchyard::io {
 
-// A results file has this name until it is ready for rows.
-inline std::filesystem::path temporary_path(const std::filesystem::path& path) { return path.string() + ".tmp"; }
-
 // Where reading a run's earlier results fails: how to go on without them.
 template <typename Read>
 auto read_earlier(Index step, const Read& read) {
@@ -27,6 +24,7 @@ auto read_earlier(Index step, const Read& read) {
 struct ResultsTable {
   TableLayout layout;                  // empty: the file has no such table
   std::vector<GrowingColumn> columns;  // the first is `step`
+  Index last_step = 0;                 // of its rows, those that wait included
 };
 
 template <typename Row>

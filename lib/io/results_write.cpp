@@ -116,13 +116,18 @@ ResultsWriter::~ResultsWriter() {
   }
 }
 
+Index ResultsWriter::last_step() const { return state_->steps.last_step; }
+Index ResultsWriter::last_evaluation() const { return state_->evaluations.last_step; }
+
 void ResultsWriter::append(const StepRow& row) {
   state_->steps.pending.push_back(row);
+  state_->steps.last_step = row.step;
   flush_if_due();
 }
 
 void ResultsWriter::append(const EvaluationRow& row) {
   state_->evaluations.pending.push_back(row);
+  state_->evaluations.last_step = row.step;
   flush_if_due();
 }
 

@@ -1,4 +1,6 @@
 // What --resume takes, what it passes over, and what it refuses.
+#include <sys/stat.h>
+
 #include <cstring>
 #include <functional>
 #include <map>
@@ -138,6 +140,7 @@ TEST_F(Resume, AFinishedRunPrintsItsResultAgain) {
   EXPECT_EQ(again.code, 0) << again;
   EXPECT_EQ(again.digest(), first_.digest());
   EXPECT_EQ(again.test_line(), first_.test_line());
+  EXPECT_EQ(again.err.find("holds no rows"), std::string::npos) << again;
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
 }
 
@@ -282,13 +285,19 @@ TEST_F(Resume, RefusesToReplaceARunUnasked) {
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(2));
 }
 
-TEST_F(Resume, OverwritesNothingWhereAFolderIsInAFilesPlace) {
-  const fs::path folder = checkpoint(99);
+TEST_F(Resume, OverwritesNothingWhereAFolderOrAPipeIsInAFilesPlace) {
+  const fs::path folder = checkpoint(99), pipe = run_folder() / "results.h5.tmp";
+  const auto refused = [&](const std::string& name, const std::string& kind) {
+    const Outcome outcome = train(2, {"--overwrite"});
+    EXPECT_EQ(outcome.code, kFailure) << outcome;
+    for (const std::string& part : {name, kind, std::string("move it away")})
+      EXPECT_NE(outcome.err.find(part), std::string::npos) << "missing: " << part << "\n" << outcome;
+  };
   fs::create_directories(folder / "notes");
-  const Outcome refused = train(2, {"--overwrite"});
-  EXPECT_EQ(refused.code, kFailure) << refused;
-  for (const char* part : {"checkpoint-00000099.h5", "is a folder", "move it away"})
-    EXPECT_NE(refused.err.find(part), std::string::npos) << "missing: " << part << "\n" << refused;
+  refused("checkpoint-00000099.h5", "is a folder");
+  fs::remove_all(folder);
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  refused("results.h5.tmp", "is a device or a pipe");
   EXPECT_TRUE(io::describe_checkpoint(checkpoint(9)).verifies);
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), steps_up_to(9));
 }
@@ -389,6 +398,21 @@ TEST_F(Resume, WithoutItsResultsFileKeepsTheCheckpointsResult) {
   EXPECT_EQ(resumed.code, 0) << resumed;
   EXPECT_EQ(resumed.digest(), first_.digest());
   EXPECT_EQ(logged_steps(run_folder() / "results.h5"), (std::vector<Index>{6, 7, 8, 9}));
+  EXPECT_NE(resumed.err.find("results.h5: holds no rows of steps 1 to 5"), std::string::npos) << resumed;
+  EXPECT_EQ(resumed.err.find("holds no rows", resumed.err.find("holds no rows") + 1), std::string::npos) << resumed;
+}
+
+TEST_F(Resume, AFinishedRunWithoutItsResultsFileIsEvaluatedAgain) {
+  const auto evaluation = io::describe_results(run_folder() / "results.h5").evaluations.back();
+  fs::remove(run_folder() / "results.h5");
+  const Outcome resumed = train(2, {"--resume"});
+  EXPECT_EQ(resumed.code, 0) << resumed;
+  EXPECT_NE(resumed.err.find("results.h5: holds no rows of steps 1 to 9"), std::string::npos) << resumed;
+  const auto anew = io::describe_results(run_folder() / "results.h5").evaluations;
+  ASSERT_EQ(anew.size(), 1u);
+  EXPECT_EQ(anew[0].step, 9);
+  EXPECT_EQ(anew[0].accuracy, evaluation.accuracy);
+  EXPECT_EQ(anew[0].loss, evaluation.loss);
 }
 
 }  // namespace

@@ -119,6 +119,24 @@ TEST_F(StudyProgram, DamagedResultsAreReportedKeptAndGoneOnWithout) {
   }
 }
 
+// An accuracy that is no number must not count as one of 0.
+TEST_F(StudyProgram, AFinishedRunWithoutItsAccuracyIsNotDone) {
+  const Words three = {"--only", "3"};
+  ASSERT_EQ(run(three).code, 0);
+  {
+    const hid_t file = H5Fopen((run_of("experts4-seed2") / "results.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t attribute = H5Aopen(file, "test_accuracy", H5P_DEFAULT), type = H5Aget_type(attribute);
+    const std::string text(H5Tget_size(type), '?');
+    EXPECT_GE(H5Awrite(attribute, type, text.data()), 0);
+    H5Tclose(type);
+    H5Aclose(attribute);
+    H5Fclose(file);
+  }
+  expect_state("experts4-seed2", "failed");
+  EXPECT_EQ(run(three).code, 0);
+  expect_state("experts4-seed2", "done");
+}
+
 TEST_F(StudyProgram, AnotherStudyOrAnotherRunInItsFolderIsRefused) {
   ASSERT_EQ(run({"--only", "3"}).code, 0);
   const Outcome other = run({"--train.lr", "0.5"});

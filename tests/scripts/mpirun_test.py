@@ -81,7 +81,7 @@ class Watch(unittest.TestCase):
     def test_on_this_one_machine_as_well(self):
         code, _, errors = self.stays_here.end()
         self.assertEqual(code, 128 + signal.SIGKILL)
-        self.assertRegex(errors, f"{ENDED}scripts/mpirun.sh: a rank, or mpirun itself, was ended by signal 9\n$")
+        self.assertRegex(errors, f"{ENDED}scripts/mpirun.sh: a rank, or mpirun itself, was ended by signal 9 .SIGKILL.: [^\n]*memory[^\n]*\n$")
 
     def test_it_stays_while_a_rank_works(self):
         self.assertEqual(self.works.end(), (0, b"", ""))
