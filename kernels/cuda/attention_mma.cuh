@@ -66,18 +66,23 @@ __device__ inline void load_neighbours(const Bf16* from, Neighbours<8>& x) {
   x = {{first_of_pair(pairs.x), second_of_pair(pairs.x), first_of_pair(pairs.y), second_of_pair(pairs.y),
         first_of_pair(pairs.z), second_of_pair(pairs.z), first_of_pair(pairs.w), second_of_pair(pairs.w)}};
 }
+__device__ inline uint4 rounded_eight(const Neighbours<8>& x) {
+  return make_uint4(rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3]), rounded_pair(x.at[4], x.at[5]),
+                    rounded_pair(x.at[6], x.at[7]));
+}
+// To shared memory.
+__device__ inline void keep_neighbours(Bf16* to, const Neighbours<1>& x) { write_rounded(to, x.at[0]); }
+__device__ inline void keep_neighbours(Bf16* to, const Neighbours<8>& x) {
+  *reinterpret_cast<uint4*>(to) = rounded_eight(x);
+}
+// To global memory.
 __device__ inline void store_neighbours(float* to, const Neighbours<1>& x) { *to = x.at[0]; }
-__device__ inline void store_neighbours(Bf16* to, const Neighbours<1>& x) {
-  to->bits = static_cast<std::uint16_t>(rounded_pair(x.at[0], 0));
-}
+__device__ inline void store_neighbours(Bf16* to, const Neighbours<1>& x) { write_rounded(to, x.at[0]); }
 __device__ inline void store_neighbours(float* to, const Neighbours<8>& x) {
-  reinterpret_cast<float4*>(to)[0] = make_float4(x.at[0], x.at[1], x.at[2], x.at[3]);
-  reinterpret_cast<float4*>(to)[1] = make_float4(x.at[4], x.at[5], x.at[6], x.at[7]);
+  store_whole(to, make_float4(x.at[0], x.at[1], x.at[2], x.at[3]));
+  store_whole(to + 4, make_float4(x.at[4], x.at[5], x.at[6], x.at[7]));
 }
-__device__ inline void store_neighbours(Bf16* to, const Neighbours<8>& x) {
-  *reinterpret_cast<uint4*>(to) = make_uint4(rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3]),
-                                             rounded_pair(x.at[4], x.at[5]), rounded_pair(x.at[6], x.at[7]));
-}
+__device__ inline void store_neighbours(Bf16* to, const Neighbours<8>& x) { store_whole(to, rounded_eight(x)); }
 
 // Which of 16 rows of kSize columns a lane has: kCount neighbours from first_col() on, and so on every kColStep
 // columns, of rows first_row(), first_row() + kRowStep, ..
@@ -114,13 +119,13 @@ __device__ inline void load_part(const Element* from, int stride, const float* b
       for (int n = 0; n < Part::kRows; ++n) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) x[n].at[i] += add.at[i];
-        store_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, x[n]);
+        keep_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, x[n]);
       }
     }
 #pragma unroll 1
     for (int n = 0; n < Part::kRows; ++n)
       if (n * Part::kRowStep >= rows)
-        store_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, Neighbours<kCount>{});
+        keep_neighbours(to_col + n * Part::kRowStep * kRowStride<kSize>, Neighbours<kCount>{});
   }
 }
 

@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kColumnPassThreads, 3)
   if constexpr (kMost > 1)
     while (static_cast<Index>(blockIdx.x) >= grid.first_block[i + 1]) ++i;
   const auto& segment = grid.segments[i];
+  const Pass pass = segment.pass;  // in registers, wherever the list is
   const RowCut rows = segment.cut;
   const auto block = static_cast<int>(static_cast<Index>(blockIdx.x) - grid.first_block[i]);
   const Index row_block = block / cut.tiles;
@@ -74,11 +75,11 @@ __global__ void __launch_bounds__(kColumnPassThreads, 3)
   const Octet<kAligned> octet{first, cut.cols - first};
   Eight sums{};
   if (place < cut.rows_at_once && octet.count > 0) {
-    const Eight constants = segment.pass.constants(octet);
+    const Eight constants = pass.constants(octet);
     const Index first_row = row_block * rows.rows_per_block, end_of_block = first_row + rows.rows_per_block;
     const Index end = end_of_block < rows.rows ? end_of_block : rows.rows;
     for (Index row = first_row + place; row < end; row += cut.rows_at_once) {
-      const Eight terms = segment.pass.row(row, octet, constants);
+      const Eight terms = pass.row(row, octet, constants);
       if constexpr (kSums)
         for (int c = 0; c < 8; ++c) sums.at[c] = __fadd_rn(sums.at[c], terms.at[c]);
     }

@@ -25,7 +25,7 @@ __device__ inline float4 load_four(const Operand& x, Index row, int cols, int co
 template <bool kInFours>
 __device__ inline void store_four(float* to, const float4& x, int left) {
   if constexpr (kInFours) {
-    *reinterpret_cast<float4*>(to) = x;
+    store_whole(to, x);
   } else {
     to[0] = x.x;
     if (left > 1) to[1] = x.y;

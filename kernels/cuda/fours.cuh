@@ -13,6 +13,13 @@
 
 namespace switchyard::kernels::cuda {
 
+// A float4, uint4 or uint2 to global memory, in one instruction: of a plain assignment the compiler may make one for
+// each member.
+template <typename Vector>
+__device__ inline void store_whole(void* to, const Vector& x) {
+  __stwb(static_cast<Vector*>(to), x);
+}
+
 struct Four {
   float at[4];
 };
@@ -44,7 +51,7 @@ __device__ inline Four read_four(const float* from, int count) {
 template <bool kAligned>
 __device__ inline void write_four(float* to, const Four& four, int count) {
   if constexpr (kAligned) {
-    if (count > 0) *reinterpret_cast<float4*>(to) = make_float4(four.at[0], four.at[1], four.at[2], four.at[3]);
+    if (count > 0) store_whole(to, make_float4(four.at[0], four.at[1], four.at[2], four.at[3]));
   } else {
     for (int i = 0; i < 4; ++i)
       if (i < count) to[i] = four.at[i];

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) stage_kernel(Batch batch) {
     if (s.bf16)
       write_rounded(static_cast<Bf16*>(s.to) + place, x);
     else
-      *reinterpret_cast<float4*>(static_cast<float*>(s.to) + place) = x;
+      store_whole(static_cast<float*>(s.to) + place, x);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "kernels/api/operand.hpp"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/rounded.cuh"
 
 namespace switchyard::kernels::cuda {
 
@@ -98,17 +99,6 @@ __device__ inline TwoB load_b_transposed(const Bf16* tile, int stride) {
   unsigned pairs[4];
   load_matrices<false>(row_by_rows(tile, stride), pairs);
   return {{{{pairs[0], pairs[1]}}, {{pairs[2], pairs[3]}}}};
-}
-
-// Two neighbours, each the nearest bf16, ties to even.
-__device__ inline unsigned rounded_pair(float low, float high) {
-#ifdef __CUDACC__
-  unsigned pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-#else
-  return emulated::bf16x2(low, high);
-#endif
 }
 
 // Two tiles of C, side by side, as an A.

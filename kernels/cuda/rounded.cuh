@@ -7,19 +7,23 @@
 
 namespace switchyard::kernels::cuda {
 
-// The nearest bf16, ties to even; NaN stays NaN.
-__device__ inline unsigned bf16_bits(float x) {
-  const unsigned bits = __float_as_uint(x);
-  if (x != x) return (bits >> 16) | 0x40u;
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+// Two neighbours, each the nearest bf16, ties to even, the first in the lower half; NaN stays NaN.
+__device__ inline unsigned rounded_pair(float low, float high) {
+#ifdef __CUDACC__
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return emulated::bf16x2(low, high);
+#endif
 }
+__device__ inline unsigned bf16_bits(float x) { return rounded_pair(x, 0); }
 
 __device__ inline void write_rounded(Bf16* to, float x) { to->bits = static_cast<std::uint16_t>(bf16_bits(x)); }
 
 // to: a multiple of 4 elements from the row's beginning.
 __device__ inline void write_rounded(Bf16* to, const float4& x) {
-  *reinterpret_cast<uint2*>(to) =
-      make_uint2(bf16_bits(x.x) | bf16_bits(x.y) << 16, bf16_bits(x.z) | bf16_bits(x.w) << 16);
+  store_whole(to, make_uint2(rounded_pair(x.x, x.y), rounded_pair(x.z, x.w)));
 }
 __device__ inline void write_rounded(Bf16* to, const Four& x) {
   write_rounded(to, make_float4(x.at[0], x.at[1], x.at[2], x.at[3]));
@@ -27,8 +31,8 @@ __device__ inline void write_rounded(Bf16* to, const Four& x) {
 
 // to: a multiple of 8 elements from the row's beginning.
 __device__ inline void write_rounded(Bf16* to, const Eight& x) {
-  const auto two = [&](int i) { return bf16_bits(x.at[i]) | bf16_bits(x.at[i + 1]) << 16; };
-  *reinterpret_cast<uint4*>(to) = make_uint4(two(0), two(2), two(4), two(6));
+  store_whole(to, make_uint4(rounded_pair(x.at[0], x.at[1]), rounded_pair(x.at[2], x.at[3]),
+                             rounded_pair(x.at[4], x.at[5]), rounded_pair(x.at[6], x.at[7])));
 }
 
 __device__ inline float first_of_pair(unsigned pair) { return __uint_as_float(pair << 16); }

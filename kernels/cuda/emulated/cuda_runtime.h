@@ -88,6 +88,7 @@ void* dynamic_shared();
 void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 void load_matrices(const void* row, bool transposed, unsigned (&pairs)[4]);
 unsigned bf16x2(float low, float high);
+void require_alignment(const void* address, std::size_t bytes);
 
 template <typename T>
 T shuffle_value(T value, unsigned source) {
@@ -135,6 +136,12 @@ inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigne
 template <typename T>
 T __ldg(const T* from) {
   return *from;
+}
+// One store of a whole vector: a GPU ends a kernel whose vector is not where its size allows.
+template <typename T>
+void __stwb(T* to, const T& value) {
+  emulated::require_alignment(to, sizeof(T));
+  *to = value;
 }
 inline float __uint_as_float(unsigned bits) {
   float x;

@@ -20,6 +20,12 @@ struct Registers {
 
 }  // namespace
 
+void require_alignment(const void* address, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes == 0) return;
+  std::fprintf(stderr, "emulated CUDA: %zu bytes at once from or to an address that is no multiple of that\n", bytes);
+  std::abort();
+}
+
 void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   const Registers mine{a, b};
   const auto all = pointers_of_warp(&mine);
@@ -39,10 +45,7 @@ void mma_m16n8k16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2])
 }
 
 void load_matrices(const void* row, bool transposed, unsigned (&pairs)[4]) {
-  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) {
-    std::fprintf(stderr, "emulated CUDA: ldmatrix of a row that is not 16-byte aligned\n");
-    std::abort();
-  }
+  require_alignment(row, 16);
   const auto rows = pointers_of_warp(row);
   const unsigned lane = place.thread.x % 32, g = lane / 4, t = lane % 4;
   for (unsigned matrix = 0; matrix < 4; ++matrix) {
