@@ -21,7 +21,7 @@ ParameterStore::ParameterStore(Device device, const ParameterTable& table, Index
       offsets_[static_cast<std::size_t>(id)] = size_;
       size_ += local_slices(id) * table[id].slice_size();
     }
-    return size_;
+    return size_ = round_up(size_, kSectionMultiple);
   };
   replicated_size_ = place(true, false);
   trained_size_ = place(true, true);
@@ -65,6 +65,7 @@ std::vector<float> initial_values(const ParameterSpec& spec, std::uint64_t seed,
 
 void ParameterStore::initialize(const Context& context, std::uint64_t seed) {
   ++version_;
+  values_.clear(context);
   for (ParameterId id = 0; id < table_.size(); ++id)
     for (Index slice = 0; slice < local_slices(id); ++slice)
       values_.upload(context, initial_values(table_[id], seed, table_[id].per_expert ? first_expert_ + slice : 0),
@@ -76,7 +77,9 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
     : mesh_(mesh),
       reduction_(reduction),
       num_metrics_(num_metrics),
-      part_of_parameter_(static_cast<std::size_t>(store.table().size())) {
+      part_of_parameter_(static_cast<std::size_t>(store.table().size())),
+      trained_size_(store.trained_size()),
+      replicated_size_(store.replicated_size()) {
   const ParameterTable& table = store.table();
   std::vector<Index> replicated_parts{num_metrics}, expert_parts;
   for (ParameterId id = 0; id < table.size(); ++id) {
@@ -85,15 +88,15 @@ GradientSums::GradientSums(Device device, const ParameterStore& store, Index num
     part_of_parameter_[static_cast<std::size_t>(id)] = static_cast<Index>(parts.size());
     parts.insert(parts.end(), static_cast<std::size_t>(store.local_slices(id)), table[id].slice_size());
   }
-  // Metrics end where a cache line of gradients begins.
-  constexpr Index kCacheLine = 64 / sizeof(float);
-  const Index first = round_up(num_metrics, kCacheLine) - num_metrics;
-  storage_ = kernels::Array<float>(device, first + num_metrics + store.trained_size());
-  totals_ = storage_.data() + first;
-  replicated_ = std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, totals_);
+  // Metrics end where a section begins.
+  const Index before = round_up(num_metrics, ParameterStore::kSectionMultiple);
+  storage_ = kernels::Array<float>(device, before + trained_size_);
+  gradients_ = storage_.data() + before;
+  replicated_ =
+      std::make_unique<TreeSum>(device, num_leaves, block, replicated_parts, storage_.data(), before - num_metrics);
   if (!expert_parts.empty())
     for (int source = 0; source < mesh.expert_group().size(); ++source) {
-      float* total = source == 0 ? totals_ + replicated_->size() : nullptr;
+      float* total = source == 0 ? gradients_ + replicated_size_ : nullptr;
       by_source_.push_back(std::make_unique<TreeSum>(device, num_leaves, block, expert_parts, total));
     }
   const Index expert_size = by_source_.empty() ? 0 : by_source_[0]->size();
@@ -210,11 +213,23 @@ void GradientSums::reduce_from(const Context& context, const Reduced& first) {
   reduce(own, mesh_.replicas(), sums[0], size);
 }
 
+// The optimiser goes over all of the gradients as one array.
+void GradientSums::fill_gaps(const Context& context) {
+  const auto fill = [&](Index begin, Index end) {
+    if (begin < end) kernels::fill_zero(context, gradients_ + begin, (end - begin) * Index{sizeof(float)});
+  };
+  const Index experts_size = by_source_.empty() ? 0 : by_source_[0]->size();
+  fill(storage_.data() + replicated_->size() - gradients_, replicated_size_);
+  fill(replicated_size_ + experts_size, trained_size_);
+  gaps_are_zero_ = true;
+}
+
 GradientSums::Totals GradientSums::finish(const Context& context) {
+  if (!gaps_are_zero_) fill_gaps(context);
   reduce_from(context, {0, 0});
   reduced_ = nothing_reduced();
   kernels::wait_for(context, reducing(context));
-  return {totals_ + num_metrics_, totals_};
+  return {gradients_, gradients_ - num_metrics_};
 }
 
 }  // namespace switchyard

@@ -15,7 +15,8 @@
 namespace switchyard {
 
 // One array holds all that this rank owns: replicated parameters in table order, then those of its experts, then what
-// no gradient trains.
+// no gradient trains. Each of these sections begins at a cache line, where vectors can be loaded; what is between them
+// is zero.
 class ParameterStore {
  public:
   // first_expert, num_experts: those that this rank owns.
@@ -25,7 +26,10 @@ class ParameterStore {
   Index first_expert() const { return first_expert_; }
   Index num_local_experts() const { return num_local_experts_; }
 
-  // Elements of the whole array, of the part that gradients train, and of its replicated front.
+  static constexpr Index kSectionMultiple = 64 / sizeof(float);
+
+  // Elements of the whole array, of the part that gradients train, and of its replicated front, each with what is
+  // between it and the next.
   Index size() const { return size_; }
   Index trained_size() const { return trained_size_; }
   Index replicated_size() const { return replicated_size_; }
@@ -121,6 +125,7 @@ class GradientSums {
   Reduced nothing_reduced() const;
   void reduce_from(const Context& context, const Reduced& first);
   void reduce(const Context& context, Communicator& ranks, float* sums, Index size);
+  void fill_gaps(const Context& context);
 
   Mesh& mesh_;
   Reduction reduction_;
@@ -131,7 +136,9 @@ class GradientSums {
   std::unique_ptr<TreeSum> replicated_;
   std::vector<std::unique_ptr<TreeSum>> by_source_;
   kernels::Array<float> storage_;
-  float* totals_ = nullptr;        // in storage_: metrics, then gradients in the store's layout
+  float* gradients_ = nullptr;  // in storage_: in the store's layout, behind the metrics
+  Index trained_size_, replicated_size_;
+  bool gaps_are_zero_ = false;     // those between sections
   kernels::Array<float> scratch_;  // half of the larger reduction
 };
 

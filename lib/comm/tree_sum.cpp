@@ -7,7 +7,8 @@
 
 namespace switchyard {
 
-TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total) {
+TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total,
+                 Index first) {
   const Index num_blocks = num_leaves / block;
   if (num_blocks * block != num_leaves || !std::has_single_bit(static_cast<std::uint64_t>(num_blocks)))
     fail("a reduction tree needs its leaves ({}) to be a power of two of blocks of {}", num_leaves, block);
@@ -23,7 +24,7 @@ TreeSum::TreeSum(Device device, Index num_leaves, Index block, std::vector<Index
     }
     for (Index rest = leaf_idx / block; rest & 1; rest >>= 1) carry.earlier.push_back(carry.out++);
   }
-  offsets_.push_back(0);
+  offsets_.push_back(first);
   for (Index size : part_sizes) offsets_.push_back(offsets_.back() + size);
   state_.taken.assign(part_sizes.size(), 0);
   for (int buffer = 0; buffer < num_levels + (block > 1); ++buffer) {

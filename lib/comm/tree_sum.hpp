@@ -17,9 +17,10 @@ namespace switchyard {
 class TreeSum {
  public:
   // A sum over `num_leaves` = `block` * 2^b arrays of the same layout: consecutive parts of the given sizes, each of
-  // which receives its leaves on its own. total: device memory for the result, of the parts' sizes together; null: an
-  // array of its own.
-  TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total = nullptr);
+  // which receives its leaves on its own. total: device memory for the result, of size() elements; null: an array of
+  // its own. In each array the first part begins at element `first`.
+  TreeSum(Device device, Index num_leaves, Index block, std::vector<Index> part_sizes, float* total = nullptr,
+          Index first = 0);
 
   // Where the part's next leaf is to be written, before add(): a buffer of the tree, or scratch from the arena that
   // must live until then.
@@ -48,7 +49,7 @@ class TreeSum {
   void set_state(const State& state) { state_ = state; }
 
   Index num_parts() const { return std::ssize(offsets_) - 1; }
-  Index size() const { return offsets_.back(); }
+  Index size() const { return offsets_.back(); }  // with what is before the first part
   Index offset(Index part) const { return offsets_[static_cast<std::size_t>(part)]; }
 
  private:

@@ -36,13 +36,15 @@ TEST(ParameterStore, ReplicatedParametersFirstThenThoseOfLocalExperts) {
   EXPECT_EQ(table.num_stored(), 6 + 140 + 4 + 12);
   EXPECT_EQ(table.num_active(1), 6 + 35 + 4 + 3);
   const ParameterStore store(Device::kCpu, table, 2, 2);
-  EXPECT_EQ(store.replicated_size(), 10);
-  EXPECT_EQ(store.size(), 10 + 2 * 35 + 2 * 3);
+  // Each section begins at a multiple of 16.
+  EXPECT_EQ(store.replicated_size(), 16);
+  EXPECT_EQ(store.trained_size(), 16 + 80);
+  EXPECT_EQ(store.size(), 16 + 80);
   EXPECT_EQ(store.offset(0), 0);
   EXPECT_EQ(store.offset(2), 6);
-  EXPECT_EQ(store.offset(1, 0), 10);
-  EXPECT_EQ(store.offset(1, 1), 45);
-  EXPECT_EQ(store.offset(3, 1), 83);
+  EXPECT_EQ(store.offset(1, 0), 16);
+  EXPECT_EQ(store.offset(1, 1), 16 + 35);
+  EXPECT_EQ(store.offset(3, 1), 16 + 2 * 35 + 3);
   EXPECT_EQ(store.local_slices(0), 1);
   EXPECT_EQ(store.local_slices(1), 2);
 }
@@ -182,6 +184,8 @@ GradientSums::Totals sum_batch(GradientSums& sums, const ParameterStore& store, 
   return sums.finish(cpu);
 }
 
+bool is_zero(float x) { return x == 0; }
+
 void expect_tree_of_batch(const GradientSums::Totals& totals, const ParameterStore& store, Index num_leaves) {
   const ParameterTable& table = store.table();
   for (ParameterId id = 0; id < table.size(); ++id) {
@@ -193,6 +197,11 @@ void expect_tree_of_batch(const GradientSums::Totals& totals, const ParameterSto
           << table[id].name << ", expert " << expert;
     }
   }
+  // What is between sections stays zero, and sections begin where vectors can be loaded.
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(totals.gradients) % 64, 0u);
+  EXPECT_TRUE(std::all_of(totals.gradients + 10, totals.gradients + store.replicated_size(), is_zero));
+  EXPECT_TRUE(std::all_of(totals.gradients + store.offset(3, store.local_slices(3)),
+                          totals.gradients + store.trained_size(), is_zero));
   EXPECT_EQ(totals.metrics[0], num_leaves);
   EXPECT_EQ(totals.metrics[1], num_leaves * (world_size() - 1) / 2.0f);
 }

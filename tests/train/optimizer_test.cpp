@@ -94,12 +94,18 @@ TEST(Normalized, DividesAnExpertsGradientByTheSumOfItsNorms) {
   std::fill_n(store.values(), store.size(), 1.0f);
   // Expert 0: norms 5 and 2; expert 1 has next to no gradient; expert 2: norms 0.5 and 0. The experts of another block
   // are others.
-  const std::vector<float> gradients = {4, -8, 3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0, 10, 0, -20};
+  std::vector<float> gradients = {4, -8};
+  gradients.resize(static_cast<std::size_t>(store.replicated_size()));  // experts begin at a section of their own
+  gradients.insert(gradients.end(), {3, -4, 1e-40f, 1e-41f, 0, 0.5f, 2, 1e-42f, 0, 10, 0, -20});
+  gradients.resize(static_cast<std::size_t>(store.size()));
   const Cpu cpu;
   Optimizer optimizer(cpu, {.kind = "normalized", .gate_rate = 100}, store.size());
   optimizer.update(cpu, store, gradients.data(), squares_of(cpu, store, gradients.data()), 1e-3, 0.5, 1);
-  const std::vector<double> moves = {-0.2, 0.4, -3e-3 / 7, 4e-3 / 7, 0, 0, 0, -1e-3, -2e-3 / 7, 0, 0, -1e-3, 0, 1e-3};
-  for (std::size_t i = 0; i < moves.size(); ++i) EXPECT_NEAR(store.values()[i], 1 + moves[i], 2e-7) << i;
+  const std::vector<double> moves = {-3e-3 / 7, 4e-3 / 7, 0, 0, 0, -1e-3, -2e-3 / 7, 0, 0, -1e-3, 0, 1e-3};
+  const float* const gate = store.value(0);
+  EXPECT_NEAR(gate[0], 0.8, 2e-7);
+  EXPECT_NEAR(gate[1], 1.4, 2e-7);
+  for (std::size_t i = 0; i < moves.size(); ++i) EXPECT_NEAR(store.value(1)[i], 1 + moves[i], 2e-7) << i;
 }
 
 TEST(GradientNorm, IsTheSameBitsWhoeverOwnsTheExperts) {
