@@ -63,6 +63,10 @@ Index packed_b_bytes(const Context& context, const Gemm& product) {
   SWITCHYARD_ON(context.device, "packed_b_bytes", cpu::packed_b_bytes(product), cuda::packed_b_bytes(product));
 }
 
+PackedForm packed_form(const Context& context, const Gemm& product) {
+  SWITCHYARD_ON(context.device, "packed_form", cpu::packed_form(product), cuda::packed_form(product));
+}
+
 std::string device_libraries(Device device) {
   SWITCHYARD_ON(device, "device_libraries", std::string(), cuda::device_libraries());
 }

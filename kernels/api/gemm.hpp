@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <span>
 
 #include "core/context.hpp"
@@ -48,6 +49,12 @@ Index staged_bytes(Device device);
 // A and where C lies may differ. `to`: packed_b_bytes(product) bytes from allocate(); 0 bytes, so a null pointer, where
 // B is best read as it is.
 Index packed_b_bytes(const Context& context, const Gemm& product);
+// What these bytes depend on, beside B and the precision. Those with a bias serve products without one, too.
+struct PackedForm {
+  bool transposed = false, with_bias = false;
+  auto operator<=>(const PackedForm&) const = default;
+};
+PackedForm packed_form(const Context& context, const Gemm& product);
 struct PackB {
   Gemm product;
   void* to = nullptr;

@@ -140,6 +140,8 @@ Index packed_b_bytes(const Gemm& g) {
   return round_up(g.n, kGemmCols) * depth * Index{sizeof(std::uint32_t)};
 }
 
+PackedForm packed_form(const Gemm& g) { return {.transposed = g.transpose_b}; }
+
 void pack_b(const Context& context, std::span<const PackB> packs) {
   thread_local Scratch<Plan> plan_scratch;
   const std::span<Plan> plans(plan_scratch.get(static_cast<Index>(packs.size())), packs.size());

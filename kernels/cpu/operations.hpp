@@ -13,6 +13,7 @@ namespace switchyard::kernels::cpu {
 #include "kernels/api/operations.def"
 
 Index packed_b_bytes(const Gemm& product);
+PackedForm packed_form(const Gemm& product);
 Index count_not_finite(const float* x, Index size);
 
 void* allocate(Index bytes);

@@ -183,8 +183,11 @@ Index staged_bytes() { return bytes_staged_so_far(); }
 Index packed_b_bytes(const Gemm& product) {
   const Stored b = stored_b(product);
   if (!b.bf16 && b.ld % 4 == 0) return 0;
-  return b.staged_bytes() + (product.bias && product.c_rounded ? stored_bias(product).staged_bytes() : 0);
+  return b.staged_bytes() + (packed_form(product).with_bias ? stored_bias(product).staged_bytes() : 0);
 }
+
+// B's rows are staged as they are stored, whichever way they are multiplied.
+PackedForm packed_form(const Gemm& product) { return {.with_bias = product.bias && product.c_rounded}; }
 
 void pack_b(const Context& context, std::span<const PackB> packs) {
   std::vector<Staging> stagings;
@@ -192,7 +195,7 @@ void pack_b(const Context& context, std::span<const PackB> packs) {
     if (packed_b_bytes(product) == 0) continue;
     const Stored b = stored_b(product);
     stagings.push_back(b.staging(to));
-    if (product.bias && product.c_rounded)
+    if (packed_form(product).with_bias)
       stagings.push_back(stored_bias(product).staging(static_cast<std::byte*>(to) + b.staged_bytes()));
   }
   stage(context, stagings);

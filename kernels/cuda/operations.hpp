@@ -18,6 +18,7 @@ namespace switchyard::kernels::cuda {
 #include "kernels/api/operations.def"
 
 Index packed_b_bytes(const Gemm& product);
+PackedForm packed_form(const Gemm& product);
 Index staged_bytes();
 std::string product_algorithms();
 Index count_not_finite(const Context& context, const float* x, Index size);

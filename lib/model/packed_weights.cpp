@@ -8,17 +8,26 @@ void PackedWeights::pack(std::span<kernels::Gemm> products) {
   stale_.clear();
   for (kernels::Gemm& product : products) {
     if (product.m == 0) continue;
-    if (!packs_.contains(key(product.b, product))) make_room(product);
-    if (uses_) uses_->insert(key(product.b, product));
-    Pack& pack = packs_.at(key(product.b, product));
+    const auto found = find(product);
+    Pack& pack = found->second;
+    if (uses_) uses_->insert(found->first);
     if (pack.version != parameters_.version()) {
-      stale_.push_back({product, pack.data.data()});
-      pack.product = product;
+      if (found->first == key(product.b, product)) pack.product = product;
+      stale_.push_back({pack.product, pack.data.data()});
     }
     pack.version = parameters_.version();
     product.packed_b = pack.data.data();
   }
   if (!stale_.empty()) kernels::pack_b(context_, stale_);
+}
+
+std::map<PackedWeights::Key, PackedWeights::Pack>::iterator PackedWeights::find(const kernels::Gemm& product) {
+  const Key own = key(product.b, product);
+  Key with_bias = own;
+  std::get<kernels::PackedForm>(with_bias).with_bias = true;
+  if (const auto found = packs_.find(with_bias); found != packs_.end() && found->second.product.b) return found;
+  if (!packs_.contains(own)) make_room(product);
+  return packs_.find(own);
 }
 
 void PackedWeights::refresh(const Uses& uses) {

@@ -23,8 +23,7 @@ class PackedWeights {
   // are.
   void pack(std::span<kernels::Gemm> products);
 
-  // A weight, whether it is multiplied transposed, the format, and whether a bias comes with it, and C is rounded.
-  using Key = std::tuple<const float*, bool, kernels::Precision, bool, bool>;
+  using Key = std::tuple<const float*, kernels::Precision, kernels::PackedForm>;  // of a weight
   using Uses = std::set<Key>;
   // From now on notes what is packed, and what is packed already; null: nothing.
   void note(Uses* uses) { uses_ = uses; }
@@ -40,10 +39,11 @@ class PackedWeights {
     kernels::Gemm product;  // that it was packed for
   };
 
-  static Key key(const float* weight, const kernels::Gemm& product) {
-    const bool bias = product.bias != nullptr;
-    return {weight, product.transpose_b, product.precision, bias, bias && product.c_rounded};
+  Key key(const float* weight, const kernels::Gemm& product) const {
+    return {weight, product.precision, kernels::packed_form(context_, product)};
   }
+  // The pack that serves the product: its own, or that of the weight with its bias where there is one already.
+  std::map<Key, Pack>::iterator find(const kernels::Gemm& product);
   // For the weights of all experts where it is one of theirs: any of them may be the next to get tokens.
   void make_room(const kernels::Gemm& product);
 

@@ -96,6 +96,29 @@ TEST_P(GemmBias, IsRoundedWhereCIs) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, GemmBias, testing::ValuesIn(kCases));
 
+// A weight packed once, with its bias, for the forward product, and read by the product of the backward pass.
+TEST(PackedForm, WithABiasServesProductsWithoutOne) {
+  if (!device_takes_rounded()) GTEST_SKIP() << "this device packs no bias";
+  constexpr Case kShape = {37, 30, 45};
+  const Layer layer(kShape);
+  const LinearProducts products{kShape.rows, kShape.in, kShape.out, Precision::kBf16};
+  const Floats d_y = random_floats(kShape.rows * kShape.out, 4);
+  const auto outputs = on_all_threads([&](const Context& context) -> std::vector<Floats> {
+    Array<std::byte> room;
+    RoundedOutput y(kShape.rows, kShape.out);
+    const Gemm forward = packed(context, layer.product(Precision::kBf16, {nullptr, y.data()}, layer.bias.data()), room);
+    Output d_x(kShape.rows * kShape.in), of_packed(kShape.rows * kShape.in);
+    Gemm backward = products.input_gradient(d_y.data(), layer.w.data(), d_x.data());
+    EXPECT_EQ(packed_form(context, backward).transposed, packed_form(context, forward).transposed);
+    gemm(context, backward);
+    backward.c = of_packed.data();
+    backward.packed_b = room.data();
+    gemm(context, backward);
+    return {d_x.values(), of_packed.values()};
+  });
+  EXPECT_TRUE(same_bits(outputs[0], outputs[1]));
+}
+
 // As those of experts lie one behind the other.
 TEST(GemmBiasBits, DoNotDependOnWhereTheBiasLies) {
   ThreadPool threads(1);
