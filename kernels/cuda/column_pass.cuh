@@ -22,7 +22,7 @@ struct ColumnCut {
   Index sums_bytes() const { return Index{sizeof(float)} * 8 * octets * rows_at_once; }
 };
 
-constexpr int kColumnPassThreads = 256;
+constexpr int kColumnPassThreads = 256, kColumnPassBlocks = 3;  // of a block; on a multiprocessor at a time
 
 inline ColumnCut cut_columns(Index cols) {
   if (cols == 0) return {};
@@ -59,13 +59,12 @@ struct ColumnGrid {
 };
 
 template <bool kAligned, bool kSums, typename Pass, int kMost>
-__global__ void __launch_bounds__(kColumnPassThreads, 3)
+__global__ void __launch_bounds__(kColumnPassThreads, kColumnPassBlocks)
     column_pass_kernel(ColumnGrid<Pass, kMost> grid, ColumnCut cut) {
   std::size_t i = 0;
   if constexpr (kMost > 1)
     while (static_cast<Index>(blockIdx.x) >= grid.first_block[i + 1]) ++i;
   const auto& segment = grid.segments[i];
-  const Pass pass = segment.pass;  // in registers, wherever the list is
   const RowCut rows = segment.cut;
   const auto block = static_cast<int>(static_cast<Index>(blockIdx.x) - grid.first_block[i]);
   const Index row_block = block / cut.tiles;
@@ -75,11 +74,11 @@ __global__ void __launch_bounds__(kColumnPassThreads, 3)
   const Octet<kAligned> octet{first, cut.cols - first};
   Eight sums{};
   if (place < cut.rows_at_once && octet.count > 0) {
-    const Eight constants = pass.constants(octet);
+    const Eight constants = segment.pass.constants(octet);
     const Index first_row = row_block * rows.rows_per_block, end_of_block = first_row + rows.rows_per_block;
     const Index end = end_of_block < rows.rows ? end_of_block : rows.rows;
     for (Index row = first_row + place; row < end; row += cut.rows_at_once) {
-      const Eight terms = pass.row(row, octet, constants);
+      const Eight terms = segment.pass.row(row, octet, constants);
       if constexpr (kSums)
         for (int c = 0; c < 8; ++c) sums.at[c] = __fadd_rn(sums.at[c], terms.at[c]);
     }
@@ -132,7 +131,7 @@ struct ColumnSegment {
 template <bool kSums, int kMost, typename Pass>
 void pass_columns(const Context& context, Index cols, std::span<const ColumnSegment<Pass>> segments) {
   static_assert(sizeof(ColumnGrid<Pass, kMost>) + sizeof(ColumnCut) <= 4096);
-  constexpr Index kMostRowBlocks = kSums ? 512 : 4096;
+  constexpr Index kMostRowBlocks = kSums ? kColumnPassBlocks * kMultiprocessors : 4096;
   const ColumnCut cut = cut_columns(cols);
   ColumnGrid<Pass, kMost> grid;
   bool aligned = true;

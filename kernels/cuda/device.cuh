@@ -10,6 +10,8 @@ namespace switchyard::kernels::cuda {
 
 constexpr int kWarpSize = 32;
 constexpr unsigned kWholeWarp = 0xffffffffu;
+// Of an H100 or H200. Rows whose sums are made by row blocks are cut for as many, on any GPU: bits rest on it.
+constexpr Index kMultiprocessors = 132;
 
 __device__ inline Index global_thread() { return static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline Index num_threads() { return static_cast<Index>(gridDim.x) * blockDim.x; }
@@ -58,6 +60,22 @@ __device__ inline T block_sum(T x) {
   __syncthreads();
   T total = 0;
   for (int w = 0; w < kThreads / kWarpSize; ++w) total += sums[w];
+  return total;
+}
+
+// The same of two numbers, with half of the waiting.
+template <int kThreads>
+__device__ inline float2 block_sums(float2 x) {
+  __shared__ float2 sums[kThreads / kWarpSize];
+  x = make_float2(warp_sum(x.x), warp_sum(x.y));
+  __syncthreads();  // an earlier call's sums have been read
+  if (lane() == 0) sums[warp()] = x;
+  __syncthreads();
+  float2 total = make_float2(0, 0);
+  for (int w = 0; w < kThreads / kWarpSize; ++w) {
+    total.x += sums[w].x;
+    total.y += sums[w].y;
+  }
   return total;
 }
 

@@ -73,7 +73,7 @@ struct GateCut {
 constexpr int kThreads = 256, kRowsOfThread = 4;
 
 GateCut cut_for_gate(Index rows, Index cols) {
-  constexpr Index kMostRowBlocks = 512, kFewestRows = 16;
+  constexpr Index kMostRowBlocks = 2 * kMultiprocessors, kFewestRows = 16;
   const Index fours = ceil_div(cols, 4), tiles = ceil_div(fours, kThreads);
   const Index fours_of_tile = ceil_div(fours, tiles), rows_at_once = kThreads / fours_of_tile;
   const Index rows_per_block = std::max({kFewestRows, rows_at_once, ceil_div(rows, kMostRowBlocks)});

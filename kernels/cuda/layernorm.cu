@@ -25,6 +25,12 @@ struct Team {
     else
       return block_sum<kThreads>(x);
   }
+  __device__ static float2 sums(float x, float y) {
+    if constexpr (kWarps == 1)
+      return make_float2(warp_sum(x), warp_sum(y));
+    else
+      return block_sums<kThreads>(make_float2(x, y));
+  }
 };
 
 // With the smallest team for the width: body(Team). Wide: that for rows of up to 1024 columns.
@@ -105,7 +111,17 @@ __device__ void read_gradient(const LayerNormBackward& args, Index row, int cols
   }
 }
 
-constexpr Index kMostRowBlocks = 512, kFewestRows = 16;
+constexpr Index kFewestRows = 16;  // of a row block
+// As many row blocks as multiprocessors hold at a time.
+template <typename Team>
+constexpr Index kMostRowBlocks = (Team::kBlockThreads <= 128   ? 5
+                                  : Team::kBlockThreads <= 256 ? 2
+                                                               : 1) *
+                                 kMultiprocessors;
+// Whether a thread has registers to keep gamma over all rows, and to ask for d_x early. Warps with rows of their own
+// hide the waiting from one another; a team of warps waits together.
+template <typename Team>
+constexpr bool kReadsAhead = Team::kThreads == 128;
 
 // With xhat = (x - mean) rstd and g = d_y gamma: d_x = rstd (g - mean(g) - xhat mean(g xhat)), means over the row.
 // A block has the rows of a row block, team t rows t, t + kTeams, ...; the sums of its teams are added in order.
@@ -117,21 +133,28 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
   const float inverse_cols = 1.0f / static_cast<float>(cols);
   const Index first_row = static_cast<Index>(blockIdx.x) * rows_per_block, end_of_block = first_row + rows_per_block;
   const Index end = end_of_block < args.rows ? end_of_block : args.rows;
-  Four d_gamma[kFours]{}, d_beta[kFours]{};
+  const auto gamma_at = [&](int j) {
+    return read_four<kAligned>(args.gamma + Team::first_col(j), cols - Team::first_col(j));
+  };
+  Four d_gamma[kFours]{}, d_beta[kFours]{}, kept_gamma[kReadsAhead<Team> ? kFours : 1];
+  if constexpr (kReadsAhead<Team>)
+    for (int j = 0; j < kFours; ++j) kept_gamma[j] = gamma_at(j);
   for (Index row = first_row + Team::index(); row < end; row += Team::kTeams) {
     const float* const x = args.x + row * args.x_stride;
     float* const d_x = args.d_x + row * args.x_stride;
     const float mean = args.mean[row], rstd = args.rstd[row];
-    Four xhat[kFours], d[kFours];
+    Four xhat[kFours], d[kFours], out[kFours];
     float sum_g = 0, sum_g_xhat = 0;
+    // All that a row needs is asked for before anything is waited for.
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
       xhat[j] = read_four<kAligned>(x + col, cols - col);
+      if constexpr (kReadsAhead<Team>) out[j] = read_four<kAligned>(d_x + col, cols - col);
     }
     read_gradient<Team, kFours, kAligned>(args, row, cols, d);
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
-      const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
+      const Four gamma = kReadsAhead<Team> ? kept_gamma[j] : gamma_at(j);
       for (int i = 0; i < 4; ++i) {
         // beyond the row d is zero, and what xhat is there is of no account
         xhat[j].at[i] = (xhat[j].at[i] - mean) * rstd;
@@ -142,17 +165,17 @@ __global__ void __launch_bounds__(Team::kBlockThreads)
         d_beta[j].at[i] += d[j].at[i];
       }
     }
-    const float mean_g = __fmul_rn(Team::sum(sum_g), inverse_cols);
-    const float mean_g_xhat = __fmul_rn(Team::sum(sum_g_xhat), inverse_cols);
+    const float2 sums_of_row = Team::sums(sum_g, sum_g_xhat);
+    const float mean_g = __fmul_rn(sums_of_row.x, inverse_cols), mean_g_xhat = __fmul_rn(sums_of_row.y, inverse_cols);
     for (int j = 0; j < kFours; ++j) {
       const int col = Team::first_col(j);
-      const Four gamma = read_four<kAligned>(args.gamma + col, cols - col);
-      Four out = read_four<kAligned>(d_x + col, cols - col);
+      const Four gamma = kReadsAhead<Team> ? kept_gamma[j] : gamma_at(j);
+      if constexpr (!kReadsAhead<Team>) out[j] = read_four<kAligned>(d_x + col, cols - col);
       for (int i = 0; i < 4; ++i) {
         const float g = __fmul_rn(d[j].at[i], gamma.at[i]);
-        out.at[i] = fmaf(rstd, fmaf(-xhat[j].at[i], mean_g_xhat, g - mean_g), out.at[i]);
+        out[j].at[i] = fmaf(rstd, fmaf(-xhat[j].at[i], mean_g_xhat, g - mean_g), out[j].at[i]);
       }
-      write_four<kAligned>(d_x + col, out, cols - col);
+      write_four<kAligned>(d_x + col, out[j], cols - col);
     }
   }
 
@@ -184,7 +207,7 @@ void run(const Context& context, const LayerNorm& args, Team<kWarps, kFours>) {
 template <int kWarps, int kFours>
 void run(const Context& context, const LayerNormBackward& args, Team<kWarps, kFours>) {
   using T = Team<kWarps, kFours>;
-  const Index rows_per_block = std::max(kFewestRows, ceil_div(args.rows, kMostRowBlocks));
+  const Index rows_per_block = std::max(kFewestRows, ceil_div(args.rows, kMostRowBlocks<T>));
   const Index row_blocks = ceil_div(args.rows, rows_per_block);
   const bool aligned =
       are_aligned(args.cols, args.gamma, args.d_y.values, args.addend) && are_aligned(args.x_stride, args.x, args.d_x);
