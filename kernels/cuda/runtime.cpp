@@ -15,8 +15,17 @@
 
 namespace switchyard::kernels::cuda {
 
+namespace {
+
+// CUDA keeps an error for whoever asks next: somebody else would take it for his own.
+void forget_error() { (void)cudaGetLastError(); }
+
+}  // namespace
+
 void check(cudaError_t error, std::string_view what) {
-  if (error != cudaSuccess) fail("{}: CUDA reports \"{}\"", what, cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  forget_error();
+  fail("{}: CUDA reports \"{}\"", what, cudaGetErrorString(error));
 }
 
 void fail_operation(const std::string& message) { fail("{}", message); }
@@ -54,11 +63,13 @@ void* allocate(Index bytes) {
   refuse_to_record("allocation on the GPU");
   void* pointer = nullptr;
   const cudaError_t error = cudaMalloc(&pointer, static_cast<std::size_t>(bytes));
-  if (error == cudaErrorMemoryAllocation)
+  if (error == cudaErrorMemoryAllocation) {
+    forget_error();
     fail(
         "No memory on the GPU for {} bytes: use a smaller model or train.microbatch, more GPUs, or "
         "parallel.overlap = off.",
         bytes);
+  }
   check(error, "allocation on the GPU");
   return pointer;
 }
@@ -95,7 +106,9 @@ void copy(const Context& context, void* to, const void* from, Index bytes) {
 
 int num_devices() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  forget_error();
+  return 0;
 }
 
 void use_device(int index) { check(cudaSetDevice(index), "choosing a GPU"); }

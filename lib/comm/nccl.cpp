@@ -4,13 +4,18 @@
 
 #ifdef SWITCHYARD_HAS_NCCL
 #include <cuda_runtime.h>
+#include <mpi.h>
 #include <nccl.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "comm/collectives.hpp"
@@ -50,6 +55,24 @@ bool keeps_launch_order() {
   return keeps;
 }
 
+// Ends communicators that others may never come to. All at once: a kernel of one may be queued on the GPU behind one of
+// another that waits for ranks, and NCCL waits for it.
+void abort_at_once(const std::vector<ncclComm_t>& communicators) {
+  constexpr double kMostSeconds = 10;
+  const auto left = std::make_shared<std::atomic<std::size_t> >(communicators.size());
+  for (const ncclComm_t each : communicators)
+    std::thread([each, left] {
+      (void)ncclCommAbort(each);
+      --*left;
+    }).detach();
+  const double began = seconds_now();
+  while (*left > 0 && seconds_now() - began < kMostSeconds) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  if (*left == 0) return;
+  fmt::print(stderr, "switchyard: NCCL does not give up what waits for other ranks within {} s: the job is ended\n",
+             kMostSeconds);
+  MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ExitCode::kFailure));
+}
+
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::unique_ptr<Communicator> host, Index timeout_seconds)
@@ -64,7 +87,7 @@ class NcclCommunicator final : public Communicator {
     try {
       begun(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), kWhat);
     } catch (...) {
-      if (comm_) (void)ncclCommAbort(comm_);
+      if (comm_) abort_at_once({comm_});
       throw;
     }
     all().push_back(this);
@@ -75,13 +98,10 @@ class NcclCommunicator final : public Communicator {
 
   // After an error the others may never come; else they may still be reading what this rank has sent.
   ~NcclCommunicator() override {
+    if (comm_ && (std::uncaught_exceptions() > 0 || !finalized())) abort_all();
     std::erase(all(), this);
     if (all().empty()) kernels::watch_waits(Device::kCuda, nullptr);
-    if (std::uncaught_exceptions() > 0 || !finalized()) {
-      (void)ncclCommAbort(comm_);
-      return;
-    }
-    (void)ncclCommDestroy(comm_);
+    if (comm_) (void)ncclCommDestroy(comm_);
   }
 
   void exchange(std::string_view what, std::span<const Transfer> transfers) override {
@@ -137,6 +157,12 @@ class NcclCommunicator final : public Communicator {
     static std::vector<NcclCommunicator*> communicators;
     return communicators;
   }
+  static void abort_all() {
+    std::vector<ncclComm_t> communicators;
+    for (NcclCommunicator* each : all())
+      if (each->comm_) communicators.push_back(std::exchange(each->comm_, nullptr));
+    abort_at_once(communicators);
+  }
   // What one of them gave to the GPU last.
   static std::string& latest() {
     static std::string what;
@@ -146,6 +172,7 @@ class NcclCommunicator final : public Communicator {
   // While the host waits for the GPU, where NCCL's part waits for other ranks. Whoever fails here unwinds to the
   // destructors, which abort what the GPU still waits for.
   void look(double seconds) const {
+    if (!comm_) return;  // given up
     ncclResult_t result = ncclSuccess;
     check(ncclCommGetAsyncError(comm_, &result), latest());
     check_begun(result, latest());
