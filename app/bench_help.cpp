@@ -14,9 +14,9 @@ struct Part {
 
 constexpr Part kParts[] = {
     {"step", "switchyard bench step [--config FILE] [--steps N] [--profile] [--KEY VALUE ...]\n",
-     R"(step: times N training steps of the configured model on data of its shape, after two that do not count, and in
-turn with them the matrix products alone, at the model's own shapes, as oneDNN computes them, or on a GPU cuBLASLt.
-Medians. Steps whose launches are recorded for later ones (compute.graphs) do not count either.
+     R"(step: times N training steps of the configured model on data of its shape, and in turn with them the matrix
+products alone, at the model's own shapes, as oneDNN computes them, or on a GPU cuBLASLt. Medians. The first two steps
+(five on a GPU with a gate) do not count, nor those whose launches are recorded for later ones (compute.graphs).
 
   training step    seconds of a step, images/s over all ranks, GFLOP/s of the model's matrix products
   products alone   the same at their rate, if nothing but the products took time: the ceiling

@@ -152,8 +152,11 @@ int bench_step(World& world, const Config& config, const BenchOptions& options) 
     world.together([&] { large_product.emplace(session.context, product_precision(config)); });
 
   std::vector<double> seconds, exchange, reduce, wait, large;
-  for (int i = 1; i <= 2; ++i) {
-    progress.show(fmt::format("warming up, step {} of 2", i));
+  // A gate gives experts new numbers of tokens in each step, for which a GPU's library first chooses its algorithms.
+  const bool new_shapes = session.context.device == Device::kCuda && trainer->model().num_kinds_of_steps() == 0;
+  const int warm_ups = new_shapes ? 5 : 2;
+  for (int i = 1; i <= warm_ups; ++i) {
+    progress.show(fmt::format("warming up, step {} of {}", i, warm_ups));
     trainer->train_step();
   }
   Profile profile;

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import unittest
 
@@ -68,6 +69,24 @@ class Bundle(Scripts):
         self.assertTrue((self.place / "mine/bin/switchyard").exists())
         self.assertEqual((self.place / "mine.tar.xz").read_text(encoding="utf-8"), "other")
 
+    def test_a_build_for_one_processor_is_refused(self):
+        for folder in ("cuda", "cuda-without-nccl"):
+            cache = self.place / "build" / folder / "CMakeCache.txt"
+            cache.parent.mkdir(exist_ok=True)
+            cache.write_text("SWITCHYARD_NATIVE:BOOL=ON\n", encoding="utf-8")
+            done = self.run_script("bundle.sh", self.place / "bundle")
+            self.assertEqual(done.returncode, 1, done)
+            self.assertIn(f"{cache.parent} is built for this machine's processor alone", done.stderr)
+            cache.write_text("SWITCHYARD_NATIVE:BOOL=OFF\n", encoding="utf-8")
+        self.assertFalse((self.place / "bundle").exists())
+        self.assertEqual(self.run_script("bundle.sh", self.place / "bundle").returncode, 0)
+
+    def test_a_program_without_nccl_goes_along(self):
+        (self.place / "build/cuda-without-nccl").mkdir()
+        shutil.copy(PROGRAM, self.place / "build/cuda-without-nccl/switchyard")
+        self.assertEqual(self.run_script("bundle.sh", self.place / "bundle").returncode, 0)
+        self.assertTrue((self.place / "bundle/bin/switchyard-without-nccl").exists())
+
     def test_mistakes_show_how_to_call_it(self):
         for words in ([], ["--without-cuda"], ["--quux", self.place / "new"], [self.place / "new", "--overwrite"]):
             self.refused("bundle.sh [--without-cuda] [--overwrite] PLACE", "bundle.sh", *words)
@@ -82,12 +101,31 @@ class Check(Scripts):
         words = ["check.sh", "--bundle", self.place, "--out", out]
         self.assertEqual(self.run_script(*words).returncode, 1)  # nothing can be checked here, which a summary says
         self.assertTrue((out / "summary.txt").exists())
+        with tarfile.open(out / "logs.tar.gz") as logs:
+            self.assertIn("logs/ranks.log", logs.getnames())
+        self.assertEqual({file.name for file in out.iterdir()}, {"summary.txt", "logs.tar.gz"})
         self.refused("--overwrite", *words)
         self.assertEqual(self.run_script(*words, "--overwrite").returncode, 1)
         (out / "summary.txt").unlink()
         (out / "kernels.failed").write_text("mine", encoding="utf-8")
         self.refused("no check's summary.txt", *words, "--overwrite")
         self.assertTrue((out / "kernels.failed").exists())
+
+
+    def test_it_says_in_words_that_there_is_no_gpu(self):
+        self.copy("check.sh")
+        nvidia_smi = self.place / "path/nvidia-smi"
+        nvidia_smi.parent.mkdir()
+        nvidia_smi.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+        nvidia_smi.chmod(0o755)
+        done = self.run_script("check.sh")
+        self.assertEqual((done.returncode, done.stderr), (1, "check.sh: nvidia-smi finds no GPU: nothing is built\n"))
+
+    def test_mistakes_show_how_to_call_it(self):
+        self.copy("check.sh")
+        for words, wanted in [(["--only", "kernels,quux"], "--only quux"), (["--digests", "some"], "--digests some"),
+                              (["--seconds", "many"], "--seconds many"), (["--quux"], "no such option")]:
+            self.refused(wanted, "check.sh", *words)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,10 @@ void expect_matches_reference(const Case& shape, bool transpose_a, bool transpos
     gemm(context, with_output);
     return {out.values()};
   })[0];
-  expect_sums(c, reference(g, a, b, initial, second_addend), "C");
+  // Tensor cores cut bits off where processors round: a term, aligned with the largest of its instruction, loses up to
+  // two units in the last place, and so does the sum so far.
+  const bool on_tensor_cores = test_device() == Device::kCuda && g.precision == Precision::kBf16;
+  expect_sums(c, reference(g, a, b, initial, second_addend), "C", on_tensor_cores ? 4 : 1);
 }
 
 TEST(Gemm, MatchesTheReferenceInEveryOrientationAndPrecision) {
