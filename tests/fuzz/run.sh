@@ -69,7 +69,7 @@ report() {
 }
 
 for name in "${fuzzers[@]}"; do
-  [ -x $build/fuzz_"$name" ] || { echo "there is no fuzzer $name" >&2; exit 2; }
+  [ -x $build/fuzz_"$name" ] || { echo "there is no fuzzer $name: take some of config, study, idx, cifar, hdf5, checkpoint, results" >&2; exit 2; }
   while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done
   { fuzz "$name" || touch "$work/failed"; } &
 done
