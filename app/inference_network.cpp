@@ -85,7 +85,7 @@ void InferenceNetwork::run_layer(const Pass& pass, Index batch) {
 }
 
 Index InferenceNetwork::weight_bytes() const {
-  return parameters_->size() * Index{sizeof(float)} + packed_weights_->bytes();
+  return table_.num_stored() * Index{sizeof(float)} + packed_weights_->bytes();
 }
 
 }  // namespace switchyard
