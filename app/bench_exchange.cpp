@@ -10,8 +10,8 @@
 #include "comm/bare_all_to_all.hpp"
 #include "kernels/api/device.hpp"
 #include "kernels/api/routing.hpp"
+#include "network/model_options.hpp"
 #include "routing/exchange.hpp"
-#include "train/trainer.hpp"
 
 namespace switchyard {
 

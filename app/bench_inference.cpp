@@ -10,7 +10,7 @@
 #include "app/session.hpp"
 #include "app/text.hpp"
 #include "kernels/api/device.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

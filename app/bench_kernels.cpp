@@ -9,7 +9,7 @@
 #include "app/large_product.hpp"
 #include "app/session.hpp"
 #include "app/text.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

@@ -9,7 +9,7 @@
 #include "app/own_product.hpp"
 #include "app/session.hpp"
 #include "core/clock.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

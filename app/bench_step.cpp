@@ -13,6 +13,7 @@
 #include "app/text.hpp"
 #include "app/timed_step.hpp"
 #include "model/products.hpp"
+#include "network/model_options.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {

@@ -2,7 +2,7 @@
 #include "app/commands.hpp"
 #include "app/session.hpp"
 #include "config/command_line.hpp"
-#include "train/trainer.hpp"
+#include "network/network.hpp"
 
 namespace switchyard {
 
@@ -43,14 +43,15 @@ int eval_command(World& world, const Words& arguments) {
   options.test_only = options.validation == 0 && !config.run.measure_training;
   const Dataset dataset = world.together([&] { return load_dataset(options); });
   Session session(config, world);
-  const auto trainer =
-      world.together([&] { return std::make_unique<Trainer>(config, session.context, session.mesh, dataset); });
-  trainer->load(world.comm(), line.positional[0], true);
-  const Measures measures = world.diverging_alike([&] { return trainer->measure(); });
-  const std::optional<double> dispatch_entropy = trainer->dispatch_entropy();
-  const std::string digest = trainer->digest();
+  const ImageShape shape{dataset.height, dataset.width, dataset.channels, dataset.classes};
+  const auto network =
+      world.together([&] { return std::make_unique<Network>(config, session.context, session.mesh, shape); });
+  const Index step = network->load(world.comm(), line.positional[0]).step;
+  const Measures measures = world.diverging_alike([&] { return network->measure(dataset, step); });
+  const std::optional<double> dispatch_entropy = network->dispatch_entropy(dataset.train, step);
+  const std::string digest = network->digest();
   if (!world.speaks()) return 0;
-  fmt::print("{} after step {}, {} test samples of {}\n{}\n", line.positional[0], trainer->step(), dataset.test.count,
+  fmt::print("{} after step {}, {} test samples of {}\n{}\n", line.positional[0], step, dataset.test.count,
              dataset.name, describe_model(config));
   const auto print = [](const char* split, const Evaluation& evaluation) {
     fmt::print("{} accuracy {:.2f} % loss {:.4f}\n", split, evaluation.accuracy, evaluation.loss);

@@ -2,7 +2,7 @@
 #include "app/commands.hpp"
 #include "app/conversion.hpp"
 #include "config/keys.hpp"
-#include "train/convert.hpp"
+#include "network/convert.hpp"
 
 namespace switchyard {
 
@@ -55,7 +55,7 @@ int export_command(World& world, const Words& arguments) {
   world.set_timeout(config.parallel.timeout);
   if (world.speaks()) warn_of_routes(files, config);
   ModelPair models(world, config);
-  const io::CheckpointInfo info = models.mixture->load(world.comm(), files.from, true);
+  const io::CheckpointInfo info = models.mixture->network().load(world.comm(), files.from);
   average_experts(models.session.context, models.session.mesh.expert_group(), models.mixture->parameters(),
                   models.dense->parameters());
   save_converted(

@@ -19,7 +19,7 @@
 #include "io/schema.hpp"
 #include "io/table_file.hpp"
 #include "model/products.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

@@ -7,7 +7,7 @@
 #include "app/text.hpp"
 #include "comm/nccl.hpp"
 #include "kernels/api/version.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

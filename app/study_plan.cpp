@@ -17,7 +17,7 @@
 #include "app/text_table.hpp"
 #include "core/error.hpp"
 #include "model/products.hpp"
-#include "train/trainer.hpp"
+#include "network/model_options.hpp"
 
 namespace switchyard {
 

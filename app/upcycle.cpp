@@ -3,7 +3,7 @@
 
 #include "app/commands.hpp"
 #include "app/conversion.hpp"
-#include "train/convert.hpp"
+#include "network/convert.hpp"
 
 namespace switchyard {
 
@@ -72,7 +72,7 @@ int upcycle_command(World& world, const Words& arguments) {
   world.together([&] { check_output(world, line, files); });
   world.set_timeout(config.parallel.timeout);
   ModelPair models(world, config);
-  const io::CheckpointInfo info = models.dense->load(world.comm(), files.from, true);
+  const io::CheckpointInfo info = models.dense->network().load(world.comm(), files.from);
   upcycle(models.session.context, models.dense->parameters(), models.mixture->parameters(), noise, config.run.seed);
   save_converted(
       world, *models.mixture, config, files.to,

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "core/types.hpp"
-#include "train/measures.hpp"
+#include "network/measures.hpp"
 
 namespace switchyard {
 

@@ -3,6 +3,7 @@
 
 #include "comm/collectives.hpp"
 #include "core/error.hpp"
+#include "network/model_options.hpp"
 #include "train/trainer.hpp"
 
 namespace switchyard {
@@ -29,8 +30,8 @@ StepMetrics Trainer::train_step() {
     for (Index i = first; i < local_microbatches_; i += turns_->count()) {
       turns_->give("microbatch");
       profiled.phase("load");
-      const kernels::ArenaScope activations(strand.arena);
-      const Microbatch microbatch = load_training_microbatch(strand.arena, i);
+      const kernels::ArenaScope activations(*strand.arena);
+      const Microbatch microbatch = load_training_microbatch(*strand.arena, i);
       const auto compute = [&](const Pass& with) {
         profiled.phase("forward");
         const Model::Losses losses = strand.model->forward(with, microbatch);
@@ -67,9 +68,9 @@ StepMetrics Trainer::train_step() {
   double scale = 1;
   if (config_.train.clip > 0) scale = std::min(1.0, config_.train.clip / (metrics.gradient_norm + 1e-6));
   metrics.learning_rate = learning_rate(schedule_, step_) * rate_factor(scores_, score_rules_);
-  optimizer_->update(context_, *parameters_, totals.gradients, *gradient_squares_, metrics.learning_rate, scale,
+  optimizer_->update(context_, parameters(), totals.gradients, *gradient_squares_, metrics.learning_rate, scale,
                      step_ + 1);
-  strands_.front().model->after_step(context_, metrics.routing.tokens, *parameters_);
+  strands_.front().model->after_step(context_, metrics.routing.tokens, parameters());
 
   metrics.prepares = recorded_ && recorded_->prepares();
   ++step_;
@@ -80,12 +81,12 @@ StepMetrics Trainer::train_step() {
 
 Pass Trainer::training_pass(const Context& context, Strand& strand, PhaseSeconds& seconds) {
   return {.context = context,
-          .arena = strand.arena,
-          .parameters = *parameters_,
+          .arena = *strand.arena,
+          .parameters = parameters(),
           .expert_group = mesh_.expert_group(),
           .seconds = seconds,
           .gradients = gradients_.get(),
-          .packed_weights = packed_weights_.get(),
+          .packed_weights = &network_.packed_weights(),
           .seed = config_.run.seed,
           .step = step_,
           .training = true,
@@ -110,7 +111,7 @@ std::span<const std::uint32_t> Trainer::batch_samples() {
 Microbatch Trainer::load_training_microbatch(kernels::Arena& arena, Index i) {
   const Index size = config_.train.microbatch, first_sample = (first_microbatch_ + i) * size;
   const auto samples = batch_samples().subspan(static_cast<std::size_t>(first_sample), static_cast<std::size_t>(size));
-  return load_microbatch(arena, dataset_.train, samples, first_sample);
+  return network_.load_microbatch(arena, dataset_.train, samples, first_sample);
 }
 
 // The forward pass once more, looking at every layer: parameters have not changed, so neither has the failure.
@@ -122,24 +123,16 @@ void Trainer::fail_not_finite(const StepMetrics& metrics) {
   pass.gradients = nullptr;
   pass.probe = &probe;
   for (Index i = 0; i < local_microbatches_; ++i) {
-    const kernels::ArenaScope activations(strand.arena);
-    strand.model->forward(pass, load_training_microbatch(strand.arena, i));
+    const kernels::ArenaScope activations(*strand.arena);
+    strand.model->forward(pass, load_training_microbatch(*strand.arena, i));
   }
   const std::string where =
-      first_bad_layer(probe, "every layer's output is finite, so a gradient overflowed in the backward pass");
+      network_.first_bad_layer(probe, "every layer's output is finite, so a gradient overflowed in the backward pass");
   const auto text = [](double value) { return std::isnan(value) ? "not a number" : fmt::format("{:.6g}", value); };
   throw Error(fmt::format("step {}: the loss is {} and the gradient norm {}; {}. Parameters were not changed. Try a "
                           "lower train.lr, train.clip = 1, or some train.warmup_steps.",
                           metrics.step, text(metrics.loss), text(metrics.gradient_norm), where),
               ExitCode::kDiverged);
-}
-
-std::string Trainer::first_bad_layer(const FiniteProbe& probe, const std::string& none) {
-  std::vector<int> first_bad(static_cast<std::size_t>(mesh_.world().size()));
-  all_gather(mesh_.world(), "search for the first bad layer", &probe.first_bad, sizeof(int), first_bad.data());
-  const int place = *std::min_element(first_bad.begin(), first_bad.end());
-  if (place == FiniteProbe::kNone) return none;
-  return "the first layer whose output is not finite is " + model().place_name(place);
 }
 
 }  // namespace switchyard

@@ -1,6 +1,5 @@
-// A model in training on this rank: parameters, optimiser, data, and the step over them. step.cpp holds the step
-// itself, metrics.cpp what it measures, evaluation.cpp the evaluation, scores.cpp what evaluations have come to,
-// state.cpp checkpoints and digest.
+// A network in training on this rank: optimiser, data, and the step over them. step.cpp holds the step itself,
+// metrics.cpp what it measures, scores.cpp what evaluations have come to, state.cpp checkpoints.
 #pragma once
 
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include "io/checkpoint.hpp"
 #include "kernels/api/device.hpp"
 #include "model/model.hpp"
+#include "network/network.hpp"
 #include "train/optimizer.hpp"
 #include "train/recorded_microbatches.hpp"
 #include "train/schedule.hpp"
@@ -52,12 +52,6 @@ std::string origin_of(const std::filesystem::path& path, const io::CheckpointInf
 // Whether two of these tell of the same parameters, wherever their checkpoints lay.
 bool tells_same_origin(const std::string& a, const std::string& b);
 
-ModelOptions model_options(const Config& config, const ImageShape& image);
-// What the ffn section says of the router; width and prefix are left to the mixture.
-RouterOptions router_options(const Config::Ffn& ffn);
-// compute.dtype as the kernels know it.
-kernels::Precision product_precision(const Config& config);
-
 // Fails with kUsage where the training split does not fill a batch.
 void require_a_batch(const Config& config, const Dataset& dataset);
 
@@ -70,15 +64,10 @@ class Trainer {
   // One step over the next batch. Fails with ExitCode::kDiverged, before parameters change, where the loss or a
   // gradient is not finite.
   StepMetrics train_step();
-  // Called while a split is evaluated, by every rank at the same places, after at most as many microbatches as a step
-  // has; whatever it throws, on every rank, ends the evaluation.
-  using Interrupt = std::function<void()>;
-  // Every sample of the split once, without augmentation. Fails with ExitCode::kDiverged, on every rank, where their
-  // loss is not finite; `name` says which split it is.
-  Evaluation evaluate(
-      const Split& split, const std::string& name, const Interrupt& interrupt = [] {});
-  Evaluation evaluate() { return evaluate(dataset_.test, "test"); }
-  Measures measure(const Interrupt& interrupt = [] {});
+  // As the network's, of its dataset's splits after the steps done so far.
+  using Interrupt = Network::Interrupt;
+  Evaluation evaluate() { return network_.evaluate(dataset_.test, "test", step_); }
+  Measures measure(const Interrupt& interrupt = [] {}) { return network_.measure(dataset_, step_, interrupt); }
   // Takes what was measured of the parameters as they are into account. The same on every rank.
   void observe(const Measures& measures);
   // Whether an evaluation of the parameters as they are is due and not made. Checkpoints carry it; observe() ends it.
@@ -88,42 +77,47 @@ class Trainer {
   // By train.patience.
   bool is_over() const { return score_rules_.patience > 0 && switchyard::is_over(scores_); }
 
-  // How well experts know the clusters of the data apart: sum over experts e of n_e / n H(cluster | e), in nats, over
-  // the training split as evaluation sends it to experts (Chen et al., 2208.02813). Nothing where samples are of no
-  // known cluster, or the model has no mixture that evaluation routes by.
-  std::optional<double> dispatch_entropy(const Interrupt& interrupt = [] {});
+  // Of the training split.
+  std::optional<double> dispatch_entropy(const Interrupt& interrupt = [] {}) {
+    return network_.dispatch_entropy(dataset_.train, step_, interrupt);
+  }
 
   Index step() const { return step_; }  // done so far
   Index steps_per_epoch() const { return steps_per_epoch_; }
   Index total_steps() const { return total_steps_; }
   // data_attributes() of its dataset; checkpoints carry them.
   const std::map<std::string, std::string>& data_attributes() const { return data_attributes_; }
-  const ParameterTable& table() const { return table_; }
-  const Model& model() const { return *strands_[0].model; }
-  // Parameters that a token meets.
-  Index num_active() const { return table_.num_active(model().options().ffn.parts_per_token()); }
-  const ParameterStore& parameters() const { return *parameters_; }
-  ParameterStore& parameters() { return *parameters_; }
+  const Network& network() const { return network_; }
+  Network& network() { return network_; }
+  const ParameterTable& table() const { return network_.table(); }
+  const Model& model() const { return network_.model(); }
+  Index num_active() const { return network_.num_active(); }
+  const ParameterStore& parameters() const { return network_.parameters(); }
+  ParameterStore& parameters() { return network_.parameters(); }
   Index num_arena_allocations() const;
   StepPlan plan() const;
 
-  // XXH3-128 over all parameters in table order, experts in theirs: 32 hexadecimal digits, on every rank.
-  std::string digest();
+  std::string digest() { return network_.digest(); }
   // `attributes` stand in the file beside those of the data.
   void save(Ranks& ranks, const std::filesystem::path& path, const std::map<std::string, std::string>& attributes = {});
-  // With the optimiser and the place in the data, or parameters alone.
-  io::CheckpointInfo load(Ranks& ranks, const std::filesystem::path& path, bool parameters_only = false);
+  // With the optimiser and the place in the data.
+  io::CheckpointInfo load(Ranks& ranks, const std::filesystem::path& path);
   // Begins at step 0 with the parameters of a checkpoint.
   void start_from(Ranks& ranks, const std::filesystem::path& path);
   // In words: which checkpoint its parameters started from; empty where they were drawn.
   const std::string& origin() const { return origin_; }
 
  private:
-  // What holds the activations of a microbatch at hand. Those that take turns have one each.
+  // What holds the activations of a microbatch at hand. Those that take turns have one each; the first has the
+  // network's.
   struct Strand {
+    Model* model;
+    kernels::Arena* arena;
+    std::unique_ptr<kernels::Stream> exchange_stream;  // null: there is but one strand, or no tokens travel
+  };
+  struct OtherActivations {
     std::unique_ptr<Model> model;
     kernels::Arena arena;
-    std::unique_ptr<kernels::Stream> exchange_stream;  // null: there is but one strand, or no tokens travel
   };
 
   // Whether ranks compute while others' data travel (parallel.overlap).
@@ -131,8 +125,6 @@ class Trainer {
   // The strands of a step: two where one has something to do while the other waits.
   Index num_strands() const;
   Pass training_pass(const Context& context, Strand& strand, PhaseSeconds& seconds);
-  Microbatch load_microbatch(kernels::Arena& arena, const Split& split, std::span<const std::uint32_t> samples,
-                             Index first_sample);
   // Of this rank's microbatch i in the batch.
   Microbatch load_training_microbatch(kernels::Arena& arena, Index i);
   std::span<const std::uint32_t> batch_samples();
@@ -143,15 +135,9 @@ class Trainer {
   RoutingLoad read_routing(std::span<const float> sums) const;
   TreeLoad read_trees(std::span<const float> sums) const;
   [[noreturn]] void fail_not_finite(const StepMetrics& metrics);
-  // Collective. In words: of all ranks' passes with a probe; `none` where every output was finite.
-  std::string first_bad_layer(const FiniteProbe& probe, const std::string& none);
   Index num_metrics() const;
 
-  struct HostArrays {
-    std::vector<std::vector<float>> copies;  // parameters, then each optimiser state, in the store's layout
-    std::vector<io::ArraySlice> slices;
-  };
-  HostArrays host_arrays(bool parameters_only);
+  std::vector<Network::Companion> companions();  // the optimiser's state
 
   Config config_;
   const Context& context_;
@@ -162,12 +148,11 @@ class Trainer {
   Index num_microbatches_, local_microbatches_, first_microbatch_;  // of a batch
   Index step_ = 0;
 
-  ParameterTable table_;
+  Network network_;
+  std::vector<std::unique_ptr<OtherActivations>> others_;
   std::vector<Strand> strands_;
   std::unique_ptr<Turns> turns_;
   Context microbatch_context_;  // of the step at hand
-  std::unique_ptr<ParameterStore> parameters_;
-  std::unique_ptr<PackedWeights> packed_weights_;
   std::unique_ptr<GradientSums> gradients_;
   std::unique_ptr<GradientSquares> gradient_squares_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -180,10 +165,7 @@ class Trainer {
 
   Index order_epoch_ = -1;
   std::vector<std::uint32_t> order_;  // of the epoch
-  std::vector<std::uint8_t> staged_images_;
-  std::vector<float> staged_features_;
-  std::vector<std::int32_t> staged_labels_;
-  std::vector<float> counts_;  // on their way into the metrics
+  std::vector<float> counts_;         // on their way into the metrics
 };
 
 }  // namespace switchyard

@@ -4,8 +4,9 @@
 
 #include <cmath>
 
+#include "network/convert.hpp"
+#include "network/model_options.hpp"
 #include "train/checkpoint_arrays.hpp"
-#include "train/convert.hpp"
 #include "train/shared_folder.hpp"
 #include "train/small_run.hpp"
 

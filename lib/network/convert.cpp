@@ -1,4 +1,4 @@
-#include "train/convert.hpp"
+#include "network/convert.hpp"
 
 #include <xxhash.h>
 

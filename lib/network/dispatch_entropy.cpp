@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "comm/collectives.hpp"
-#include "train/trainer.hpp"
+#include "network/network.hpp"
 
 namespace switchyard {
 
@@ -26,38 +26,29 @@ double entropy_within_experts(const std::vector<Index>& counts, std::size_t num_
 
 }  // namespace
 
-std::optional<double> Trainer::dispatch_entropy(const Interrupt& interrupt) {
-  const std::vector<std::int32_t>& clusters = dataset_.train.clusters;
+std::optional<double> Network::dispatch_entropy(const Split& split, Index step, const Interrupt& interrupt) {
+  const std::vector<std::int32_t>& clusters = split.clusters;
   if (clusters.empty() || model().mixture_blocks().empty() || config_.ffn.inference == "average") return std::nullopt;
   const auto num_clusters = static_cast<std::size_t>(*std::max_element(clusters.begin(), clusters.end()) + 1);
   const Index block = model().mixture_blocks()[0];
   std::vector<Index> counts(static_cast<std::size_t>(config_.ffn.experts) * num_clusters);
   std::vector<std::int32_t> experts;
   PhaseSeconds unused;
-  Strand& strand = strands_.front();
-  Pass pass = training_pass(context_, strand, unused);
-  pass.gradients = nullptr;
-  pass.training = false;
-  pass.dropout = 0;
-  strand.model->prepare_evaluation(pass);
-  // Each rank takes the same number of microbatches, some of which may be short or empty: experts need all ranks.
-  const Index size = config_.train.microbatch, count = dataset_.train.count;
-  const Index per_rank = ceil_div(ceil_div(count, size), mesh_.world().size());
-  std::vector<std::uint32_t> samples(static_cast<std::size_t>(size));
-  for (Index i = 0; i < per_rank; ++i) {
-    if (i % local_microbatches_ == 0) interrupt();
-    const kernels::ArenaScope activations(strand.arena);
-    const Index first = std::min(count, (mesh_.world().rank() * per_rank + i) * size),
-                end = std::min(count, first + size);
-    std::iota(samples.begin(), samples.end(), static_cast<std::uint32_t>(first));
-    strand.model->forward(pass,
-                          load_microbatch(strand.arena, dataset_.train,
-                                          std::span(samples).first(static_cast<std::size_t>(end - first)), first));
-    const RoutePlan& plan = *strand.model->ffn(block).plan();
+  const Pass pass = evaluation_pass(step, unused);
+  model_->prepare_evaluation(pass);
+  const Share share = share_of(split);
+  for (Index i = 0; i < share.per_rank; ++i) {
+    if (i % microbatches_of_a_step() == 0) interrupt();
+    const kernels::ArenaScope activations(arena_);
+    const auto samples = samples_of(split, share, i);
+    const Index first = std::min(split.count, share.first + i * share.microbatch);
+    model_->forward(pass, load_microbatch(arena_, split, samples, first));
+    const RoutePlan& plan = *model_->ffn(block).plan();
     experts.resize(static_cast<std::size_t>(plan.tokens * plan.top_k));
     kernels::copy_to_host(context_, experts.data(), plan.experts,
                           plan.tokens * plan.top_k * Index{sizeof(std::int32_t)});
-    const auto rows_per_sample = std::ssize(experts) / std::max<Index>(1, end - first);  // choices, of all its tokens
+    const auto rows_per_sample =
+        std::ssize(experts) / std::max<Index>(1, std::ssize(samples));  // choices, of all tokens
     for (Index row = 0; row < std::ssize(experts); ++row) {
       const std::int32_t expert = experts[static_cast<std::size_t>(row)];
       const std::int32_t cluster = clusters[static_cast<std::size_t>(first + row / rows_per_sample)];
