@@ -3,6 +3,7 @@
 import math
 
 import pandas as pd
+import scipy.stats
 
 # Keys that say where and how a run ran, not what it computed.
 LAYOUT_KEYS = ("run.name", "run.out", "run.log_every", "run.eval_every", "data.path", "parallel.experts",
@@ -12,42 +13,12 @@ SEED = "run.seed"
 DATA = "data.hash"  # no key, but as much a part of what a result depends on (switchyard_results.data_of)
 
 
-def student_quantile(degrees, probability=0.975):
-    """t with P(T <= t) = probability, T of Student's distribution. By bisection of its distribution function."""
-    low, high = 0.0, 1.0
-    while student_probability(high, degrees) < probability:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        if student_probability(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def student_probability(t, degrees):
-    """P(T <= t), t >= 0, for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(degrees))
-    cosine, term, total = math.cos(angle), 1.0, 0.0
-    if degrees % 2:
-        term = cosine
-        for k in range(1, degrees - 1, 2):
-            total += term
-            term *= (k + 1) / (k + 2) * cosine**2
-        return 0.5 + (angle + math.sin(angle) * total) / math.pi
-    for k in range(0, degrees - 1, 2):
-        total += term
-        term *= (k + 1) / (k + 2) * cosine**2
-    return 0.5 + math.sin(angle) * total / 2
-
-
 def mean_and_interval(values):
     """(mean, half width of the 95 % Student interval, number); a single value has no interval: NaN."""
     values = pd.Series(values, dtype=float).dropna()
     if len(values) < 2:
         return (values.mean(), math.nan, len(values))
-    return values.mean(), student_quantile(len(values) - 1) * values.std() / math.sqrt(len(values)), len(values)
+    return values.mean(), scipy.stats.t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values)), len(values)
 
 
 def varying_keys(table):

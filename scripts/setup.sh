@@ -6,7 +6,7 @@ build_packages=(
 )
 test_packages=(
   libgtest-dev ccache clang-format iproute2 xz-utils python3-h5py python3-numpy python3-pandas python3-matplotlib
-  python3-nbclient python3-ipykernel python3-venv
+  python3-scipy python3-nbclient python3-ipykernel python3-venv
 )
 # Without these, tests are skipped: those of the job scripts; the fuzzed readers.
 slurm_packages=(slurmctld slurmd slurm-client munge)

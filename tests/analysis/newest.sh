@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../../scripts/python.sh"
 [ $# = 1 ] || { sed -n '2,4s/^# \?//p' "$0" >&2; exit 2; }
-environment=$1 python=$1/bin/python packages=(h5py numpy pandas matplotlib)
+environment=$1 python=$1/bin/python packages=(h5py numpy pandas matplotlib scipy)
 skip() { echo "skipped: $*"; exit 77; }
 
 if ! "$python" -m pip --version >/dev/null 2>&1; then

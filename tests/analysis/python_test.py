@@ -62,7 +62,7 @@ class Python(unittest.TestCase):
         self.assertEqual(os.listdir(own.parent), ["notes.txt"])
 
     def test_the_report_runs_in_debian_s_where_the_first_lacks_its_libraries(self):
-        if subprocess.run(["/usr/bin/python3", "-c", "import h5py, pandas, matplotlib"], check=False,
+        if subprocess.run(["/usr/bin/python3", "-c", "import h5py, pandas, matplotlib, scipy"], check=False,
                           capture_output=True).returncode != 0:
             self.skipTest("Debian's python3 lacks them, too")
         self.write("first/python3", BARE.replace("/usr/bin/python3", os.path.realpath("/usr/bin/python3")))

@@ -36,14 +36,14 @@ def require(*names):
         run_in(DEBIAN)
     if missing:
         skip(f"{sys.executable} has no {', '.join(missing)}; Debian: apt-get install python3-h5py python3-pandas "
-             "python3-matplotlib python3-nbclient python3-ipykernel")
+             "python3-matplotlib python3-scipy python3-nbclient python3-ipykernel")
 
 
 own = os.environ.get("SWITCHYARD_ANALYSIS_PYTHON", sys.executable)
 if not os.path.exists(own):
     skip(f"there is no {own}: newest.sh says why")
 run_in(own)
-require("h5py", "numpy", "pandas", "matplotlib")
+require("h5py", "numpy", "pandas", "matplotlib", "scipy")
 sys.path.insert(0, str(ROOT / "analysis"))
 
 TINY = """

@@ -48,14 +48,13 @@ class Evenness(unittest.TestCase):
 
 
 class Comparison(unittest.TestCase):
-    def test_student_s_quantiles(self):  # of printed tables
-        for degrees, quantile in [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042)]:
-            self.assertAlmostEqual(compare.student_quantile(degrees), quantile, 3)
-
     def test_mean_and_interval(self):
         mean, half, number = compare.mean_and_interval([1, 2, 3, np.nan])
         self.assertEqual((mean, number), (2, 3))
         self.assertAlmostEqual(half, 4.3027 / 3**0.5, 3)
+        # Two degrees of freedom, as above, and thirty: of printed tables of Student's t.
+        self.assertAlmostEqual(compare.mean_and_interval([0, 2] * 15 + [1])[1] / np.std([0, 2] * 15 + [1], ddof=1),
+                               2.042 / 31**0.5, 3)
         self.assertTrue(np.isnan(compare.mean_and_interval([5])[1]))
         self.assertEqual(compare.with_interval(*compare.mean_and_interval([5])), "5.00 (1)")
 
